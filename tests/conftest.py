@@ -1,0 +1,120 @@
+"""Fixtures that the whole test suite shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+REPO = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("CRACK_SHARED", REPO.parent / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first; tests of the shared data folder are skipped where it is absent."""
+    items.sort(key=lambda item: "end_to_end" in item.nodeid)
+    if (SHARED / "data").is_dir():
+        return
+    absent = pytest.mark.skip(reason=f"no shared data folder at {SHARED} (CRACK_SHARED)")
+    for item in items:
+        if item.get_closest_marker("shared"):
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The checkout's root."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared data folder, with data/ and weights/; mark the test with `shared`."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; mark the test with `browser`."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium on the PATH")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_stock_config() -> Callable[[], CfgNode]:
+    """Makes configs of a stock GeneralizedRCNN, untrained, that a CPU runs in milliseconds."""
+    return _tiny_stock_config
+
+
+@pytest.fixture(scope="session")
+def tiny_crack_config() -> Callable[..., CfgNode]:
+    """Makes configs of this project's own model, untrained, that a CPU runs in milliseconds."""
+    return _tiny_crack_config
+
+
+_TINY = [
+    "MODEL.DEVICE", "cpu",
+    "MODEL.WEIGHTS", "",
+    "MODEL.FPN.OUT_CHANNELS", "16",
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "100",
+    "MODEL.RPN.PRE_NMS_TOPK_TEST", "100",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN", "50",
+    "MODEL.RPN.POST_NMS_TOPK_TEST", "20",
+    "MODEL.ROI_BOX_HEAD.FC_DIM", "32",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16",
+    "INPUT.MIN_SIZE_TRAIN", "(96,)",
+    "INPUT.MIN_SIZE_TEST", "96",
+    "DATALOADER.NUM_WORKERS", "0",
+    "SOLVER.IMS_PER_BATCH", "2",
+    "SEED", "0",
+]  # fmt: skip
+
+
+def _tiny_stock_config() -> CfgNode:
+    from detectron2.config import get_cfg
+
+    from crack_data.config import add_crack_config
+
+    cfg = get_cfg()
+    add_crack_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.RESNETS.DEPTH = 18
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.RESNETS.NORM = "BN"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    cfg.MODEL.ROI_BOX_HEAD.NAME = "FastRCNNConvFCHead"
+    cfg.MODEL.ROI_BOX_HEAD.NUM_FC = 1
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    cfg.merge_from_list(_TINY)
+    return cfg
+
+
+def _tiny_crack_config(name: str = "crack_mobilenet.yaml") -> CfgNode:
+    import crack_data.modeling  # noqa: F401 - registers the model's parts
+    from crack_data.config import load_config
+
+    return load_config(str(REPO / "configs" / name), _TINY)

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Usage: tools/install.sh VENV PYTHON DETECTRON2     (called by `make install`)
+#
+# Makes the virtual environment VENV with PYTHON, installs this project with all its extras in
+# editable mode, and Detectron2 as DETECTRON2 says:
+#   pip     the hash-pinned pure-Python wheel (requirements/detectron2.txt); no compiler needed
+#   git     upstream's repository at a commit known to work
+#   skip    whichever Detectron2 the environment has
+#   FOLDER  a copy of upstream's source
+# A second run with the same inputs only prints what is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$1 python=$2 detectron2=$3
+upstream=https://github.com/facebookresearch/detectron2
+commit=02b5c4e295e990042a714712c21dc79b731e8833
+py=$venv/bin/python
+stamp=$venv/.crack_installed
+
+fail() { echo "error: $*" >&2; exit 1; }
+
+fingerprint() {
+    { echo "$PWD $detectron2"; cat setup.cfg pyproject.toml requirements/detectron2.txt \
+        tools/install.sh; } | cksum
+}
+
+purelib() { "$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
+make_venv() {
+    [ -x "$py" ] && return
+    command -v "$python" >/dev/null || fail "there is no $python; say PYTHON=... (3.10 to 3.13)"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "$python is older than 3.10; say PYTHON=... (3.10 to 3.13)"
+    "$python" -m venv "$venv"
+}
+
+has_wheel() {
+    "$py" -c 'from importlib.metadata import version as v; assert v("sal-detectron2") == "0.7.2"' \
+        2>/dev/null
+}
+
+install_wheel() {
+    [ ! -L "$(purelib)/detectron2" ] || rm "$(purelib)/detectron2"
+    has_wheel && return
+    "$py" -m pip uninstall --quiet --yes detectron2
+    # The wheel is tagged for CPython 3.10 though nothing in it depends on that; a target folder
+    # lets pip take it on any Python.
+    "$py" -m pip install --no-deps --require-hashes -r requirements/detectron2.txt \
+        --target "$(purelib)" --only-binary=:all: \
+        --python-version 3.10 --implementation cp --abi none --platform any
+}
+
+link_source() {  # Detectron2 runs from its source without its optional C++ extension
+    [ -f "$1/detectron2/__init__.py" ] || fail "$1 holds no Detectron2 source (detectron2/__init__.py)"
+    "$py" -m pip uninstall --quiet --yes sal-detectron2 detectron2
+    ln -sfn "$(cd "$1" && pwd)/detectron2" "$(purelib)/detectron2"
+}
+
+clone_upstream() {
+    local source=$venv/src/detectron2
+    [ -d "$source" ] || git clone --quiet "$upstream" "$source"
+    git -C "$source" checkout --quiet "$commit"
+    link_source "$source"
+}
+
+install_detectron2() {
+    case $detectron2 in
+        pip) install_wheel ;;
+        git) clone_upstream ;;
+        skip) ;;
+        *) link_source "$detectron2" ;;
+    esac
+}
+
+report() {
+    "$py" - <<'PYTHON' || fail "Detectron2 cannot be imported; leave out DETECTRON2=skip"
+import sys
+
+import detectron2
+import torch
+
+device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+print(f"Python {sys.version.split()[0]}, Detectron2 {detectron2.__version__} ({detectron2.__path__[0]})")
+print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads")
+PYTHON
+}
+
+make_venv
+if [ "$(cat "$stamp" 2>/dev/null)" != "$(fingerprint)" ]; then
+    rm -f "$stamp"
+    "$py" -m pip install -e '.[serve,export,ray,dev]'
+    install_detectron2
+    report
+    fingerprint > "$stamp"
+else
+    report
+fi
