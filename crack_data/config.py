@@ -1,0 +1,159 @@
+"""Every configuration key that this project adds to Detectron2's, each with its meaning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+from .errors import CrackError
+
+
+def add_crack_config(cfg: CN) -> None:
+    """Add this project's keys, with their defaults, to a Detectron2 config in place."""
+    _add_backbone_keys(cfg)
+    _add_crack_map_keys(cfg)
+    _add_training_keys(cfg)
+    _add_augmentation_keys(cfg)
+    _add_inference_keys(cfg)
+
+
+def _add_backbone_keys(cfg: CN) -> None:
+    # File or https:// URL with ImageNet weights of the bottom-up network, in that network's own
+    # key layout. Read when training starts with an empty MODEL.WEIGHTS.
+    cfg.MODEL.BACKBONE.WEIGHTS = ""
+
+    cfg.MODEL.MOBILENETV2 = CN()
+    cfg.MODEL.MOBILENETV2.WIDTH_MULT = 1.0
+    # BN, FrozenBN, SyncBN or GN.
+    cfg.MODEL.MOBILENETV2.NORM = "BN"
+    # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
+    cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    # Freeze this many stages, counted from the input: 1 freezes res1, 2 also res2, …
+    cfg.MODEL.MOBILENETV2.FREEZE_AT = 0
+
+    cfg.MODEL.EFFICIENTNET_LITE = CN()
+    cfg.MODEL.EFFICIENTNET_LITE.NORM = "BN"
+    cfg.MODEL.EFFICIENTNET_LITE.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.EFFICIENTNET_LITE.FREEZE_AT = 0
+
+
+def _add_crack_map_keys(cfg: CN) -> None:
+    # The crack map: one crack probability per pixel of the photo, shared by all instances.
+    # Used by MODEL.META_ARCHITECTURE "CrackRCNN".
+    cfg.MODEL.CRACK_MAP = CN()
+    # The FPN level it starts from: the one at stride 4.
+    cfg.MODEL.CRACK_MAP.IN_FEATURE = "p2"
+    # Channels of its convolutions, and of those that read the photo itself.
+    cfg.MODEL.CRACK_MAP.CHANNELS = 32
+    cfg.MODEL.CRACK_MAP.DETAIL_CHANNELS = 24
+    # Norm of the head's convolutions.
+    cfg.MODEL.CRACK_MAP.NORM = "BN"
+    cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0
+    # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
+    cfg.MODEL.CRACK_MAP.DICE_WEIGHT = 1.0
+    # A pixel is crack when its probability exceeds this and an instance claims it.
+    cfg.MODEL.CRACK_MAP.THRESHOLD = 0.5
+    # Instances scored below this count for AP only: they are not drawn and not in the percentage.
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.3
+
+
+def _add_training_keys(cfg: CN) -> None:
+    # "sgd" is Detectron2's own optimizer; "adamw" uses SOLVER.BASE_LR and SOLVER.WEIGHT_DECAY.
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    # Learning-rate factor of the bottom-up network.
+    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
+    # bf16 autocast on the CPU (on a GPU, SOLVER.AMP.ENABLED is Detectron2's own AMP).
+    cfg.SOLVER.CPU_BF16 = False
+    # Optimizer steps happen every N iterations, on the mean gradient.
+    cfg.SOLVER.ACCUMULATE = 1
+
+    cfg.CRACK = CN()
+    # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
+    # number. Empty: every photo equally often.
+    cfg.CRACK.SAMPLING_WEIGHTS = []
+    # Exponential moving average of the weights; evaluated and saved beside the raw ones.
+    cfg.CRACK.EMA_DECAY = 0.0
+    # Keep the running statistics of pretrained BatchNorm layers fixed while training.
+    cfg.CRACK.FREEZE_BN_STATS = False
+    # Store activations channels-last (faster convolutions on CPUs and tensor cores).
+    cfg.CRACK.CHANNELS_LAST = False
+    # The metric, as it stands in metrics.json, that chooses model_best.pth.
+    cfg.CRACK.BEST_METRIC = "crack/f1"
+    # Stop after this many evaluations without a better one (0: never).
+    cfg.CRACK.PATIENCE = 0
+    # Share of unreadable photos at which training stops; below it they are skipped and counted.
+    cfg.CRACK.MAX_BAD_PHOTOS = 0.01
+    # Compute the losses on DATASETS.TEST at every evaluation too.
+    cfg.CRACK.VALIDATION_LOSS = True
+
+
+def _add_augmentation_keys(cfg: CN) -> None:
+    cfg.CRACK.AUG = CN()
+    # False: Detectron2's own resize and flip (INPUT.*) only.
+    cfg.CRACK.AUG.ENABLED = True
+    # Side of the square training crop, px; the share of crops that are placed on a crack pixel.
+    cfg.CRACK.AUG.CROP_SIZE = 320
+    cfg.CRACK.AUG.CRACK_CROP_PROB = 0.7
+    # The photo is scaled by a factor drawn (log-uniformly) from this range before cropping.
+    cfg.CRACK.AUG.SCALE = [0.7, 1.4]
+    # Largest rotation, degrees, beside quarter turns; and the probability of rotating at all.
+    cfg.CRACK.AUG.ROTATE_DEGREES = 15.0
+    cfg.CRACK.AUG.ROTATE_PROB = 0.3
+    # Largest relative change of brightness, contrast and saturation.
+    cfg.CRACK.AUG.BRIGHTNESS = 0.3
+    cfg.CRACK.AUG.CONTRAST = 0.3
+    cfg.CRACK.AUG.SATURATION = 0.3
+    # Probabilities of blur, sensor noise, JPEG artefacts and a cast shadow.
+    cfg.CRACK.AUG.BLUR_PROB = 0.15
+    cfg.CRACK.AUG.NOISE_PROB = 0.15
+    cfg.CRACK.AUG.JPEG_PROB = 0.15
+    cfg.CRACK.AUG.SHADOW_PROB = 0.15
+
+
+def _add_inference_keys(cfg: CN) -> None:
+    cfg.CRACK.INFERENCE = CN()
+    # Photos with a longer side above this (px) are predicted in overlapping tiles of TILE_SIZE.
+    cfg.CRACK.INFERENCE.MAX_SIZE = 1024
+    cfg.CRACK.INFERENCE.TILE_SIZE = 640
+    cfg.CRACK.INFERENCE.TILE_OVERLAP = 96
+    # "auto": the fast path where it is safe; "off": Detectron2's own path.
+    cfg.CRACK.INFERENCE.FAST = "auto"
+    # fp32, bf16, or auto: bf16 where the processor computes it natively.
+    cfg.CRACK.INFERENCE.PRECISION = "auto"
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
+    """Read a YAML config over Detectron2's and this project's defaults.
+
+    Args:
+        config_file: path of the YAML file; its ``_BASE_`` is followed.
+        overrides: ``KEY VALUE`` pairs, flattened, applied last.
+
+    Returns:
+        The config, not frozen.
+
+    Raises:
+        CrackError: the file is missing or not YAML, or a key or value does not fit.
+    """
+    if not os.path.isfile(config_file):
+        raise CrackError(f"config file {config_file} does not exist; see configs/ for those at hand")
+    cfg = get_cfg()
+    add_crack_config(cfg)
+    try:
+        cfg.merge_from_file(config_file)
+    except Exception as error:  # yaml and yacs raise many types, all meaning a bad file
+        raise CrackError(f"config file {config_file} cannot be used: {_sentence(error)}") from error
+    if len(overrides) % 2:
+        raise CrackError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
+    try:
+        cfg.merge_from_list(list(overrides))
+    except Exception as error:
+        raise CrackError(f"a KEY VALUE override cannot be used: {_sentence(error)}") from error
+    return cfg
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

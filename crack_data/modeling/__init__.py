@@ -1,0 +1,14 @@
+"""Backbones, the crack-map head and the meta-architecture; importing it registers them all."""
+
+from .crack_map_head import CrackMapHead
+from .crack_rcnn import CrackRCNN
+from .initial_weights import load_backbone_weights
+from .mobilenetv2 import MobileNetV2, build_mobilenetv2_fpn_backbone
+
+__all__ = [
+    "CrackMapHead",
+    "CrackRCNN",
+    "MobileNetV2",
+    "build_mobilenetv2_fpn_backbone",
+    "load_backbone_weights",
+]
