@@ -1,0 +1,1 @@
+"""From a decoded photo to drawn cracks, their percentage and their measurements."""

@@ -1,0 +1,99 @@
+"""Draw a prediction on its photo so that a person sees every crack, thin ones too."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .prediction import CrackInstance, CrackPrediction
+
+# BGR, told apart from each other and from concrete and asphalt.
+_COLOURS = (
+    (60, 60, 255),
+    (255, 190, 0),
+    (0, 200, 255),
+    (255, 80, 220),
+    (80, 230, 60),
+    (255, 120, 60),
+    (0, 130, 255),
+    (220, 230, 0),
+    (170, 90, 255),
+    (60, 255, 210),
+)
+_FILL = 0.45
+
+
+def draw_prediction(
+    image_bgr: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
+) -> np.ndarray:
+    """Colour the instances: the crack stays visible through a fill inside a bright outline.
+
+    Args:
+        image_bgr: the photo, uint8 (height, width, 3).
+        prediction: its prediction.
+        boxes: draw each instance's box too.
+        scores: write each instance's score, in percent, beside it.
+
+    Returns:
+        a drawn copy, BGR uint8 (height, width, 3).
+    """
+    canvas = image_bgr.copy()
+    line = line_width(prediction.height, prediction.width)
+    # The best is drawn last, on top.
+    for index, instance in reversed(list(enumerate(prediction.instances))):
+        colour = instance_colour(index)
+        _draw_mask(canvas, instance, colour, line)
+        if boxes:
+            x0, y0, x1, y1 = instance.box
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, line)
+        if scores:
+            _write_score(canvas, instance, colour, line)
+    return canvas
+
+
+def instance_colour(index: int) -> tuple[int, int, int]:
+    """BGR colour of the instance with this position in `CrackPrediction.instances`."""
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def line_width(height: int, width: int) -> int:
+    """Width in px of a line that shows on a photo of this size when it fills a screen."""
+    return max(1, round(max(height, width) / 900))
+
+
+def _draw_mask(
+    canvas: np.ndarray, instance: CrackInstance, colour: tuple[int, int, int], line: int
+) -> None:
+    """Fill the mask half transparently and draw an outline of ``line`` px around, not over, it."""
+    height, width = canvas.shape[:2]
+    x0, y0, x1, y1 = instance.box
+    left, top = max(0, x0 - line), max(0, y0 - line)
+    right, bottom = min(width, x1 + line), min(height, y1 + line)
+    mask = cv2.copyMakeBorder(
+        instance.mask.astype(np.uint8),
+        y0 - top, bottom - y1, x0 - left, right - x1,
+        cv2.BORDER_CONSTANT, value=0,
+    )  # fmt: skip
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * line + 1, 2 * line + 1))
+    outline = cv2.dilate(mask, kernel) > mask
+    crop = canvas[top:bottom, left:right]
+    crop[outline] = colour
+    inside = mask.astype(bool)
+    tinted = crop[inside] * (1.0 - _FILL) + np.array(colour) * _FILL
+    crop[inside] = tinted.astype(np.uint8)
+
+
+def _write_score(
+    canvas: np.ndarray, instance: CrackInstance, colour: tuple[int, int, int], line: int
+) -> None:
+    text = f"{100 * instance.score:.0f}%"
+    scale = 0.4 * line + 0.1
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (text_width, text_height), _ = cv2.getTextSize(text, font, scale, line)
+    x0, y0, _, y1 = instance.box
+    x = max(0, min(x0, canvas.shape[1] - text_width - 1))
+    y = y0 - 2 * line
+    if y - text_height < 0:
+        y = min(y1 + text_height + 2 * line, canvas.shape[0] - 1)
+    cv2.putText(canvas, text, (x, y), font, scale, (0, 0, 0), 3 * line, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), font, scale, colour, line, cv2.LINE_AA)
