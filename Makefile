@@ -1,7 +1,8 @@
 # `make help` lists the targets.
 VENV ?= .venv
 PYTHON ?= python3
-DETECTRON2 ?= pip
+# Empty: as the environment was installed before, pip for a new one.
+DETECTRON2 ?=
 RUN := $(VENV)/bin/python
 RUFF := $(VENV)/bin/ruff
 

@@ -64,6 +64,7 @@ def tiny_crack_config() -> Callable[..., CfgNode]:
 _TINY = [
     "MODEL.DEVICE", "cpu",
     "MODEL.WEIGHTS", "",
+    "MODEL.BACKBONE.WEIGHTS", "",
     "MODEL.FPN.OUT_CHANNELS", "16",
     "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "100",
     "MODEL.RPN.PRE_NMS_TOPK_TEST", "100",
@@ -71,6 +72,7 @@ _TINY = [
     "MODEL.RPN.POST_NMS_TOPK_TEST", "20",
     "MODEL.ROI_BOX_HEAD.FC_DIM", "32",
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16",
+    "CRACK.AUG.CROP_SIZE", "96",
     "INPUT.MIN_SIZE_TRAIN", "(96,)",
     "INPUT.MIN_SIZE_TEST", "96",
     "DATALOADER.NUM_WORKERS", "0",

@@ -7,20 +7,22 @@
 #   git     upstream's repository at a commit known to work
 #   skip    whichever Detectron2 the environment has
 #   FOLDER  a copy of upstream's source
+# Empty means the choice of the last run in VENV, pip for a new one.
 # A second run with the same inputs only prints what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-venv=$1 python=$2 detectron2=$3
+venv=$1 python=$2
+stamp=$venv/.crack_installed      # DETECTRON2, then a checksum of what was installed from
+detectron2=${3:-$(head -n 1 "$stamp" 2>/dev/null || echo pip)}
 upstream=https://github.com/facebookresearch/detectron2
 commit=02b5c4e295e990042a714712c21dc79b731e8833
 py=$venv/bin/python
-stamp=$venv/.crack_installed
 
 fail() { echo "error: $*" >&2; exit 1; }
 
 fingerprint() {
-    { echo "$PWD $detectron2"; cat setup.cfg pyproject.toml requirements/detectron2.txt \
-        tools/install.sh; } | cksum
+    echo "$detectron2"
+    { echo "$PWD"; cat setup.cfg pyproject.toml requirements/detectron2.txt tools/install.sh; } | cksum
 }
 
 purelib() { "$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
@@ -66,7 +68,7 @@ install_detectron2() {
     case $detectron2 in
         pip) install_wheel ;;
         git) clone_upstream ;;
-        skip) ;;
+        skip) ;;                # whatever is there; the report below fails without any
         *) link_source "$detectron2" ;;
     esac
 }
