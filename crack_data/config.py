@@ -139,7 +139,9 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         CrackError: the file is missing or not YAML, or a key or value does not fit.
     """
     if not os.path.isfile(config_file):
-        raise CrackError(f"config file {config_file} does not exist; see configs/ for those at hand")
+        raise CrackError(
+            f"config file {config_file} does not exist; see configs/ for those at hand"
+        )
     cfg = get_cfg()
     add_crack_config(cfg)
     try:
