@@ -43,7 +43,7 @@ has_wheel() {
 install_wheel() {
     [ ! -L "$(purelib)/detectron2" ] || rm "$(purelib)/detectron2"
     has_wheel && return
-    "$py" -m pip uninstall --quiet --yes detectron2
+    "$py" -m pip uninstall -qq --yes detectron2
     # The wheel is tagged for CPython 3.10 though nothing in it depends on that; a target folder
     # lets pip take it on any Python.
     "$py" -m pip install --no-deps --require-hashes -r requirements/detectron2.txt \
@@ -52,8 +52,7 @@ install_wheel() {
 }
 
 link_source() {  # Detectron2 runs from its source without its optional C++ extension
-    [ -f "$1/detectron2/__init__.py" ] || fail "$1 holds no Detectron2 source (detectron2/__init__.py)"
-    "$py" -m pip uninstall --quiet --yes sal-detectron2 detectron2
+    "$py" -m pip uninstall -qq --yes sal-detectron2 detectron2
     ln -sfn "$(cd "$1" && pwd)/detectron2" "$(purelib)/detectron2"
 }
 
@@ -68,13 +67,13 @@ install_detectron2() {
     case $detectron2 in
         pip) install_wheel ;;
         git) clone_upstream ;;
-        skip) ;;                # whatever is there; the report below fails without any
+        skip) ;;
         *) link_source "$detectron2" ;;
     esac
 }
 
-report() {
-    "$py" - <<'PYTHON' || fail "Detectron2 cannot be imported; leave out DETECTRON2=skip"
+report() {  # fails where there is no Detectron2
+    "$py" -W ignore - <<'PYTHON' || fail "Detectron2 cannot be imported; leave out DETECTRON2=skip"
 import sys
 
 import detectron2
@@ -86,10 +85,15 @@ print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads
 PYTHON
 }
 
+case $detectron2 in
+    pip | git | skip) ;;
+    *) [ -f "$detectron2/detectron2/__init__.py" ] ||
+        fail "DETECTRON2 is pip, git, skip or a folder with Detectron2's source, not $detectron2" ;;
+esac
 make_venv
 if [ "$(cat "$stamp" 2>/dev/null)" != "$(fingerprint)" ]; then
     rm -f "$stamp"
-    "$py" -m pip install -e '.[serve,export,ray,dev]'
+    "$py" -m pip install -e '.[serve,export,ray,dev]' | sed '/^Requirement already satisfied/d'
     install_detectron2
     report
     fingerprint > "$stamp"
