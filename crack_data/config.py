@@ -140,7 +140,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     """
     if not os.path.isfile(config_file):
         raise CrackError(
-            f"config file {config_file} does not exist; see configs/ for those at hand"
+            f"config file {config_file} does not exist; see the folder configs"
         )
     cfg = get_cfg()
     add_crack_config(cfg)

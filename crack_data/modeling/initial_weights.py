@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 from collections.abc import Mapping
@@ -12,13 +13,17 @@ from torch import nn
 
 from ..errors import CrackError
 
+# "package:NAME/FILE" is a file that an installed Python package carries.
+_PACKAGE_PREFIX = "package:"
+
 
 def load_backbone_weights(bottom_up: nn.Module, path: str) -> int:
     """Load ``path`` into ``bottom_up`` and return the number of tensors loaded.
 
     Args:
         bottom_up: the network below the FPN; its keys are those of the file.
-        path: a local file, or a URL that Detectron2's PathManager downloads and caches.
+        path: a local file, "package:NAME/FILE" for a file inside an installed Python package, or
+            a URL that Detectron2's PathManager downloads and caches.
 
     Raises:
         CrackError: the file cannot be had or read, or a tensor of the network is missing from it
@@ -57,6 +62,8 @@ def _read_state(path: str) -> Mapping[str, torch.Tensor]:
 
 
 def _local_file(path: str) -> str:
+    if path.startswith(_PACKAGE_PREFIX):
+        return _packaged_file(path)
     try:
         local = PathManager.get_local_path(path)
     except Exception as error:  # whatever the network or the file system says
@@ -69,6 +76,14 @@ def _local_file(path: str) -> str:
             f"backbone weights {path} do not exist; set MODEL.BACKBONE.WEIGHTS to a file or URL"
         )
     return local
+
+
+def _packaged_file(path: str) -> str:
+    package, _, inner = path.removeprefix(_PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CrackError(f"backbone weights {path} need the Python package {package}; install it")
+    return os.path.join(spec.submodule_search_locations[0], inner)
 
 
 def _problem(name: str, wanted: torch.Tensor, stored: Mapping[str, torch.Tensor]) -> str:

@@ -1,0 +1,133 @@
+"""The meta-architecture: losses, outputs, and that it can learn a crack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from crack_data.modeling.claim import claim_pixels
+from crack_data.modeling.crack_map_head import crack_map_loss
+
+
+def _photo_with_crack(height: int, width: int, row: int) -> dict[str, Any]:
+    """A grey photo with one dark line, 3 px wide, and its truth."""
+    image = torch.full((3, height, width), 160, dtype=torch.uint8)
+    mask = torch.zeros(1, height, width, dtype=torch.bool)
+    mask[0, row : row + 3, 8 : width - 8] = True
+    image[:, mask[0]] = 40
+    truth = Instances((height, width))
+    truth.gt_boxes = Boxes(torch.tensor([[8.0, row, width - 8, row + 3]]))
+    truth.gt_classes = torch.zeros(1, dtype=torch.int64)
+    truth.gt_masks = BitMasks(mask)
+    return {"image": image, "instances": truth, "height": height, "width": width}
+
+
+@pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "crack_efficientnet_lite.yaml"])
+def test_it_learns_one_crack(tiny_crack_config: Callable, name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_crack_config(name)).train()
+    batch = [_photo_with_crack(64, 96, 20), _photo_with_crack(96, 64, 50)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history = []
+    with EventStorage():
+        for _ in range(25):
+            losses = model(batch)
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+            history.append(losses["loss_crack_map"].item())
+    assert set(losses) == {
+        "loss_crack_map", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg",
+    }  # fmt: skip
+    assert history[-1] < 0.5 * history[0]
+
+
+def test_outputs_have_the_photos_size_and_agree(tiny_crack_config: Callable) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_crack_config()).eval()
+    model.score_threshold = 0.0
+    model.threshold = 0.04  # an untrained map lies around the prior, sigmoid(-3) = 0.047
+    # The network sees 50x70, an odd size that needs padding; the photo is 100x140.
+    given = {"image": torch.zeros(3, 50, 70, dtype=torch.uint8), "height": 100, "width": 140}
+    with torch.no_grad():
+        (output,) = model([given])
+    instances, crack_map = output["instances"], output["crack_map"]
+    assert crack_map.shape == (100, 140)
+    assert crack_map.dtype == torch.float32
+    assert instances.pred_masks.shape == (len(instances), 100, 140)
+    assert len(instances) > 0
+    union = instances.pred_masks.any(dim=0)
+    assert union.any()
+    assert torch.equal(union, crack_map > model.threshold)
+
+
+def test_a_mask_branch_can_cut_instead_of_the_box(tiny_crack_config: Callable) -> None:
+    cfg = tiny_crack_config()
+    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
+    model = build_model(cfg)
+    batch = [_photo_with_crack(64, 64, 20)]
+    with EventStorage():
+        assert "loss_mask" in model.train()(batch)
+    with torch.no_grad():
+        (output,) = model.eval()(batch)
+    assert output["instances"].pred_masks.dtype == torch.bool
+
+
+def test_a_photo_without_cracks_trains(tiny_crack_config: Callable) -> None:
+    photo = _photo_with_crack(64, 64, 20)
+    photo["instances"] = photo["instances"][torch.zeros(1, dtype=torch.bool)]
+    model = build_model(tiny_crack_config()).train()
+    with EventStorage():
+        losses = model([photo, photo])
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def _instances(boxes: list[list[float]], scores: list[float], size: tuple[int, int]) -> Instances:
+    instances = Instances(size)
+    instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
+    instances.scores = torch.tensor(scores)
+    return instances
+
+
+def test_pixels_outside_every_box_stay_empty() -> None:
+    probability = torch.full((20, 30), 0.9)
+    output = claim_pixels(probability, _instances([[5, 5, 15, 10]], [0.8], (20, 30)), 0.5, 0.3)
+    mask = output["instances"].pred_masks[0]
+    assert mask[5:10, 5:15].all()
+    assert not mask[:4].any()
+    assert not mask[:, 18:].any()
+    assert torch.equal(output["crack_map"] > 0.5, mask)
+
+
+def test_a_faint_instance_keeps_its_mask_but_leaves_no_trace_in_the_map() -> None:
+    probability = torch.full((20, 30), 0.9)
+    output = claim_pixels(probability, _instances([[5, 5, 15, 10]], [0.1], (20, 30)), 0.5, 0.3)
+    assert output["instances"].pred_masks.any()
+    assert not output["crack_map"].any()
+
+
+def test_no_instances_no_crack() -> None:
+    output = claim_pixels(torch.full((20, 30), 0.9), _instances([], [], (20, 30)), 0.5, 0.3)
+    assert output["instances"].pred_masks.shape == (0, 20, 30)
+    assert not output["crack_map"].any()
+
+
+def test_the_loss_is_the_textbooks() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 5, 7)).astype(np.float32)
+    target = (rng.random((2, 5, 7)) < 0.3).astype(np.float32)
+    weight = (rng.random((2, 5, 7)) < 0.9).astype(np.float32)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    bce = -(weight * (target * np.log(p) + (1 - target) * np.log(1 - p))).sum() / weight.sum()
+    both, all_pixels = (p * target * weight).sum(), ((p + target) * weight).sum()
+    expected = bce + 0.7 * (1 - (2 * both + 1) / (all_pixels + 1))
+    tensors = (torch.from_numpy(x) for x in (logits, target, weight))
+    assert float(crack_map_loss(*tensors, dice_weight=0.7)) == pytest.approx(expected, rel=1e-5)
