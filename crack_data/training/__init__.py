@@ -1,0 +1,5 @@
+"""Training: `CrackTrainer` and what it is made of."""
+
+from .trainer import CrackTrainer
+
+__all__ = ["CrackTrainer"]

@@ -1,0 +1,83 @@
+"""Scale, rotation, flips and crop of a photo and its crack mask, in one warp each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# A warped mask pixel is crack when at least this share of it is: below one half, because a crack
+# of one pixel that falls between two pixels would otherwise vanish.
+MASK_COVERAGE = 0.4
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """One draw of the geometry.
+
+    Attributes:
+        scale: factor on the photo's size.
+        degrees: rotation about the crop's centre, counter-clockwise.
+        turns: quarter turns, 0 to 3.
+        flip: mirror left and right.
+        centre: (x, y) of the crop's centre in the photo, px.
+        size: side of the square crop, px.
+        reflect: fill what lies outside the photo with its mirror image, else with mid grey.
+    """
+
+    scale: float
+    degrees: float
+    turns: int
+    flip: bool
+    centre: tuple[float, float]
+    size: int
+    reflect: bool
+
+    def matrix(self) -> np.ndarray:
+        """The 2x3 affine map from photo to crop pixels."""
+        angle = np.deg2rad(self.degrees + 90 * self.turns)
+        cos, sin = self.scale * np.cos(angle), self.scale * np.sin(angle)
+        linear = np.array([[cos, sin], [-sin, cos]])
+        if self.flip:
+            linear[0] *= -1
+        middle = np.full(2, (self.size - 1) / 2)
+        return np.column_stack([linear, middle - linear @ np.array(self.centre)])
+
+
+def crop_photo(image: np.ndarray, plan: CropPlan) -> np.ndarray:
+    """Cut the crop out of a (H, W, 3) uint8 photo: (size, size, 3)."""
+    image, matrix = _shrink(image, plan)
+    border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_CONSTANT
+    grey = (124.0, 116.0, 104.0)
+    return _warp(image, matrix, plan.size, border, grey)
+
+
+def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
+    """Cut the same crop out of a (H, W) uint8 mask of 0 and 1: (size, size) bool."""
+    soft, matrix = _shrink(mask * np.uint8(255), plan)
+    border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_CONSTANT
+    return _warp(soft, matrix, plan.size, border, 0.0) >= 255 * MASK_COVERAGE
+
+
+def _shrink(image: np.ndarray, plan: CropPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Average pixels before a warp that makes the photo smaller: a warp alone would skip some."""
+    matrix = plan.matrix()
+    if plan.scale >= 0.9:
+        return image, matrix
+    height, width = image.shape[:2]
+    size = (max(1, round(width * plan.scale)), max(1, round(height * plan.scale)))
+    ratio = np.array([size[0] / width, size[1] / height])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    linear = matrix[:, :2] / ratio
+    # Pixel centres: photo x = (small x + 0.5) / ratio - 0.5.
+    shift = matrix[:, 2] + matrix[:, :2] @ (0.5 / ratio - 0.5)
+    return small, np.column_stack([linear, shift])
+
+
+def _warp(
+    image: np.ndarray, matrix: np.ndarray, size: int, border: int, fill: float | tuple[float, ...]
+) -> np.ndarray:
+    return cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill
+    )

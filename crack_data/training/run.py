@@ -1,0 +1,46 @@
+"""What ``tools/train_net.py`` does in each process."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup
+
+from .. import modeling  # noqa: F401 - registers the models
+from ..catalog import register_datasets_of
+from ..config import load_config
+from .loading import load_network
+from .trainer import CrackTrainer
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS.
+
+    Args:
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        CrackError: see `crack_data.config.load_config` and `CrackTrainer`.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        model = CrackTrainer.build_model(cfg)
+        load_network(model, cfg.MODEL.WEIGHTS)
+        CrackTrainer.test(cfg, model)
+        return
+    trainer = CrackTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Read the config, register its data sets, start the log."""
+    cfg = load_config(args.config_file, args.opts)
+    register_datasets_of(cfg)
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
