@@ -24,7 +24,9 @@ class CrackInstance:
     counts: bytes = field(repr=False)
 
     @classmethod
-    def from_mask(cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)):
+    def from_mask(
+        cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)
+    ) -> CrackInstance:
         """Encode a mask, cropped to its pixels.
 
         Args:
