@@ -1,0 +1,48 @@
+"""``python -m serve``: the production server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from crack_data.errors import run_tool
+
+from .app import CrackApp, create_app
+from .logs import configure_logging
+from .settings import parse_settings
+from .wsgi import Server
+
+_LOG = logging.getLogger("serve")
+
+
+def main() -> None:
+    """Serve until told to stop.
+
+    Raises:
+        CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
+    """
+    settings = parse_settings()
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    try:
+        server = Server(app, settings)
+        _LOG.info("listening on http://%s:%d; loading the model", settings.host, server.port)
+        app.worker.on_built(lambda: _on_built(app, server))
+        server.run()
+    finally:
+        app.worker.close()
+    if app.worker.failure is not None:
+        raise app.worker.failure
+    _LOG.info("stopped")
+
+
+def _on_built(app: CrackApp, server: Server) -> None:
+    if app.worker.failure is None:
+        _LOG.info("ready on port %d", server.port)
+    else:
+        # A server without its model is of no use: end, and let `main` say why.
+        threading.Thread(target=server.stop).start()
+
+
+if __name__ == "__main__":
+    run_tool(main)
