@@ -27,7 +27,8 @@ class CrackAugmentation:
             rng: source of all randomness.
 
         Returns:
-            (CROP_SIZE, CROP_SIZE, 3) uint8 and the crop's mask (CROP_SIZE, CROP_SIZE) bool.
+            (CROP_SIZE, CROP_SIZE, 3) uint8, and (CROP_SIZE, CROP_SIZE) uint8, how much of each
+            pixel is crack, 0 to 255.
         """
         plan = self.draw_plan(mask, rng)
         crop = change_light(crop_photo(image, plan), rng, self.cfg)

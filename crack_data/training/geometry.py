@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# A warped mask pixel is crack when at least this share of it is: below one half, because a crack
-# of one pixel that falls between two pixels would otherwise vanish.
-MASK_COVERAGE = 0.4
+# What the models' pixel mean makes zero, like the padding of a batch.
+MEAN_BGR = (104.0, 116.0, 124.0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class CropPlan:
         flip: mirror left and right.
         centre: (x, y) of the crop's centre in the photo, px.
         size: side of the square crop, px.
-        reflect: fill what lies outside the photo with its mirror image, else with mid grey.
+        reflect: fill what lies outside the photo with its mirror image, else with `MEAN_BGR`.
     """
 
     scale: float
@@ -49,15 +48,18 @@ def crop_photo(image: np.ndarray, plan: CropPlan) -> np.ndarray:
     """Cut the crop out of a (H, W, 3) uint8 photo: (size, size, 3)."""
     image, matrix = _shrink(image, plan)
     border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_CONSTANT
-    grey = (124.0, 116.0, 104.0)
-    return _warp(image, matrix, plan.size, border, grey)
+    return _warp(image, matrix, plan.size, border, MEAN_BGR)
 
 
 def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
-    """Cut the same crop out of a (H, W) uint8 mask of 0 and 1: (size, size) bool."""
+    """Cut the same crop out of a (H, W) uint8 mask of 0 and 1.
+
+    Returns:
+        (size, size) uint8, how much of each pixel is crack, 0 to 255.
+    """
     soft, matrix = _shrink(mask * np.uint8(255), plan)
     border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_CONSTANT
-    return _warp(soft, matrix, plan.size, border, 0.0) >= 255 * MASK_COVERAGE
+    return _warp(soft, matrix, plan.size, border, 0.0)
 
 
 def _shrink(image: np.ndarray, plan: CropPlan) -> tuple[np.ndarray, np.ndarray]:

