@@ -1,0 +1,111 @@
+"""The metrics of docs/evaluation.md a second time: pixel by pixel, threshold by threshold.
+
+Slow and plain on purpose, and without a line of the code under test: distances between all pairs
+of pixels instead of dilation, thresholds applied to the probability instead of histograms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from skimage.morphology import skeletonize
+
+THRESHOLDS = [(level - 0.5) / 255 for level in range(1, 256)]
+
+
+@dataclass
+class Photo:
+    truth: np.ndarray  # bool (H, W)
+    mask: np.ndarray  # bool (H, W)
+    probability: np.ndarray  # float (H, W)
+
+
+def near(pixels: np.ndarray, others: np.ndarray, distance: float) -> int:
+    """How many pixels of one mask lie within a distance (px) of any pixel of the other."""
+    a, b = np.argwhere(pixels), np.argwhere(others)
+    if not len(a) or not len(b):
+        return 0
+    return int((cdist(a, b).min(axis=1) <= distance).sum())
+
+
+def f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def share(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
+
+
+def strict(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Pooled scores of (truth, mask) pairs."""
+    tp = sum(int((t & m).sum()) for t, m in pairs)
+    fp = sum(int((~t & m).sum()) for t, m in pairs)
+    fn = sum(int((t & ~m).sum()) for t, m in pairs)
+    return {
+        "precision": share(tp, tp + fp),
+        "recall": share(tp, tp + fn),
+        "f1": share(2 * tp, 2 * tp + fp + fn),
+        "iou": share(tp, tp + fp + fn),
+    }
+
+
+def mean_strict(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Scores averaged over the photos with a crack."""
+    each = [strict([pair]) for pair in pairs if pair[0].any()]
+    return {f"{name}_photo": float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def tolerant(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    precision = share(sum(near(m, t, 2) for t, m in pairs), sum(m.sum() for _, m in pairs))
+    recall = share(sum(near(t, m, 2) for t, m in pairs), sum(t.sum() for t, _ in pairs))
+    return {
+        "precision_2px": precision,
+        "recall_2px": recall,
+        "f1_2px": f1(precision, recall),
+    }
+
+
+def centreline_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    tp = fp = fn = 0
+    for truth, mask in pairs:
+        true_line, line = skeletonize(truth), skeletonize(mask)
+        hit = near(true_line, line, 4)
+        tp += hit
+        fn += int(true_line.sum()) - hit
+        fp += int(line.sum()) - near(line, true_line, 4)
+    return share(tp, tp + fp + fn)
+
+
+def cut(photo: Photo, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    return photo.truth, photo.probability > threshold
+
+
+def best_threshold(photos: list[Photo]) -> float:
+    """Highest of the thresholds with the best pooled F1."""
+    values = [strict([cut(photo, t) for photo in photos])["f1"] for t in THRESHOLDS]
+    return max(t for t, value in zip(THRESHOLDS, values, strict=True) if value == max(values))
+
+
+def metrics(photos: list[Photo]) -> dict[str, float]:
+    """Everything, for photos of which at least one has a crack and at least one has none."""
+    drawn = [(photo.truth, photo.mask) for photo in photos]
+    ods = best_threshold(photos)
+    ods_pairs = [cut(photo, ods) for photo in photos]
+    ois_pairs = [cut(photo, best_threshold([photo])) for photo in photos]
+    result = strict(drawn) | mean_strict(drawn) | tolerant(drawn)
+    for suffix, pairs in (("ods", ods_pairs), ("ois", ois_pairs)):
+        result |= {f"{name}_{suffix}": value for name, value in strict(pairs).items()}
+        for name, value in mean_strict(pairs).items():
+            result[name.replace("_photo", f"_{suffix}_photo")] = value
+    result["ods_threshold"] = ods
+    swept = [tolerant([cut(photo, t) for photo in photos])["f1_2px"] for t in THRESHOLDS]
+    result["f1_2px_ods"] = max(swept)
+    result["centreline_iou_4px"] = centreline_iou(drawn)
+    errors = [100 * (m.mean() - t.mean()) for t, m in drawn]
+    result["coverage_mae"] = float(np.mean(np.abs(errors)))
+    result["coverage_bias"] = float(np.mean(errors))
+    alarms = [bool(m.any()) for t, m in drawn if not t.any()]
+    result["false_alarm_rate"] = float(np.mean(alarms))
+    return result

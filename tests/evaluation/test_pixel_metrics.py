@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from crack_data.evaluation.pixel_metrics import centreline, centreline_counts, count_photo, dilate
+from tests.evaluation.reference import near
+
+SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14))
+
+
+@st.composite
+def photos(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shape = draw(SHAPES)
+    truth = draw(npst.arrays(bool, shape))
+    mask = draw(npst.arrays(bool, shape))
+    return truth, mask, draw(npst.arrays(np.uint8, shape))
+
+
+@settings(max_examples=60, deadline=None)
+@given(photos())
+def test_counts_equal_those_of_all_pairs_of_pixels(photo) -> None:
+    truth, mask, crack_map = photo
+    counts = count_photo(truth, mask, crack_map)
+    assert (counts.height, counts.width) == truth.shape
+    assert (counts.true, counts.predicted) == (truth.sum(), mask.sum())
+    assert counts.hit == sum(t and m for t, m in zip(truth.flat, mask.flat, strict=True))
+    assert counts.predicted_near == near(mask, truth, 2)
+    assert counts.true_near == near(truth, mask, 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(photos(), st.integers(1, 255))
+def test_histograms_hold_the_counts_of_every_cut(photo, level: int) -> None:
+    truth, mask, crack_map = photo
+    counts = count_photo(truth, mask, crack_map)
+    cut = crack_map >= level
+    assert counts.map_all[level:].sum() == cut.sum()
+    assert counts.map_true[level:].sum() == (cut & truth).sum()
+    assert counts.map_near[level:].sum() == near(cut, truth, 2)
+    assert counts.reach_true[level:].sum() == near(truth, cut, 2)
+
+
+@pytest.mark.parametrize(
+    ("offset", "counted"),
+    [
+        ((0, 2), True),  # two pixels away along a row
+        ((1, 1), True),
+        ((1, 2), False),  # 2.24 px
+        ((2, 2), False),  # the corner that a square neighbourhood would take in
+        ((0, 3), False),
+    ],
+)
+def test_tolerance_is_euclidean_and_inclusive(offset: tuple[int, int], counted: bool) -> None:
+    truth = np.zeros((9, 9), dtype=bool)
+    mask = truth.copy()
+    truth[3, 3] = mask[3 + offset[0], 3 + offset[1]] = True
+    counts = count_photo(truth, mask, mask.astype(np.uint8))
+    assert (counts.predicted_near, counts.true_near) == (counted, counted)
+
+
+@pytest.mark.parametrize(("distance", "found"), [(4, True), (5, False)])
+def test_centreline_is_found_within_four_pixels(distance: int, found: bool) -> None:
+    truth = np.zeros((20, 30), dtype=bool)
+    mask = truth.copy()
+    truth[5, :] = True
+    mask[5 + distance, :] = True
+    expected = (30, 0, 0) if found else (0, 30, 30)
+    assert centreline_counts(truth, mask) == expected
+
+
+def test_centreline_ignores_width() -> None:
+    """A crack drawn three times as wide has the same middle, apart from its two ends."""
+    truth = np.zeros((40, 200), dtype=bool)
+    mask = truth.copy()
+    truth[19:22, :] = True
+    mask[16:25, :] = True
+    hit, false, missed = centreline_counts(truth, mask)
+    assert false == 0
+    assert missed <= 8
+    assert hit >= 190
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 5)])
+@pytest.mark.parametrize("filled", [False, True])
+def test_empty_and_full_masks_of_any_shape(shape: tuple[int, int], filled: bool) -> None:
+    mask = np.full(shape, filled)
+    counts = count_photo(mask, mask, mask * np.uint8(255))
+    area = mask.size if filled else 0
+    assert (counts.true, counts.predicted, counts.hit) == (area, area, area)
+    assert (counts.predicted_near, counts.true_near) == (area, area)
+    assert counts.line_fp == counts.line_fn == 0
+    assert counts.map_all.sum() == mask.size
+
+
+def test_sizes_must_agree() -> None:
+    small, large = np.zeros((3, 4), bool), np.zeros((4, 3), bool)
+    with pytest.raises(ValueError, match="shapes differ"):
+        count_photo(small, large, large.astype(np.uint8))
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES.flatmap(lambda shape: npst.arrays(bool, shape)), st.integers(0, 5))
+def test_dilation_is_everything_within_the_radius(mask: np.ndarray, radius: int) -> None:
+    assert dilate(mask, radius).sum() == near(np.ones_like(mask), mask, radius)
+
+
+def test_centreline_of_a_bar_is_one_pixel_wide() -> None:
+    bar = np.zeros((15, 60), dtype=bool)
+    bar[5:10, 5:55] = True
+    line = centreline(bar)
+    assert line.sum(axis=0).max() == 1
+    assert line.sum() >= 44
+    assert set(np.argwhere(line)[:, 0]) <= {6, 7, 8}

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from crack_data.evaluation.pixel_metrics import PhotoCounts, count_photo
+from crack_data.evaluation.set_metrics import (
+    THRESHOLDS,
+    SetCounts,
+    last_argmax,
+    ratio,
+    tolerant_scores,
+)
+from tests.evaluation import reference
+from tests.evaluation.reference import Photo
+
+
+def count(photo: Photo) -> PhotoCounts:
+    levels = np.rint(photo.probability * 255).astype(np.uint8)
+    return count_photo(photo.truth, photo.mask, levels)
+
+
+def metrics(photos: list[Photo]) -> dict[str, float]:
+    values = SetCounts([count(photo) for photo in photos]).metrics(np.ones((1, len(photos))))
+    return {name: float(value[0]) for name, value in values.items()}
+
+
+def draw_photo(rng: np.random.Generator, cracked: bool) -> Photo:
+    """A small photo with a wandering crack, and a noisy map that found it a little off."""
+    truth = np.zeros((16, 22), dtype=bool)
+    if cracked:
+        rows = np.clip(8 + np.cumsum(rng.integers(-1, 2, 22)), 0, 15)
+        truth[rows, np.arange(22)] = True
+    moved = np.roll(truth, rng.integers(-3, 4, 2), axis=(0, 1))
+    probability = np.clip(0.7 * moved + rng.normal(0, 0.15, truth.shape), 0, 1)
+    mask = probability > rng.uniform(0.3, 0.6)
+    if not cracked and rng.random() < 0.5:
+        mask[:] = False
+    return Photo(truth, mask, probability)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_metric_equals_the_pixel_by_pixel_computation(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    photos = [draw_photo(rng, cracked) for cracked in (True, True, True, False, False)]
+    ours = metrics(photos)
+    del ours["ods_2px_threshold"]  # checked below: ties may be broken by rounding
+    expected = reference.metrics(photos)
+    assert ours.keys() == expected.keys()
+    assert ours == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_pixels_equal_the_pixel_by_pixel_computation(data: st.DataObject) -> None:
+    """Arbitrary masks and maps of arbitrary small sizes, equal levels and extremes included."""
+    photos = [Photo(np.zeros((2, 3), bool), np.zeros((2, 3), bool), np.zeros((2, 3)))]
+    for _ in range(data.draw(st.integers(1, 3))):
+        shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+        levels = data.draw(npst.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 90, 255])))
+        truth = data.draw(npst.arrays(bool, shape))
+        truth[0, 0] = True
+        photos.append(Photo(truth, data.draw(npst.arrays(bool, shape)), levels / 255))
+    ours = metrics(photos)
+    del ours["ods_2px_threshold"]
+    assert ours == pytest.approx(reference.metrics(photos), abs=1e-12)
+
+
+def test_threshold_with_tolerance_gives_the_reported_score() -> None:
+    rng = np.random.default_rng(7)
+    photos = [draw_photo(rng, True) for _ in range(4)]
+    ours = metrics(photos)
+    pairs = [reference.cut(photo, ours["ods_2px_threshold"]) for photo in photos]
+    assert ours["f1_2px_ods"] == pytest.approx(reference.tolerant(pairs)["f1_2px"])
+
+
+def test_weights_are_repetitions_of_photos() -> None:
+    rng = np.random.default_rng(3)
+    photos = [draw_photo(rng, cracked) for cracked in (True, True, False)]
+    weighted = SetCounts([count(photo) for photo in photos]).metrics(np.array([[2.0, 0.0, 1.0]]))
+    repeated = metrics([photos[0], photos[0], photos[2]])
+    assert {name: value[0] for name, value in weighted.items()} == pytest.approx(repeated)
+
+
+def test_resamples_stand_side_by_side() -> None:
+    rng = np.random.default_rng(4)
+    counts = SetCounts([count(draw_photo(rng, cracked)) for cracked in (True, True, False)])
+    weights = np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    together = counts.metrics(weights)
+    for row in range(3):
+        alone = counts.metrics(weights[row : row + 1])
+        for name, value in together.items():
+            assert value[row] == pytest.approx(alone[name][0], nan_ok=True), name
+
+
+def test_perfect_prediction() -> None:
+    truth = np.zeros((12, 12), bool)
+    truth[4, 2:9] = True
+    ours = metrics([Photo(truth, truth, truth.astype(float))])
+    assert ours["coverage_mae"] == ours["coverage_bias"] == 0
+    scores = {name: value for name, value in ours.items() if name.startswith(("f1", "iou", "cent"))}
+    assert set(scores.values()) == {1.0}
+    assert "false_alarm_rate" not in ours
+
+
+def test_nothing_predicted() -> None:
+    truth = np.zeros((12, 12), bool)
+    truth[4, 2:8] = True
+    blank = np.zeros((12, 12), bool)
+    ours = metrics([Photo(truth, blank, blank.astype(float))])
+    assert ours["f1"] == ours["iou"] == ours["recall"] == ours["f1_2px"] == ours["f1_ods"] == 0
+    assert ours["precision"] == 1
+    assert ours["coverage_bias"] == -ours["coverage_mae"] == pytest.approx(-100 * 6 / 144)
+
+
+def test_set_without_cracks() -> None:
+    blank = np.zeros((5, 5), bool)
+    alarm = blank.copy()
+    alarm[2, 2] = True
+    quiet = Photo(blank, blank, blank.astype(float))
+    loud = Photo(blank, alarm, alarm.astype(float))
+    ours = metrics([quiet, loud, quiet, quiet])
+    assert ours["false_alarm_rate"] == 0.25
+    assert ours["f1"] == 0
+    assert not any(name.endswith("_photo") for name in ours)
+
+
+def test_ratio_of_nothing_is_one() -> None:
+    assert ratio(np.array([0.0, 0.0, 1.0]), np.array([0.0, 2.0, 2.0])).tolist() == [1, 0, 0.5]
+
+
+def test_tolerant_scores_without_any_match() -> None:
+    zero, some = np.array([0.0]), np.array([3.0])
+    assert tolerant_scores(zero, some, zero, some)["f1"].tolist() == [0]
+
+
+def test_equal_scores_choose_the_strictest_threshold() -> None:
+    assert last_argmax(np.array([[0.1, 0.5, 0.5, 0.2], [0.0, 0.0, 0.0, 0.0]])).tolist() == [2, 3]
+
+
+def test_thresholds_split_the_levels() -> None:
+    """A rounded level is at least the cut exactly where the probability exceeds the threshold."""
+    levels = np.arange(256)
+    for cut, threshold in enumerate(THRESHOLDS, start=1):
+        assert ((levels / 255 > threshold) == (levels >= cut)).all()
