@@ -115,7 +115,8 @@ def _add_augmentation_keys(cfg: CN) -> None:
 
 def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE = CN()
-    # Photos with a longer side above this (px) are predicted in overlapping tiles of TILE_SIZE.
+    # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
+    # TILE_SIZE.
     cfg.CRACK.INFERENCE.MAX_SIZE = 1024
     cfg.CRACK.INFERENCE.TILE_SIZE = 640
     cfg.CRACK.INFERENCE.TILE_OVERLAP = 96

@@ -38,6 +38,14 @@ def draw_prediction(
         a drawn copy, BGR uint8 (height, width, 3).
     """
     canvas = image_bgr.copy()
+    draw_on(canvas, prediction, boxes, scores)
+    return canvas
+
+
+def draw_on(
+    canvas: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
+) -> None:
+    """Like `draw_prediction`, on the photo itself: a huge one is not copied."""
     line = line_width(prediction.height, prediction.width)
     # The best is drawn last, on top.
     for index, instance in reversed(list(enumerate(prediction.instances))):
@@ -48,7 +56,6 @@ def draw_prediction(
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, line)
         if scores:
             _write_score(canvas, instance, colour, line)
-    return canvas
 
 
 def instance_colour(index: int) -> tuple[int, int, int]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import CrackError
+from . import storage
 
 # Formats that cameras and scanners write. Pillow's other plugins, some of which start external
 # programs, are never tried.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 # Below Pillow's own limit for decompression bombs (2 x 89,478,485).
 MAX_PIXELS = 178_000_000
@@ -32,11 +32,11 @@ class PhotoError(CrackError):
         self.kind = kind
 
 
-def read_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+def read_photo(path: str | os.PathLike[str], max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """Read a photo from a file.
 
     Args:
-        path: the file.
+        path: the file, a path or a URL that fsspec reads.
         max_pixels: refuse photos of more pixels; None: no limit but Pillow's.
 
     Returns:
@@ -46,10 +46,7 @@ def read_photo(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> np.ndar
         PhotoError: as `decode_photo`, the file named.
         CrackError: the file cannot be read.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise CrackError(f"photo {path} cannot be read: {error.strerror or error}") from error
+    data = storage.read_bytes(os.fspath(path))
     try:
         return decode_photo(data, max_pixels)
     except PhotoError as error:

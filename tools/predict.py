@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Find the cracks on photos: masks, percentages, lengths and widths."""
+
+from __future__ import annotations
+
+import argparse
+
+from detectron2.config import CfgNode
+
+from crack_data.errors import CrackError, run_tool
+from crack_data.inference.defaults import load_predict_config
+from crack_data.inference.outputs import OutputOptions
+from crack_data.inference.run import run_prediction
+from crack_data.inference.storage import find_photos, full_path
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Paths may be local or any that fsspec reads, such as s3://bucket/photos. Other "
+        "config keys follow as KEY VALUE pairs, such as MODEL.DEVICE cuda.",
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PHOTO|DIR|GLOB", help="photos to predict")
+    add("--output", required=True, metavar="DIR", help="folder for the results")
+    add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
+    add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
+    add("--threshold", type=float, metavar="P", help="a pixel is crack above this probability")
+    add("--tile", default="auto", metavar="auto|off|SIZE", help="cut large photos into tiles")
+    add("--mm-per-px", type=float, metavar="X", help="scale of the photos: adds lengths in mm")
+    add("--boxes", action="store_true", help="draw each crack's box on the overlay")
+    add("--scores", action="store_true", help="write each crack's score on the overlay")
+    add("--resume", action="store_true", help="skip photos that are complete in the output")
+    add("--engine", choices=("plain", "ray"), default="plain", help="this process, or Ray Data")
+    add("--address", metavar="A", help="Ray cluster, such as auto (default: one started here)")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys to change")
+    return parser.parse_args()
+
+
+def set_tiling(keys: CfgNode, tile: str) -> None:
+    """Apply --tile to CRACK.INFERENCE.
+
+    Raises:
+        CrackError: neither auto nor off nor a size.
+    """
+    if tile == "auto":
+        return
+    if tile == "off":
+        keys.MAX_SIZE = 0
+        return
+    if not tile.isdigit() or int(tile) < 64:
+        raise CrackError(f"--tile is auto, off or a size of at least 64 px, not {tile}")
+    keys.MAX_SIZE = keys.TILE_SIZE = int(tile)
+    keys.TILE_OVERLAP = min(keys.TILE_OVERLAP, int(tile) // 4)
+
+
+def main() -> int:
+    """Predict; 1 where a photo could not be used."""
+    given = parse_arguments()
+    if given.mm_per_px is not None and given.mm_per_px <= 0:
+        raise CrackError(f"--mm-per-px is more than 0, not {given.mm_per_px}")
+    cfg = load_predict_config(given.config_file, given.weights, given.overrides)
+    set_tiling(cfg.CRACK.INFERENCE, given.tile)
+    photos = [photo for pattern in given.input for photo in find_photos(pattern)]
+    options = OutputOptions(
+        full_path(given.output), given.boxes, given.scores, given.mm_per_px, given.threshold
+    )
+    address = (given.address or "local") if given.engine == "ray" else None
+    bad = run_prediction(cfg, photos, options, given.resume, address)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
