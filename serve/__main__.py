@@ -26,7 +26,13 @@ def main() -> None:
     app = create_app(settings)
     try:
         server = Server(app, settings)
-        _LOG.info("listening on http://%s:%d; loading the model", settings.host, server.port)
+        _LOG.info(
+            "listening on http://%s:%d; loading the model",
+            settings.host,
+            server.port,
+            extra={"port": server.port},
+        )
+        server.stop_on_signals()
         app.worker.on_built(lambda: _on_built(app, server))
         server.run()
     finally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 import marshmallow as ma
 from flask import g, json, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Response
 
 PROBLEM_TYPE = "application/problem+json"
@@ -26,7 +26,7 @@ class ProblemSchema(ma.Schema):
 
 def problem_document(status: int, detail: str, **members: Any) -> dict[str, Any]:
     """Build a problem document; the type is ``about:blank``, so the title is the status phrase."""
-    title = HTTPStatus(status).phrase
+    title = HTTP_STATUS_CODES[status]
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from werkzeug.exceptions import GatewayTimeout, ServiceUnavailable
+from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailable
 
 if TYPE_CHECKING:
     from crack_data.inference.prediction import CrackPrediction
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 Predictor = Callable[..., "CrackPrediction"]
 
 
-class ClientGone(Exception):
-    """The client closed its connection before its photo's turn came."""
+class ClientGone(HTTPException):
+    """The client closed its connection before its photo's turn came; nobody reads the answer."""
+
+    code = 499  # as nginx writes it into its logs
+    description = "the client closed the connection"
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class InferenceWorker:
         Raises:
             GatewayTimeout: the turn did not come before the deadline; nothing was computed.
             ClientGone: the client left; nothing was computed.
+            ServiceUnavailable: the server is stopping, and the photo is not predicted any more.
         """
         arrived = time.monotonic()
         job = _Job(image, threshold, gone, arrived + self._deadline_s)
@@ -119,12 +124,14 @@ class InferenceWorker:
         future = self._thread.submit(self._run, job)
         try:
             return future.result(timeout=self._deadline_s)
-        except TimeoutError:
+        except FutureTimeoutError:
             if future.cancel():
                 with self._lock:
                     self._waiting -= 1
                 raise self._too_late() from None
             return future.result()  # its turn has come: it is being computed
+        except CancelledError:
+            raise ServiceUnavailable("the server is stopping", retry_after=5) from None
 
     def close(self) -> None:
         """Finish the photo at hand and end the thread; photos in line are dropped."""

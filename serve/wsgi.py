@@ -124,18 +124,15 @@ class Server:
         return int(self._socket.getsockname()[1])
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT (a second one ends the process at once)."""
-        previous = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            while self._stop_at is None:
-                wasyncore.loop(timeout=1, map=self._channels, count=1)
-            self._drain()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        """Serve until `stop` is called."""
+        while self._stop_at is None:
+            wasyncore.loop(timeout=1, map=self._channels, count=1)
+        self._drain()
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT call `stop`; a second one ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
 
     def stop(self) -> None:
         """Stop accepting connections and let `run` return once every request is answered."""

@@ -1,0 +1,177 @@
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const COLOURS = document.body.dataset.colours.split(" ");
+// One photo at a time; a newer request aborts the older one, which the server then drops.
+const state = { file: null, threshold: null, answer: null, request: null };
+
+function choose(file) {
+  state.file = file;
+  state.threshold = null;
+  showInput(file);
+  predict();
+}
+
+async function post(query, signal) {
+  const form = new FormData();
+  form.append("image", state.file);
+  const parameters = new URLSearchParams(query);
+  if (state.threshold !== null) parameters.set("threshold", state.threshold);
+  const headers = $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
+  const options = { method: "POST", body: form, headers, signal };
+  const response = await fetch(`predict?${parameters}`, options);
+  if (response.ok) return response;
+  $("key-form").hidden = response.status !== 401;
+  const problem = await response.json();
+  throw new Error(problem.detail);
+}
+
+async function predict() {
+  if (!state.file) return;
+  if (state.request) state.request.abort();
+  const request = new AbortController();
+  state.request = request;
+  document.body.classList.add("busy");
+  say("Looking for cracks …");
+  try {
+    const response = await post({ format: "json", overlay: "true" }, request.signal);
+    show(await response.json());
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    $("result").hidden = true;
+    say(error.message, true);
+  }
+  if (state.request === request) document.body.classList.remove("busy");
+}
+
+function say(text, isError = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+function showInput(file) {
+  if ($("input").src) URL.revokeObjectURL($("input").src);
+  $("input").hidden = false;
+  $("no-preview").hidden = true;
+  $("input").src = URL.createObjectURL(file);
+}
+
+function show(answer) {
+  state.answer = answer;
+  $("key-form").hidden = true;
+  $("percent").textContent = percent(answer.percent_masked);
+  $("unmasked").textContent = percent(answer.percent_unmasked);
+  $("count").textContent = answer.instances.length;
+  $("size").textContent = `${answer.width} × ${answer.height} px`;
+  $("output").src = answer.overlay;
+  $("threshold").value = answer.threshold;
+  $("threshold-value").textContent = Number(answer.threshold).toFixed(2);
+  $("instances").replaceChildren(...answer.instances.map(row));
+  $("none").hidden = answer.instances.length > 0;
+  $("marker").hidden = true;
+  $("result").hidden = false;
+  say(`${answer.file_name}: ${percent(answer.percent_masked)} of the photo is crack.`);
+}
+
+function percent(value) {
+  return `${value.toFixed(value < 10 ? 2 : 1)} %`;
+}
+
+function row(instance, index) {
+  const element = document.createElement("tr");
+  element.tabIndex = 0;
+  const name = document.createElement("th");
+  name.scope = "row";
+  const swatch = document.createElement("span");
+  swatch.className = "swatch";
+  swatch.style.background = COLOURS[index % COLOURS.length];
+  name.append(swatch, String(index + 1));
+  element.append(name);
+  const cells = [
+    instance.score.toFixed(2),
+    String(instance.area),
+    instance.length_px.toFixed(1),
+    instance.mean_width_px.toFixed(1),
+    instance.max_width_px.toFixed(1),
+    `${instance.orientation_deg.toFixed(0)}°`,
+  ];
+  for (const text of cells) element.insertCell().textContent = text;
+  for (const kind of ["mouseenter", "focus"]) {
+    element.addEventListener(kind, () => mark(instance.bbox));
+  }
+  for (const kind of ["mouseleave", "blur"]) {
+    element.addEventListener(kind, () => { $("marker").hidden = true; });
+  }
+  return element;
+}
+
+function mark([x, y, width, height]) {
+  const box = $("marker").style;
+  box.left = `${(100 * x) / state.answer.width}%`;
+  box.width = `${(100 * width) / state.answer.width}%`;
+  box.top = `${(100 * y) / state.answer.height}%`;
+  box.height = `${(100 * height) / state.answer.height}%`;
+  $("marker").hidden = false;
+}
+
+function save(blob, suffix) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = state.answer.file_name.replace(/\.[^.]*$/, "") + suffix;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+async function saveForm(format, suffix) {
+  try {
+    save(await (await post({ format })).blob(), suffix);
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+function saveJson() {
+  const { overlay, ...answer } = state.answer;
+  save(new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" }), ".json");
+}
+
+function listenForPhotos() {
+  $("file").addEventListener("change", () => {
+    if ($("file").files.length) choose($("file").files[0]);
+    $("file").value = "";  // choosing the same photo again is a change too
+  });
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+  document.addEventListener("dragleave", () => document.body.classList.remove("dragging"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+  });
+  $("input").addEventListener("error", () => {
+    $("input").hidden = true;
+    $("no-preview").hidden = false;
+  });
+}
+
+function listenForControls() {
+  let timer;
+  $("threshold").addEventListener("input", () => {
+    state.threshold = $("threshold").value;
+    $("threshold-value").textContent = Number(state.threshold).toFixed(2);
+    clearTimeout(timer);
+    timer = setTimeout(predict, 150);
+  });
+  $("key-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    predict();
+  });
+  $("save-overlay").addEventListener("click", () => saveForm("png", "_overlay.png"));
+  $("save-mask").addEventListener("click", () => saveForm("mask", "_mask.png"));
+  $("save-json").addEventListener("click", saveJson);
+}
+
+listenForPhotos();
+listenForControls();

@@ -1,0 +1,109 @@
+"""A small untrained model, real servers around it, and photos to post."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+
+from serve import Settings, create_app
+from serve.trial.server_process import ServerProcess
+from serve.wsgi import Server
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from crack_data.inference.predictor import CrackPredictor
+    from serve.worker import Predictor
+
+
+@pytest.fixture(scope="session")
+def model_flags(
+    tiny_crack_config: Callable[..., CfgNode], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    """The flags that make a server load an untrained model whose instances all count.
+
+    Its crack map hovers around one half, so that the default threshold finds something.
+    """
+    import torch
+    from detectron2.modeling import build_model
+
+    folder = tmp_path_factory.mktemp("model")
+    cfg = tiny_crack_config()
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    torch.manual_seed(0)
+    state = build_model(cfg).state_dict()
+    for name, tensor in state.items():
+        if name.startswith("crack_map_head") and name.endswith("bias"):
+            tensor.zero_()
+    torch.save({"model": state}, folder / "tiny.pth")
+    (folder / "tiny.yaml").write_text(cfg.dump())
+    return ["--config-file", str(folder / "tiny.yaml"), "--weights", str(folder / "tiny.pth")]
+
+
+@pytest.fixture(scope="session")
+def predictor(model_flags: list[str]) -> CrackPredictor:
+    """The same model as the servers', in this process."""
+    from crack_data.inference.defaults import load_predict_config
+    from crack_data.inference.predictor import CrackPredictor
+
+    return CrackPredictor(load_predict_config(model_flags[1], model_flags[3]))
+
+
+@pytest.fixture(scope="session")
+def server(model_flags: list[str]) -> Iterator[ServerProcess]:
+    """A ready server process with default settings."""
+    with ServerProcess(model_flags) as process:
+        process.wait_ready()
+        yield process
+
+
+@pytest.fixture
+def serve_here() -> Callable[..., AbstractContextManager[str]]:
+    """Runs a server on a real port in this process, around any predictor; gives its URL."""
+    return _serve_here
+
+
+@contextmanager
+def _serve_here(predictor: Predictor, **settings: Any) -> Iterator[str]:
+    app = create_app(Settings(port=0, **settings), predictor)
+    server = Server(app, Settings(port=0, **settings))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.stop()
+        thread.join()
+        app.worker.close()
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A grey, noisy surface with a dark crack across it, BGR uint8 (96, 128, 3)."""
+    noise = np.random.default_rng(0).normal(150, 12, (96, 128, 1))
+    image = np.repeat(noise, 3, axis=2).clip(0, 255).astype(np.uint8)
+    points = np.array([[4, 20], [50, 40], [80, 45], [124, 80]], np.int32)
+    return cv2.polylines(image, [points], False, (30, 30, 30), 3)
+
+
+@pytest.fixture(scope="session")
+def png(photo: np.ndarray) -> bytes:
+    """The photo as a PNG file."""
+    return cv2.imencode(".png", photo)[1].tobytes()
+
+
+@pytest.fixture(scope="session")
+def photo_file(png: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photo on disk."""
+    path = tmp_path_factory.mktemp("photos") / "wall.png"
+    path.write_bytes(png)
+    return path
