@@ -1,0 +1,120 @@
+"""Mask files of any kind in use → one grey array."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import CrackError
+from .masks import ByteMask
+
+LOSSY_FORMATS = ("JPEG", "MPO")
+# Below this a lossy mask holds nothing but compression noise.
+LOSSY_FLOOR = 64
+# Channels that differ less than this are grey: lossy files tint grey a little.
+GREY_SPREAD = 40
+
+
+def read_mask(path: str | os.PathLike[str]) -> ByteMask:
+    """Read a mask, upright by EXIF, as HxW uint8.
+
+    Colours become their distance from the commonest colour, wider ranges than 8 bits are scaled
+    to their maximum, and CrackForest's ``.mat`` gives 0 and 1.
+
+    Raises:
+        CrackError: the file is missing, not an image, or damaged.
+    """
+    if Path(path).suffix.lower() == ".mat":
+        return _read_mat(path)
+    try:
+        with Image.open(path) as image:
+            grey = _to_grey(ImageOps.exif_transpose(image))
+            lossy = image.format in LOSSY_FORMATS
+    except Exception as error:  # Pillow's decoders raise a dozen types, all meaning a bad file
+        raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error
+    if lossy and grey.size and int(grey.max()) < LOSSY_FLOOR:
+        return np.zeros_like(grey)
+    return grey
+
+
+def reason(error: Exception, path: str | os.PathLike[str]) -> str:
+    """Say in a few words why Pillow could not read a file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "the file is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is not an image"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _to_grey(image: Image.Image) -> ByteMask:
+    if image.mode == "1":
+        return np.asarray(image, np.uint8) * np.uint8(255)
+    if image.mode == "L":
+        return np.asarray(image)
+    if image.mode.startswith(("I", "F")):
+        return _scale(np.asarray(image))
+    if "A" in image.mode or "transparency" in image.info:
+        return _from_rgba(np.asarray(image.convert("RGBA")))
+    return _from_rgb(np.asarray(image.convert("RGB")))
+
+
+def _scale(values: np.ndarray) -> ByteMask:
+    """16-bit, 32-bit or float → 8 bits; numbers that fit into 8 bits stay as they are."""
+    values = np.nan_to_num(np.maximum(values, 0).astype(np.float64))
+    high = values.max(initial=0)
+    if high > 255 or (0 < high <= 1 and (values % 1).any()):
+        values = values * (255 / high)
+    return np.rint(values).astype(np.uint8)
+
+
+def _from_rgb(colours: np.ndarray) -> ByteMask:
+    low, high = colours.min(axis=2), colours.max(axis=2)
+    if int((high - low).max(initial=0)) < GREY_SPREAD:
+        return np.ascontiguousarray(colours[:, :, 1])
+    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found, counts = np.unique(packed, return_counts=True)
+    common = int(found[counts.argmax()])
+    background = np.array([common >> 16, common >> 8 & 255, common & 255], np.int16)
+    return np.abs(colours.astype(np.int16) - background).max(axis=2).astype(np.uint8)
+
+
+def _from_rgba(pixels: np.ndarray) -> ByteMask:
+    """The alpha channel where the mask was drawn in it alone, else the opaque pixels' colours."""
+    colours, alpha = pixels[:, :, :3], pixels[:, :, 3]
+    plain = colours[alpha > 0]
+    if alpha.min(initial=255) < 255 and plain.size and (plain == plain[0]).all():
+        return np.ascontiguousarray(alpha)
+    return _from_rgb(np.where(alpha[:, :, None] > 0, colours, np.uint8(0)))
+
+
+def _read_mat(path: str | os.PathLike[str]) -> ByteMask:
+    from scipy.io import loadmat  # slow to import, and few sets need it
+
+    try:
+        content = loadmat(path)
+        values = _mat_segmentation(content)
+    except Exception as error:  # scipy raises many types, all meaning a bad file
+        raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error
+    if values is None:
+        raise CrackError(f"mask {path} holds neither groundTruth.Segmentation nor one 2-D array")
+    return values
+
+
+def _mat_segmentation(content: dict[str, Any]) -> ByteMask | None:
+    """CrackForest numbers the background 1 and cracks from 2 on."""
+    truth = content.get("groundTruth")
+    if truth is not None and truth.dtype.names and "Segmentation" in truth.dtype.names:
+        return (np.asarray(truth["Segmentation"].flat[0]) > 1).astype(np.uint8)
+    arrays = [
+        value
+        for key, value in content.items()
+        if not key.startswith("_") and isinstance(value, np.ndarray) and value.ndim == 2
+        and value.dtype.kind in "buif" and min(value.shape) > 1
+    ]  # fmt: skip
+    return _scale(arrays[0]) if len(arrays) == 1 else None

@@ -1,0 +1,265 @@
+"""A mask as it was read → clean binary mask → components.
+
+Everything here works on arrays and treats all directions alike: cleaning a mirrored or turned
+mask gives the mirrored or turned result, for every option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .errors import CrackError
+
+ByteMask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CleaningOptions:
+    """How a grey mask becomes a binary one. Lengths are in px, areas in px².
+
+    Attributes:
+        threshold: "auto", "otsu", or the 8-bit level above which a pixel is crack.
+        invert: "yes" where cracks are dark on light, "no" where they are light, "auto" to take
+            the rarer of the two as crack.
+        opening, closing: side of the square kernel; 0 or 1 leaves the step out.
+        min_area: smaller components are dropped, with two exceptions below.
+        cluster_gap: components within this distance make a cluster. In one that is nowhere 3 px
+            thick, all pieces stay if together they reach `min_area`: a thin crack that
+            compression broke. 0 judges every component by itself.
+        min_piece: in a cluster with a thick crack, pieces from this area on stay; what is smaller
+            is ringing.
+        fill_holes: holes up to this area are filled; 0 fills none.
+        bridge_gap: gaps up to this width between two components are closed; 0 closes none.
+        connectivity: 4 or 8.
+    """
+
+    threshold: str | int = "auto"
+    invert: str = "auto"
+    opening: int = 0
+    closing: int = 0
+    min_area: int = 40
+    cluster_gap: int = 6
+    min_piece: int = 20
+    fill_holes: int = 0
+    bridge_gap: int = 0
+    connectivity: int = 8
+
+    def __post_init__(self) -> None:
+        level = self.threshold
+        if level not in ("auto", "otsu") and not (isinstance(level, int) and 0 <= level < 255):
+            raise CrackError(f"threshold must be auto, otsu or a level from 0 to 254, not {level}")
+        if self.invert not in ("auto", "yes", "no"):
+            raise CrackError(f"invert must be auto, yes or no, not {self.invert}")
+        if self.connectivity not in (4, 8):
+            raise CrackError(f"connectivity must be 4 or 8, not {self.connectivity}")
+        for field in fields(self)[2:-1]:
+            if getattr(self, field.name) < 0:
+                raise CrackError(f"{field.name} must not be negative")
+
+
+PRESETS = {
+    "thin": CleaningOptions(),
+    "classic": CleaningOptions(
+        threshold=127, opening=2, closing=2, min_area=200, cluster_gap=0, min_piece=0
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> CleaningOptions:
+    """Return the named preset with ``changes`` to single options.
+
+    Raises:
+        CrackError: no preset of that name, or an option out of range.
+    """
+    if name not in PRESETS:
+        raise CrackError(f"no preset {name}; there are {', '.join(sorted(PRESETS))}")
+    return replace(PRESETS[name], **changes)
+
+
+def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
+    """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
+    mask = binarize(grey, options)
+    if options.opening > 1:
+        mask = _morphology(mask, options.opening, opening=True)
+    if options.closing > 1:
+        mask = _morphology(mask, options.closing, opening=False)
+    if options.bridge_gap:
+        mask = bridge_gaps(mask, options.bridge_gap, options.connectivity)
+    if options.fill_holes:
+        mask = fill_holes(mask, options.fill_holes, options.connectivity)
+    return drop_specks(mask, options)
+
+
+def binarize(grey: ByteMask, options: CleaningOptions) -> ByteMask:
+    """Threshold a grey mask, HxW uint8, and set the crack, dark or light, to 1."""
+    mask = (grey > _level(grey, options.threshold)).astype(np.uint8)
+    dark = options.invert == "yes"
+    if options.invert == "auto":
+        dark = 2 * cv2.countNonZero(mask) > mask.size
+    return 1 - mask if dark else mask
+
+
+def _level(grey: ByteMask, threshold: str | int) -> int:
+    if isinstance(threshold, int):
+        return threshold
+    if not grey.size:
+        return 0
+    low, high = int(grey.min()), int(grey.max())
+    if threshold == "otsu":
+        return int(cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)[0]) if high > low else 127
+    if high > low and high < 64:
+        return low  # label numbers: 0 is the background, 1, 2, ... are crack
+    if low < 64 and high >= 192:
+        return 127
+    return (low + high) // 2 if high > low else 127
+
+
+def _morphology(mask: ByteMask, size: int, opening: bool) -> ByteMask:
+    """Open or close with a size x size square, without moving anything.
+
+    An even kernel has no centre, and OpenCV's opening and closing use one anchor for both of
+    their steps, which moves the mask by a pixel. The second step has to use the reflected kernel:
+    then the result does not depend on the anchor at all. The mask is continued outward at its rim.
+    """
+    kernel = np.ones((size, size), np.uint8)
+    first = (size - 1) // 2
+    second = size - 1 - first
+    padded = cv2.copyMakeBorder(mask, size, size, size, size, cv2.BORDER_REPLICATE)
+    steps = (cv2.erode, cv2.dilate) if opening else (cv2.dilate, cv2.erode)
+    padded = steps[0](padded, kernel, anchor=(first, first))
+    padded = steps[1](padded, kernel, anchor=(second, second))
+    return np.ascontiguousarray(padded[size:-size, size:-size])
+
+
+def label_components(mask: ByteMask, connectivity: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Label the connected components of a binary mask, HxW.
+
+    Returns:
+        Their number N, the labels HxW int32 (0 is background, 1..N), and per label 0..N the row
+        x, y, width, height, area in px, (N+1)x5 int32.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=connectivity)
+    return count - 1, labels, stats
+
+
+def drop_specks(mask: ByteMask, options: CleaningOptions) -> ByteMask:
+    """Drop what is too small to be a crack or a piece of one; see `CleaningOptions`."""
+    count, labels, stats = label_components(mask, options.connectivity)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    keep = areas >= options.min_area
+    if options.cluster_gap and not keep.all():
+        clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
+        total = np.bincount(clusters, weights=areas)[clusters]
+        keep |= np.where(thick, areas >= options.min_piece, total >= options.min_area)
+    keep[0] = False
+    return mask if keep[1:].all() else keep.astype(np.uint8)[labels]
+
+
+def label_instances(
+    mask: ByteMask, options: CleaningOptions
+) -> tuple[int, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Label the components of a clean mask, the pieces of a broken thin crack as one.
+
+    Returns:
+        As `label_components`.
+    """
+    count, labels, stats = label_components(mask, options.connectivity)
+    if count < 2 or not options.cluster_gap:
+        return count, labels, stats
+    clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
+    owner = np.where(thick, np.arange(count + 1), clusters + count)
+    owner[0] = -1
+    _, instance_of = np.unique(owner, return_inverse=True)
+    if instance_of.max() == count:
+        return count, labels, stats
+    labels = instance_of.astype(np.int32)[labels]
+    return int(instance_of.max()), labels, _merged_stats(stats, instance_of)
+
+
+def _clusters(
+    mask: ByteMask, labels: np.ndarray, count: int, gap: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each label 0..count, its cluster, and whether that is 3 px thick somewhere.
+
+    Components within ``gap`` px make a cluster. One that is thin everywhere is a line that may
+    have been broken; beside a thick crack, small pieces are compression's ringing.
+    """
+    _, grown, _ = label_components(cv2.dilate(mask, _disc(gap)), 8)
+    inside = mask > 0
+    cluster_of = np.zeros(count + 1, np.int64)
+    cluster_of[labels[inside]] = grown[inside]
+    thick = np.zeros(int(cluster_of.max(initial=0)) + 1, np.bool_)
+    thick[grown[cv2.erode(mask, np.ones((3, 3), np.uint8)) > 0]] = True
+    return cluster_of, thick[cluster_of]
+
+
+def _merged_stats(stats: npt.NDArray[np.int32], instance_of: np.ndarray) -> npt.NDArray[np.int32]:
+    """Boxes and areas, as in `label_components`, of labels that were merged."""
+    number = int(instance_of.max()) + 1
+    low = np.full((number, 2), np.iinfo(np.int32).max, np.int32)
+    high = np.zeros((number, 2), np.int32)
+    area = np.zeros(number, np.int32)
+    np.minimum.at(low, instance_of, stats[:, :2])
+    np.maximum.at(high, instance_of, stats[:, :2] + stats[:, 2:4])
+    np.add.at(area, instance_of, stats[:, 4])
+    return np.concatenate([low, high - low, area[:, None]], axis=1)
+
+
+def _disc(diameter: int) -> ByteMask:
+    """A symmetric disc, odd side; two pieces within ``diameter`` px overlap once grown by it."""
+    radius = (diameter + 1) // 2
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (x * x + y * y <= (radius + 0.5) ** 2).astype(np.uint8)
+
+
+def bridge_gaps(mask: ByteMask, gap: int, connectivity: int) -> ByteMask:
+    """Connect components whose distance is at most ``gap`` px, and change nothing else.
+
+    Closing with a disc proposes the bridges; those that touch only one component are dropped.
+    """
+    disc = _disc(gap)
+    rim = disc.shape[0]
+    padded = cv2.copyMakeBorder(mask, rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.erode(cv2.dilate(padded, disc), disc)
+    added = (closed & (1 - padded))[rim:-rim, rim:-rim]
+    number, bridges, _ = label_components(np.ascontiguousarray(added), 8)
+    if not number:
+        return mask
+    _, labels, _ = label_components(mask, connectivity)
+    return mask | _touching_several(bridges, labels, number)
+
+
+def _touching_several(bridges: np.ndarray, labels: np.ndarray, number: int) -> ByteMask:
+    """Keep those bridges, 1..number, whose 8-neighbourhood meets two or more labels."""
+    height, width = labels.shape
+    pairs = []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            here = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
+            there = (
+                slice(max(-dy, 0), height + min(-dy, 0)),
+                slice(max(-dx, 0), width + min(-dx, 0)),
+            )
+            b, c = bridges[here], labels[there]
+            meet = (b > 0) & (c > 0)
+            pairs.append(np.stack([b[meet], c[meet]], axis=1))
+    unique = np.unique(np.concatenate(pairs), axis=0)
+    several = np.bincount(unique[:, 0], minlength=number + 1) > 1
+    return several.astype(np.uint8)[bridges]
+
+
+def fill_holes(mask: ByteMask, max_area: int, connectivity: int) -> ByteMask:
+    """Fill background that is enclosed by crack and no larger than ``max_area`` px."""
+    # Background connects the other way round, or a hole could leak through a diagonal.
+    _, labels, stats = label_components(1 - mask, 12 - connectivity)
+    height, width = mask.shape
+    x, y, w, h, area = stats.T
+    enclosed = (x > 0) & (y > 0) & (x + w < width) & (y + h < height)
+    fill = enclosed & (area <= max_area)
+    fill[0] = False  # label 0 is the crack itself
+    return mask | fill.astype(np.uint8)[labels]

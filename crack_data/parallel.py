@@ -1,0 +1,86 @@
+"""A process pool whose results come in order and whose memory stays bounded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+import cv2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 16
+# Fewer items than this per worker are done sooner than a worker is started.
+ITEMS_PER_WORKER = 48
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: str
+) -> Iterator[Result]:
+    """Yield ``function(item)`` for every item, in order.
+
+    Args:
+        function: picklable; it should return errors rather than raise them.
+        workers: processes, 1 for none but this one.
+        preload: module that workers import once, before they are forked.
+    """
+    if workers <= 1:
+        yield from map(function, items)
+        return
+    context = _context(preload)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
+        waiting: deque[Future[list[Result]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_run_chunk, function, chunk))
+                if len(waiting) > 3 * workers:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def choose_workers(requested: int, items: int) -> int:
+    """As many as requested, or for 0 as many as cores and items make worthwhile."""
+    return requested or max(1, min(usable_cores(), items // ITEMS_PER_WORKER))
+
+
+def _run_chunk(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in chunk]
+
+
+def _context(preload: str) -> multiprocessing.context.BaseContext:
+    """Workers forked from a small server process where the platform can, else fresh ones."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    return context
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the processes themselves fill the cores
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent, also when that is killed and cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
