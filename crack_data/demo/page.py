@@ -1,0 +1,123 @@
+"""The demo's page: photos with masks and percentages, curves, and tables, in one HTML file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..files import atomic_write
+from ..inference.photo import read_photo
+from .plan import DemoOptions
+
+# Metric of crack_metrics.json → its heading, factor and digits.
+_METRICS = {
+    "f1": ("pixel F1", 1, 3),
+    "f1_2px": ("pixel F1, 2 px", 1, 3),
+    "f1_ods": ("F1 at the best threshold", 1, 3),
+    "precision": ("precision", 1, 3),
+    "recall": ("recall", 1, 3),
+    "iou": ("IoU", 1, 3),
+    "coverage_mae": ("coverage error, points", 1, 2),
+    "false_alarm_rate": ("false alarms, %", 100, 1),
+}
+_RED = (40, 40, 230)  # BGR
+
+
+def write_page(options: DemoOptions) -> Path:
+    """Write ``output/index.html``, with pictures beside it.
+
+    Args:
+        options: the options of a demo whose steps have run.
+
+    Returns:
+        the page's path.
+    """
+    output = options.output
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
+    )
+    html = environment.get_template("page.html").render(
+        rows=_sample_rows(output),
+        headings=[heading for heading, _, _ in _METRICS.values()],
+        table={name: _metrics(output / f"evaluation_{name}") for name in ("before", "after")},
+        iterations=options.iterations,
+        drawn=options.images is None,
+        pictures=[name for name in _PICTURES if (output / name).is_file()],
+        benchmark=_text(output / "benchmark" / "benchmark.md"),
+        headers=_text(output / "answer_headers.txt"),
+    )
+    page = output / "index.html"
+    with atomic_write(page) as file:
+        file.write(html.encode())
+    return page
+
+
+_PICTURES = ("training/curves.png", "benchmark/benchmark.png")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _metrics(folder: Path) -> list[str]:
+    """The numbers of one evaluation, as text, in the order of `_METRICS`."""
+    path = next((folder / "inference").glob("*/crack_metrics.json"))
+    metrics = json.loads(_text(path))["metrics"]
+    return [
+        f"{factor * metrics[name]:.{digits}f}" if name in metrics else "–"
+        for name, (_, factor, digits) in _METRICS.items()
+    ]
+
+
+def _sample_rows(output: Path) -> list[dict[str, Any]]:
+    """One row per sample photo: its pictures, and the percentages drawn and predicted."""
+    before, after = (_predictions(output / name) for name in ("before", "after"))
+    rows = []
+    for name, truth in _truth(output / "crack_val.json").items():
+        if name not in before:
+            continue
+        picture = f"samples/{Path(name).stem}_drawn.png"
+        _save(output / picture, read_photo(output / "samples" / name), truth)
+        rows.append(
+            {
+                "photo": f"samples/{name}",
+                "truth": picture,
+                "truth_percent": 100 * float(truth.mean()),
+                "before": f"before/{before[name]['name']}_overlay.png",
+                "before_percent": before[name]["percent_masked"],
+                "after": f"after/{after[name]['name']}_overlay.png",
+                "after_percent": after[name]["percent_masked"],
+            }
+        )
+    return rows
+
+
+def _predictions(folder: Path) -> dict[str, Any]:
+    """Records of predictions.json by the photo's file name."""
+    images = json.loads(_text(folder / "predictions.json"))["images"]
+    return {Path(image["file_name"]).name: image for image in images}
+
+
+def _truth(json_file: Path) -> dict[str, np.ndarray]:
+    """Union of the instances of each photo, bool (H, W), by the photo's file name."""
+    data = json.loads(_text(json_file))
+    unions = {
+        image["id"]: np.zeros((image["height"], image["width"]), bool) for image in data["images"]
+    }
+    for annotation in data["annotations"]:
+        unions[annotation["image_id"]] |= coco_mask.decode(annotation["segmentation"]).astype(bool)
+    return {Path(image["file_name"]).name: unions[image["id"]] for image in data["images"]}
+
+
+def _save(path: Path, photo: np.ndarray, mask: np.ndarray) -> None:
+    drawn = photo.copy()
+    drawn[mask] = (0.4 * drawn[mask] + 0.6 * np.array(_RED)).astype(np.uint8)
+    _, data = cv2.imencode(".png", drawn)
+    with atomic_write(path) as file:
+        file.write(data.tobytes())
