@@ -19,7 +19,7 @@ from .problems import PROBLEM_TYPE, ProblemSchema, problem_response
 from .security import check_api_key
 from .settings import Settings
 from .uploads import Upload, decode, read_upload
-from .worker import InferenceWorker
+from .worker import ClientGone, InferenceWorker
 
 _REFUSALS = {
     400: "no photo, or a bad query parameter",
@@ -58,8 +58,12 @@ def make_blueprint(settings: Settings, worker: InferenceWorker, metrics: Metrics
         check_api_key(request, settings.api_key)
         form = choose_form(request, query.get("format"))
         upload = read_upload(request)
-        with worker.slot():
-            return _predict(upload, form, query, settings, worker, metrics)
+        try:
+            with worker.slot():
+                return _predict(upload, form, query, settings, worker, metrics)
+        except ClientGone:
+            # Nobody reads this; the logs and metrics show the status as nginx would write it.
+            return Response(status="499 Client Closed Request")
 
     _add_state_routes(blueprint, worker, metrics)
     return blueprint

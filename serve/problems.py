@@ -30,6 +30,11 @@ def problem_document(status: int, detail: str, **members: Any) -> dict[str, Any]
     return {"type": "about:blank", "title": title, "status": status, "detail": detail, **members}
 
 
+def body_too_large(limit: int) -> str:
+    """The sentence about a body of more than ``limit`` bytes."""
+    return f"the request's body is larger than the limit of {limit} bytes"
+
+
 def problem_response(error: HTTPException) -> Response:
     """Turn an HTTP exception into its problem document; a redirect passes unchanged."""
     response = error.get_response(request.environ)

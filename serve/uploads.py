@@ -18,6 +18,10 @@ from werkzeug.formparser import FormDataParser
 
 from crack_data.inference.photo import PhotoError, decode_photo
 
+from .problems import body_too_large
+
+# The longest side that a JPEG can have.
+MAX_SIDE = 65_500
 FIELDS = ("image", "file", "file1")
 
 _STATUS_OF = {
@@ -68,21 +72,28 @@ def read_upload(request: Request) -> Upload:
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the photo without Content-Encoding")
-    if request.mimetype == "multipart/form-data":
-        upload = _read_multipart(request)
-    elif request.mimetype.startswith("image/"):
-        upload = Upload("photo", request.get_data(cache=False))
-    elif not request.content_length:
-        raise BadRequest("no photo was sent: the request has no body")
-    else:
-        sent = f"the body is {request.mimetype}" if request.mimetype else "no Content-Type was sent"
-        raise UnsupportedMediaType(
-            f"{sent}; post a photo as multipart/form-data in the field 'image', "
-            "or as the body itself with its image/* Content-Type"
-        )
+    try:
+        upload = _find_photo(request)
+    except RequestEntityTooLarge as error:
+        limit = request.max_content_length or 0
+        raise RequestEntityTooLarge(body_too_large(limit)) from error
     if not upload.data:
         raise BadRequest("the photo is empty: 0 bytes were sent")
     return upload
+
+
+def _find_photo(request: Request) -> Upload:
+    if request.mimetype == "multipart/form-data":
+        return _read_multipart(request)
+    if request.mimetype.startswith("image/"):
+        return Upload("photo", request.get_data(cache=False))
+    if not request.content_length:
+        raise BadRequest("no photo was sent: the request has no body")
+    sent = f"the body is {request.mimetype}" if request.mimetype else "no Content-Type was sent"
+    raise UnsupportedMediaType(
+        f"{sent}; post a photo as multipart/form-data in the field 'image', "
+        "or as the body itself with its image/* Content-Type"
+    )
 
 
 def _read_multipart(request: Request) -> Upload:
@@ -99,9 +110,16 @@ def decode(upload: Upload, max_pixels: int) -> np.ndarray:
     Raises:
         UnsupportedMediaType: it is not a photo.
         UnprocessableEntity: it is a truncated or corrupt one.
-        RequestEntityTooLarge: its header declares more than ``max_pixels``.
+        RequestEntityTooLarge: its header declares more than ``max_pixels``, or it is too long to
+            be drawn on and written as a JPEG.
     """
     try:
-        return decode_photo(upload.data, max_pixels)
+        image = decode_photo(upload.data, max_pixels)
     except PhotoError as error:
         raise _STATUS_OF[error.kind](str(error)) from error
+    if max(image.shape) > MAX_SIDE:
+        raise RequestEntityTooLarge(
+            f"the photo is {image.shape[1]} x {image.shape[0]} pixels; the limit of a side is "
+            f"{MAX_SIDE}"
+        )
+    return image

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import GatewayTimeout, ServiceUnavailable
 
 if TYPE_CHECKING:
     from crack_data.inference.prediction import CrackPrediction
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 Predictor = Callable[..., "CrackPrediction"]
 
 
-class ClientGone(HTTPException):
-    """The client closed its connection before its photo's turn came; nobody reads the answer."""
-
-    code = 499  # as nginx writes it into its logs
-    description = "the client closed the connection"
+class ClientGone(Exception):
+    """The client closed its connection before its photo's turn came."""
 
 
 @dataclass(frozen=True)

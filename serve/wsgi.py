@@ -17,7 +17,7 @@ from waitress.task import ErrorTask
 
 from crack_data.errors import CrackError
 
-from .problems import PROBLEM_TYPE, problem_document
+from .problems import PROBLEM_TYPE, body_too_large, problem_document
 from .settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ProblemTask(ErrorTask):
         _LOG.info("refused before the app: %s, %s", self.status, error.body)
         detail = f"the request is refused: {error.body}"
         if error.code == 413:
-            detail = f"the body is too large: {error.body}"
+            detail = body_too_large(self.channel.adj.max_request_body_size - 1)
         body = json.dumps(problem_document(error.code, detail))
         self.response_headers += [
             ("Content-Type", PROBLEM_TYPE),
@@ -106,10 +106,11 @@ class Server:
             sockets=[self._socket],
             # Beside the photos, room for the routes that answer at once.
             threads=settings.queue_size + 4,
-            connection_limit=settings.queue_size + 100,
+            # Together with max_bytes this bounds the memory that clients can take.
+            connection_limit=settings.queue_size + 56,
+            channel_timeout=30,
             channel_request_lookahead=1,  # notices clients that leave
-            # The app itself refuses what is over its limit, with a better sentence.
-            max_request_body_size=settings.max_bytes + 2**16,
+            max_request_body_size=settings.max_bytes + 1,  # the least size that is refused
             max_request_header_size=2**16,
             inbuf_overflow=in_memory,
             outbuf_overflow=max(in_memory, 2**30),

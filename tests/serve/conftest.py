@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,14 +66,9 @@ def server(model_flags: list[str]) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture
-def serve_here() -> Callable[..., AbstractContextManager[str]]:
-    """Runs a server on a real port in this process, around any predictor; gives its URL."""
-    return _serve_here
-
-
 @contextmanager
-def _serve_here(predictor: Predictor, **settings: Any) -> Iterator[str]:
+def running_server(predictor: Predictor, **settings: Any) -> Iterator[str]:
+    """A server on a real port in this process, around any predictor; gives its URL."""
     app = create_app(Settings(port=0, **settings), predictor)
     server = Server(app, Settings(port=0, **settings))
     thread = threading.Thread(target=server.run)
