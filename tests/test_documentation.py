@@ -1,0 +1,38 @@
+"""The documentation's examples work and its links lead somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+
+from crack_data.config import load_config
+
+from .conftest import REPO
+from .markdown import blocks, links
+
+DOCUMENTS = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("checkpoints/*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(document: Path) -> None:
+    assert not [link for link in links(document) if not (document.parent / link).exists()]
+
+
+def test_the_backbone_example_runs(repo: Path, tmp_path: Path) -> None:
+    guide = repo / "docs" / "adding_a_backbone.md"
+    (code,), (config,) = blocks(guide, "python"), blocks(guide, "yaml")
+    exec(compile(code, str(guide), "exec"), {"__name__": "example"})
+    keys = yaml.safe_load(config)
+    keys["_BASE_"] = str(repo / "configs" / keys["_BASE_"])
+    keys["MODEL"]["BACKBONE"]["WEIGHTS"] = ""
+    file = tmp_path / "example.yaml"
+    file.write_text(yaml.safe_dump(keys))
+    model = build_model(load_config(str(file), ["MODEL.DEVICE", "cpu"])).eval()
+    assert {shape.stride for shape in model.backbone.output_shape().values()} == {4, 8, 16, 32, 64}
+    with torch.no_grad():
+        (output,) = model([{"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}])
+    assert output["crack_map"].shape == (64, 96)

@@ -1,0 +1,91 @@
+"""Rules of the house that a linter does not know."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from .conftest import REPO
+
+PACKAGES = ("crack_data", "serve")
+SOURCES = sorted(
+    path for top in (*PACKAGES, "tools", "tests") for path in (REPO / top).rglob("*.py")
+)
+WITHOUT_TORCH = ("masks", "pairing", "converter", "report", "synthetic")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPO)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+def test_functions_are_short() -> None:
+    lengths = sorted(length for path in SOURCES for length in _function_lengths(path))
+    assert statistics.median(lengths) < 14
+    assert lengths[int(0.9 * len(lengths))] < 50
+
+
+def test_modules_do_not_import_in_circles() -> None:
+    assert not _circle()
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_conversion_needs_no_torch(module: str) -> None:
+    code = f"import sys, crack_data.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def _function_lengths(path: Path) -> Iterator[int]:
+    """Lines of each function without its docstring."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body:
+                yield (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def _circle() -> list[str]:
+    """Modules of ours that import each other in a circle, empty if there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        done.add(module)
+        found = (visit(other, [*path, module]) for other in _imports(module))
+        return next(filter(None, found), [])
+
+    return next(filter(None, (visit(module, []) for module in _modules())), [])
+
+
+@cache
+def _modules() -> dict[str, Path]:
+    found = {}
+    for top in PACKAGES:
+        for path in (REPO / top).rglob("*.py"):
+            parts = path.relative_to(REPO).with_suffix("").parts
+            found[".".join(part for part in parts if part != "__init__")] = path
+    return found
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Our modules that importing ``module`` imports."""
+    ours = _modules()
+    path = ours[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(filter(None, (base, node.module)))
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            yield from (name if name in ours else base for name in names if base in _modules())
