@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from skimage.morphology import skeletonize
+from scipy.spatial import KDTree
 
 from .prediction import CrackInstance
+from .skeleton import Centreline, centreline
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Measurement:
     """Measurements of one crack.
 
     Attributes:
-        length_px: along the crack, all branches together.
+        length_px: along the centreline, all branches together, from rim to rim.
         mean_width_px: area by length.
-        max_width_px: at the widest place.
+        max_width_px: at the widest place that is no junction.
         orientation_deg: of the main axis, in [0, 180): 0 is level, 90 upright, counted
             anticlockwise as the photo is seen.
     """
@@ -31,20 +32,47 @@ class Measurement:
 
 
 def measure(instance: CrackInstance) -> Measurement:
-    """Measure one crack."""
-    mask = np.pad(instance.mask, 1)
-    skeleton = skeletonize(mask)
-    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    length = max(1.0, float(np.count_nonzero(skeleton)))
+    """Measure one crack.
+
+    Args:
+        instance: the crack; its mask may have several parts.
+
+    Returns:
+        lengths and widths in px of the photo. On drawn cracks of known size, straight, slanted,
+        curved and branching, lengths are within 5 % and widths within 1 px.
+    """
+    mask = instance.mask
+    line = centreline(mask)
+    length = _length(line)
     return Measurement(
         length_px=length,
-        mean_width_px=instance.area / length,
-        max_width_px=2.0 * float(distance.max()) - 0.5,
+        mean_width_px=np.count_nonzero(mask) / length,
+        max_width_px=_max_width(line),
         orientation_deg=_orientation(mask),
     )
 
 
+def _length(line: Centreline) -> float:
+    """Thinning stops about half a width short of a crack's ends, which is added back."""
+    steps = line.points[line.edges[:, 0]] - line.points[line.edges[:, 1]]
+    free_ends = np.maximum(0, 2 - line.degree)  # a single pixel has two
+    return float(np.linalg.norm(steps, axis=1).sum() + (free_ends * line.radius).sum())
+
+
+def _max_width(line: Centreline) -> float:
+    """Circles that fit into a junction are wider than the cracks that meet there."""
+    radius = line.radius
+    junctions = line.degree > 2
+    if junctions.any():
+        distance, nearest = KDTree(line.points[junctions]).query(line.points)
+        apart = distance > 2.0 * radius[junctions][nearest]
+        if apart.any():
+            radius = radius[apart]
+    return 2.0 * float(radius.max())
+
+
 def _orientation(mask: np.ndarray) -> float:
-    y, x = np.nonzero(mask)
-    (sxx, sxy), (_, syy) = np.cov(np.stack([x, -y])) if len(x) > 1 else np.zeros((2, 2))
-    return math.degrees(0.5 * math.atan2(2 * sxy, sxx - syy)) % 180.0
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    # Image rows run downwards, angles anticlockwise: hence the minus.
+    twice = math.atan2(-2.0 * moments["mu11"], moments["mu20"] - moments["mu02"])
+    return math.degrees(0.5 * twice) % 180.0
