@@ -1,0 +1,57 @@
+"""`make demo`: small in every run of the tests, whole among the slow ones."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def _check_page(folder: Path, printed: str) -> None:
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'<img src="([^"]+)"', page)
+    assert len(pictures) > 8
+    assert not [name for name in pictures if not (folder / name).is_file()]
+    assert "://" not in page
+    for tool in ("convert_to_coco", "predict", "train_net", "benchmark"):
+        assert f"$ python tools/{tool}.py" in printed
+    assert "$ python -m serve" in printed
+    assert "X-Crack-Percent-Masked" in printed
+
+
+def test_a_small_demo_on_drawn_photos(repo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ["--photos", "12", "--iterations", "2", "--crop", "128", "--output", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "tools/demo.py", *words],
+        cwd=repo,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    _check_page(folder, done.stdout)
+
+
+def test_a_folder_with_other_files_is_left_alone(repo: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    command = [sys.executable, "tools/demo.py", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_whole_demo_takes_less_than_eight_minutes(repo: Path) -> None:
+    started = time.monotonic()
+    command = ["make", "demo", f"VENV={sys.prefix}"]
+    done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert time.monotonic() - started < 8 * 60
+    _check_page(repo / "demo_out", done.stdout)

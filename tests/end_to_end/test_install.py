@@ -1,0 +1,67 @@
+"""`make install`, where the tests run in an environment that it made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ..conftest import REPO
+from ..markdown import commands
+
+MADE = (Path(sys.prefix) / ".crack_installed").is_file()
+needs_made = pytest.mark.skipif(not MADE, reason="this environment is not one of make install's")
+# In the README but run by no test: conda is not there, and a test does not run its own suite.
+UNTESTED = (
+    "make test",
+    "source .venv/bin/activate",
+    "conda env create -f environment.yml",
+    "conda activate crack",
+)
+
+
+def _make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *words], cwd=REPO, text=True, capture_output=True, check=False)
+
+
+@needs_made
+def test_a_second_run_takes_seconds_and_says_what_is_there() -> None:
+    started = time.monotonic()
+    done = _make("install", f"VENV={sys.prefix}")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 30
+    assert "Detectron2" in done.stdout
+    assert "torch" in done.stdout
+
+
+@needs_made
+def test_a_wrong_detectron2_is_refused(tmp_path: Path) -> None:
+    done = _make("install", f"VENV={sys.prefix}", f"DETECTRON2={tmp_path}")
+    assert done.returncode != 0
+    assert f"not {tmp_path}" in done.stderr
+
+
+def test_a_missing_python_is_refused(tmp_path: Path) -> None:
+    done = _make("install", f"VENV={tmp_path / 'venv'}", "PYTHON=python3.0")
+    assert done.returncode != 0
+    assert "there is no python3.0" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_help_lists_every_target() -> None:
+    listed = _make("help").stdout
+    for target in ("install", "test", "test-slow", "lint", "bench", "serve", "demo", "clean"):
+        assert f"make {target} " in listed
+
+
+def test_the_readme_has_no_other_commands_about_installing() -> None:
+    lines = {line for line in commands(REPO / "README.md") if line.startswith("make ")}
+    assert lines - set(UNTESTED) == {
+        "make demo",
+        "make install",
+        "make install VENV=.venv PYTHON=python3.12 DETECTRON2=pip",
+        "make install VENV=$CONDA_PREFIX",
+    }
