@@ -55,6 +55,17 @@ def test_sheet_holds_every_photo(tmp_path: Path, photos: int) -> None:
     assert greens == 15 * photos
 
 
+def test_strip_shows_photo_truth_and_prediction_in_this_order(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    one = strip()
+    one.photo[:] = (200, 120, 10)
+    write_contact_sheet(path, [one], columns=1, width=40)
+    pictures = cv2.imread(str(path))[40:70]
+    assert (pictures[:, :40] == (200, 120, 10)).all()
+    assert ((pictures[:, 44:84, 0] == 255) == one.truth).all()
+    assert ((pictures[:, 88:128, 0] == 255) == one.mask).all()
+
+
 def test_photos_of_different_shapes(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     write_contact_sheet(path, [strip(30, 40), strip(80, 20), strip(1, 300)], width=60)

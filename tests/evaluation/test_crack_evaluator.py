@@ -175,8 +175,11 @@ def test_real_models(
     cfg = tiny_stock_config() if kind == "stock" else tiny_crack_config()
     cfg.OUTPUT_DIR = str(tmp_path / "out")
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
+    cfg.MODEL.CRACK_MAP.THRESHOLD = 0.02  # an untrained map is sure of nothing
+    torch.manual_seed(0)
     metrics = evaluate(cfg, build_model(cfg))["crack"]
-    assert 0 <= metrics["f1"] <= metrics["f1_ods_high"] <= 1
+    assert metrics["recall"] > 0
+    assert metrics["f1"] <= metrics["f1_ods"] + 1e-3  # the drawn threshold is among the many
 
 
 def test_nothing_processed(dataset: str, tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_resamples_stand_side_by_side() -> None:
             assert value[row] == pytest.approx(alone[name][0], nan_ok=True), name
 
 
+def test_resample_without_the_photos_that_define_a_metric() -> None:
+    rng = np.random.default_rng(5)
+    counts = SetCounts([count(draw_photo(rng, cracked)) for cracked in (True, False)])
+    values = counts.metrics(np.array([[2.0, 0.0], [0.0, 2.0]]))
+    assert np.isnan(values["false_alarm_rate"]).tolist() == [True, False]
+    assert np.isnan(values["f1_photo"]).tolist() == [False, True]
+
+
 def test_perfect_prediction() -> None:
     truth = np.zeros((12, 12), bool)
     truth[4, 2:9] = True

@@ -16,7 +16,7 @@ def test_intervals_units_and_gaps() -> None:
         "ods_threshold": 0.4569,
         "coverage_mae": 0.567,
         "false_alarm_rate": 0.0588,
-        "false_alarm_rate_low": 0.0,
+        "false_alarm_rate_low": 0.011,
         "false_alarm_rate_high": 0.123,
     }
     table = markdown_table({"val|a": {"crack": crack, "segm": {"AP50": 41.26}}, "b": {}})
@@ -26,7 +26,7 @@ def test_intervals_units_and_gaps() -> None:
     assert row["F1"] == "0.835 (0.810 to 0.850)"
     assert row["F1, best threshold (ODS)"] == "0.840 at 0.46"
     assert row["coverage error, points"] == "0.57"
-    assert row["false alarms, %"] == "5.9 (0.0 to 12.3)"
+    assert row["false alarms, %"] == "5.9 (1.1 to 12.3)"
     assert row["segm AP50"] == "41.3"
     assert row["recall"] == "–"
     assert set(cells(second)[1:]) == {"–"}
