@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CrackError
+from .ringing import remove_ringing
 
 ByteMask = npt.NDArray[np.uint8]
 
@@ -35,6 +36,7 @@ class CleaningOptions:
             is ringing.
         fill_holes: holes up to this area are filled; 0 fills none.
         bridge_gap: gaps up to this width between two components are closed; 0 closes none.
+        remove_halo: drop the halo of specks that double compression leaves, see `ringing`.
         connectivity: 4 or 8.
     """
 
@@ -47,6 +49,7 @@ class CleaningOptions:
     min_piece: int = 20
     fill_holes: int = 0
     bridge_gap: int = 0
+    remove_halo: bool = True
     connectivity: int = 8
 
     def __post_init__(self) -> None:
@@ -65,7 +68,13 @@ class CleaningOptions:
 PRESETS = {
     "thin": CleaningOptions(),
     "classic": CleaningOptions(
-        threshold=127, opening=2, closing=2, min_area=200, cluster_gap=0, min_piece=0
+        threshold=127,
+        opening=2,
+        closing=2,
+        min_area=200,
+        cluster_gap=0,
+        min_piece=0,
+        remove_halo=False,
     ),
 }
 
@@ -84,6 +93,8 @@ def preset(name: str, **changes: Any) -> CleaningOptions:
 def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
     mask = binarize(grey, options)
+    if options.remove_halo:
+        mask = remove_ringing(mask)
     if options.opening > 1:
         mask = _morphology(mask, options.opening, opening=True)
     if options.closing > 1:

@@ -1,0 +1,61 @@
+"""The halo of specks that JPEG leaves around a crack when the mask was compressed twice.
+
+Compression rings within the 8x8 blocks that hold an edge. Where such a mask was binarised at a low
+level and compressed again, the ringing has become a checkered halo of full-strength pixels around
+every crack: in the merged sets in use, a third of all mask pixels. No threshold removes it, and
+median filters that do take thin cracks with them. So it is recognised first, by its many specks
+beside solid crack, and only masks that have it are treated.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+ByteMask = npt.NDArray[np.uint8]
+
+# Ringing reaches through the block next to the edge's own: 8 px and the pixel at its rim.
+_REACH = 9
+# Specks of up to 4 px, counted 4-connected so that a checkerboard falls apart.
+_SPECK_AREA = 4
+# Specks within reach per px of rim of solid crack. Measured: masks with a halo 0.6 and more,
+# without one 0.17 and less (deepcrack, cfd, crack500, and the sources merged in crackseg448).
+_HALO_SPECKS = 0.4
+
+_SQUARE = np.ones((3, 3), np.uint8)
+
+
+def remove_ringing(mask: ByteMask) -> ByteMask:
+    """Drop the halo from a mask that has one; return any other mask as it is.
+
+    Within the halo's reach only what holds a 3x3 square stays: the crack itself. Beyond it nothing
+    changes, and a mask without any such square, a crack one or two px wide, has no halo to speak
+    of.
+
+    Args:
+        mask: HxW uint8 of 0 and 1.
+    """
+    solid = _open(mask)
+    if not solid.any():
+        return mask
+    reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
+    if not _has_halo(mask, solid, reach):
+        return mask
+    return solid | (mask & (1 - reach))
+
+
+def _open(mask: ByteMask) -> ByteMask:
+    # Beyond the photo a crack goes on as it left: its last px must not be eroded from there.
+    padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
+    opened = cv2.dilate(cv2.erode(padded, _SQUARE), _SQUARE)
+    return np.ascontiguousarray(opened[2:-2, 2:-2])
+
+
+def _has_halo(mask: ByteMask, solid: ByteMask, reach: ByteMask) -> bool:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    is_speck = (stats[:, cv2.CC_STAT_AREA] <= _SPECK_AREA).astype(np.uint8)
+    is_speck[0] = 0
+    specks = cv2.countNonZero(is_speck[labels] & reach)
+    rim = cv2.countNonZero(solid - cv2.erode(solid, _SQUARE))
+    return specks > _HALO_SPECKS * rim
