@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from scipy.spatial import KDTree
 
+from .ends import end_correction
 from .prediction import CrackInstance
 from .skeleton import Centreline, centreline
 
@@ -43,20 +44,13 @@ def measure(instance: CrackInstance) -> Measurement:
     """
     mask = instance.mask
     line = centreline(mask)
-    length = _length(line)
+    length = line.length + end_correction(line, mask)
     return Measurement(
         length_px=length,
         mean_width_px=np.count_nonzero(mask) / length,
         max_width_px=_max_width(line),
         orientation_deg=_orientation(mask),
     )
-
-
-def _length(line: Centreline) -> float:
-    """Thinning stops about half a width short of a crack's ends, which is added back."""
-    steps = line.points[line.edges[:, 0]] - line.points[line.edges[:, 1]]
-    free_ends = np.maximum(0, 2 - line.degree)  # a single pixel has two
-    return float(np.linalg.norm(steps, axis=1).sum() + (free_ends * line.radius).sum())
 
 
 def _max_width(line: Centreline) -> float:

@@ -21,6 +21,10 @@ def draw_crack(points: Points, width: float, size: tuple[int, int]) -> np.ndarra
         mask |= (along >= 0) & (along <= length) & (across <= width / 2)
         if number:
             mask |= np.hypot(x - x0, y - y0) <= width / 2
+    # A joint near an end rounds it off beyond the cut.
+    for (x0, y0), (x1, y1) in ((points[0], points[1]), (points[-1], points[-2])):
+        beyond = (x - x0) * (x1 - x0) + (y - y0) * (y1 - y0) < 0
+        mask &= ~(beyond & (np.hypot(x - x0, y - y0) <= width))
     return mask
 
 
