@@ -8,7 +8,7 @@ import warnings
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import CrackError
 from . import storage
@@ -17,8 +17,17 @@ from . import storage
 # programs, are never tried.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"P5", b"P6",
+)  # fmt: skip
+
 # Below Pillow's own limit for decompression bombs (2 x 89,478,485).
 MAX_PIXELS = 178_000_000
+
+
+_ORIENTATION = 0x0112
+# Rows converted at a time, so that a huge photo is held once as decoded and once as wanted.
+_BAND = 512
 
 
 class PhotoError(CrackError):
@@ -84,6 +93,8 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
+        if data.startswith(_SIGNATURES):
+            raise PhotoError("corrupt", "the photo is corrupt or cut off in its header") from error
         raise PhotoError(
             "not_a_photo", f"not a photo in a known format ({', '.join(FORMATS)})"
         ) from error
@@ -105,13 +116,38 @@ def _check_size(image: Image.Image, max_pixels: int | None) -> None:
 
 
 def _decode(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    # Only now: of a TIFF, loading turns the image upright and drops the tag.
+    orientation = image.getexif().get(_ORIENTATION, 1)
     if image.mode in ("I;16", "I;16L", "I;16B", "I", "F"):
-        grey = _to_8_bits(np.asarray(image))
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")
-    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+        pixels = cv2.cvtColor(_to_8_bits(np.asarray(image)), cv2.COLOR_GRAY2BGR)
+    else:
+        pixels = _to_bgr(image)
+    image.close()
+    return _upright(pixels, orientation)
+
+
+def _to_bgr(image: Image.Image) -> np.ndarray:
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top in range(0, image.height, _BAND):
+        band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
+        if band.mode in ("P", "PA"):
+            band = band.convert("RGBA")
+        cv2.cvtColor(
+            np.asarray(band.convert("RGB")), cv2.COLOR_RGB2BGR, pixels[top : top + band.height]
+        )
+    return pixels
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo the EXIF orientation: 5 to 8 have rows and columns exchanged."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _to_8_bits(grey: np.ndarray) -> np.ndarray:
