@@ -61,8 +61,9 @@ def _write(data: bytes, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def remove_old(folder: str, keep: int) -> None:
-    """Remove all but the last ``keep`` files model_XXXXXXX.pth."""
+def remove_older(folder: str, iteration: int) -> None:
+    """Remove the files model_XXXXXXX.pth before this iteration, but for the latest of them."""
     files = sorted(Path(folder).glob("model_[0-9]*.pth"))
-    for old in files[:-keep]:
-        old.unlink(missing_ok=True)
+    older = [file for file in files if file.name < f"model_{iteration:07d}.pth"]
+    for file in older[:-1]:
+        file.unlink(missing_ok=True)

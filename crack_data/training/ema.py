@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of ``model`` whose weights and buffers follow it, weighted by ``decay`` a step.
@@ -18,9 +20,9 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=_average(decay), use_buffers=True)
 
 
-def _average(decay: float) -> Callable[[list, list, torch.Tensor | int], None]:
+def _average(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
     @torch.no_grad()
-    def update(averaged: list, current: list, steps: torch.Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
         count = int(steps)
         weight = 1 - min(decay, (1 + count) / (10 + count))
         for old, new in zip(averaged, current, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from detectron2.engine import HookBase
@@ -12,29 +13,20 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .checkpointing import CrackCheckpointer, remove_old
+from ..errors import CrackError
+from .checkpointing import CrackCheckpointer, remove_older
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
 
 class StopTraining(BaseException):
-    """Ends the training loop early, in good order; no error, so nothing may catch it as one."""
+    """Leaves the training loop in good order, with an error to report or without.
 
+    No Exception: of those Detectron2's loop logs a traceback, which bad input does not deserve.
+    """
 
-class FixedNormStatistics(HookBase):
-    """Keeps the running statistics of these modules' BatchNorm layers as they are."""
-
-    def __init__(self, pretrained: nn.Module) -> None:
-        self.layers = [
-            module
-            for module in pretrained.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        ]
-
-    def before_step(self) -> None:
-        """Undo what ``model.train()`` does to them after an evaluation."""
-        for layer in self.layers:
-            layer.eval()
+    def __init__(self, error: CrackError | None = None) -> None:
+        self.error = error
 
 
 class UpdateAverage(HookBase):
@@ -51,40 +43,55 @@ class UpdateAverage(HookBase):
 
 
 class Speed(HookBase):
-    """Writes photos per second into the metrics, and with the other numbers into the log."""
+    """Writes photos per second; Detectron2's printer shows what is marked as a metric."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
 
     def after_step(self) -> None:
-        latest = self.trainer.storage.latest().get("time")
-        if latest is not None and latest[0] > 0:
-            self.trainer.storage.put_scalar("img_per_s", self.batch_size / latest[0])
+        storage = self.trainer.storage
+        latest = storage.latest().get("time")
+        if latest is not None and latest[1] == self.trainer.iter:
+            storage.put_scalar("[metric]img_per_s", self.batch_size / latest[0])
+
+
+@dataclass
+class Progress:
+    """The best evaluation so far, and how it went on."""
+
+    best: float | None = None
+    best_iteration: int = -1
+    without_gain: int = 0  # evaluations since
 
 
 class KeepBest(HookBase):
     """Saves the weights that were best on the evaluation data, and ends a training without gain."""
 
     def __init__(
-        self, metric: str, patience: int, period: int, save: Callable[[str], None]
+        self,
+        progress: Progress,
+        metric: str,
+        patience: int,
+        period: int,
+        save: Callable[[str], None],
     ) -> None:
         """Args: see CRACK.BEST_METRIC, CRACK.PATIENCE, TEST.EVAL_PERIOD; save: takes a name."""
+        self.progress = progress
         self.metric = metric
         self.patience = patience
         self.period = period
         self.save = save
-        self.best: float | None = None
-        self.best_iteration = -1
-        self.without_gain = 0
 
     def after_step(self) -> None:
         """Compare after each evaluation during training."""
         done = self.trainer.iter + 1
-        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
-            self._compare()
-            if self.patience and comm.all_gather(self.without_gain)[0] >= self.patience:
-                logger.info(f"Stopped: no better {self.metric} in {self.patience} evaluations")
-                raise StopTraining
+        if self.period <= 0 or done % self.period or done == self.trainer.max_iter:
+            return
+        self._compare()
+        # Only the main process has the metrics.
+        if self.patience and comm.all_gather(self.progress.without_gain)[0] >= self.patience:
+            logger.info(f"Stopped: no better {self.metric} in {self.patience} evaluations")
+            raise StopTraining
 
     def after_train(self) -> None:
         """Compare after the last evaluation."""
@@ -92,40 +99,33 @@ class KeepBest(HookBase):
             self._compare()
 
     def _compare(self) -> None:
-        known = self.trainer.storage.latest().get(self.metric)
-        if known is not None and not math.isnan(known[0]):
-            self._judge(float(known[0]))
-        elif comm.is_main_process():
-            logger.warning(f"{self.metric} is not among the metrics: no best checkpoint is kept")
-
-    def _judge(self, value: float) -> None:
-        if self.best is not None and value <= self.best:
-            self.without_gain += 1
+        if not comm.is_main_process():
             return
-        self.best, self.best_iteration, self.without_gain = value, self.trainer.iter, 0
-        logger.info(f"Best {self.metric} so far: {value:.4f}")
-        self.save("model_best")
+        known = self.trainer.storage.latest().get(self.metric)
+        if known is None or math.isnan(known[0]):
+            logger.warning(f"{self.metric} is not among the metrics: no best weights are kept")
+        elif self.progress.best is None or known[0] > self.progress.best:
+            self.progress.best, self.progress.best_iteration = float(known[0]), known[1]
+            self.progress.without_gain = 0
+            logger.info(f"Best {self.metric} so far: {self.progress.best:.4f}")
+            self.save("model_best")
+        else:
+            self.progress.without_gain += 1
 
     def state_dict(self) -> dict[str, Any]:
         """For --resume."""
-        return {
-            "best": self.best,
-            "best_iteration": self.best_iteration,
-            "without_gain": self.without_gain,
-        }
+        return asdict(self.progress)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.best = state["best"]
-        self.best_iteration = state["best_iteration"]
-        self.without_gain = state["without_gain"]
+        for name, value in state.items():
+            setattr(self.progress, name, value)
 
 
 class SaveCheckpoints(HookBase):
     """Saves everything --resume needs: periodically, and after the last iteration.
 
-    Comes after the evaluation, so that a resumed run knows its outcome; and keeps two files, so
-    that one survives whatever happens to the other.
+    Comes after the evaluation, so that a resumed run knows its outcome. The previous file stays.
     """
 
     def __init__(self, checkpointer: CrackCheckpointer, period: int) -> None:
@@ -136,4 +136,4 @@ class SaveCheckpoints(HookBase):
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter:
             self.checkpointer.save(f"model_{self.trainer.iter:07d}")
-            remove_old(self.checkpointer.save_dir, keep=2)
+            remove_older(self.checkpointer.save_dir, self.trainer.iter)

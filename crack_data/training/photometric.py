@@ -69,4 +69,4 @@ def compress(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """JPEG artefacts of quality 25 to 85."""
     quality = int(rng.integers(25, 86))
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))

@@ -11,7 +11,9 @@ from detectron2.engine import default_setup
 from .. import modeling  # noqa: F401 - registers the models
 from ..catalog import register_datasets_of
 from ..config import load_config
-from .loading import load_network
+from ..errors import CrackError
+from ..inference.weights import load_weights
+from .evaluating import last_sentence
 from .trainer import CrackTrainer
 
 
@@ -25,14 +27,28 @@ def run(args: argparse.Namespace) -> None:
         CrackError: see `crack_data.config.load_config` and `CrackTrainer`.
     """
     cfg = setup(args)
-    if args.eval_only:
-        model = CrackTrainer.build_model(cfg)
-        load_network(model, cfg.MODEL.WEIGHTS)
-        CrackTrainer.test(cfg, model)
-        return
-    trainer = CrackTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
+    try:
+        if args.eval_only:
+            evaluate(cfg)
+        else:
+            trainer = CrackTrainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+            trainer.train()
+    except CrackError as error:
+        raise CrackError(last_sentence(error)) from error
+
+
+def evaluate(cfg: CfgNode) -> None:
+    """Evaluate MODEL.WEIGHTS on DATASETS.TEST, which prints the metrics.
+
+    Raises:
+        CrackError: the weights do not fit the config, or there is nothing to evaluate on.
+    """
+    if not cfg.DATASETS.TEST:
+        raise CrackError("DATASETS.TEST is empty; name a data set to evaluate on")
+    model = CrackTrainer.build_model(cfg)
+    load_weights(model, cfg.MODEL.WEIGHTS)
+    CrackTrainer.test(cfg, model)
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import weakref
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 from detectron2.utils import comm
@@ -20,20 +20,19 @@ from torch import nn
 
 from ..errors import CrackError
 from ..evaluation import CrackEvaluator
+from ..inference.weights import load_weights
+from .build_hooks import build_crack_hooks, build_reporting_hooks
 from .checkpointing import CrackCheckpointer, save_state
 from .ema import build_ema
-from .hooks import (
-    FixedNormStatistics,
-    KeepBest,
-    SaveCheckpoints,
-    Speed,
-    StopTraining,
-    UpdateAverage,
-)
+from .evaluating import with_means
+from .history import cut_metrics
+from .hooks import Progress, StopTraining
 from .loading import load_initial_weights
 from .optimizer import build_crack_optimizer
+from .precision import on_cpu, uses_amp, uses_bf16
 from .samples import build_train_loader
 from .stepping import CrackStepper, WatchedLoader
+from .validation_loss import validation_losses
 from .watching import BatchWatch
 
 logger = logging.getLogger("detectron2.crack_data.training")
@@ -44,13 +43,20 @@ class CrackTrainer(DefaultTrainer):
 
     Everything random is a function of the seed and the iteration, so a resumed run repeats what an
     uninterrupted one does.
+
+    Attributes:
+        plain_model: the model without DistributedDataParallel around it.
+        average: the moving average of its weights, or None.
+        stepper: computes an iteration; holds model, optimizer and loader.
+        watch: knows the last batch and the unreadable photos.
+        progress: the best evaluation so far.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build model, optimizer, loader and hooks; nothing is loaded or trained yet.
+        """Build model, optimizer and hooks; nothing is loaded or trained yet.
 
         Raises:
-            CrackError: keys of the config contradict each other or the machine.
+            CrackError: keys of the config contradict each other.
         """
         # Not DefaultTrainer's own constructor: it hands CPU modules to DistributedDataParallel as
         # if they were on a GPU, and knows no autocast on the CPU.
@@ -59,18 +65,20 @@ class CrackTrainer(DefaultTrainer):
         _check(cfg)
         self.cfg = cfg
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         torch.manual_seed(self.seed)
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.start_sample = 0
         self.plain_model = self.build_model(cfg)
-        self.average = (
-            build_ema(self.plain_model, cfg.CRACK.EMA_DECAY) if (cfg.CRACK.EMA_DECAY > 0) else None
-        )
+        decay = cfg.CRACK.EMA_DECAY
+        self.average = build_ema(self.plain_model, decay) if decay > 0 else None
         self.stepper = self._build_stepper(cfg)
+        self.watch = BatchWatch(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = self._build_checkpointer(cfg)
+        self.progress = Progress()
         self.register_hooks(self.build_hooks())
 
-    # DefaultTrainer forwards these to a trainer it builds itself.
+    # DefaultTrainer forwards these to a trainer that it builds itself.
     @property
     def model(self) -> nn.Module:
         """The model that is trained, in DistributedDataParallel where there are processes."""
@@ -112,41 +120,23 @@ class CrackTrainer(DefaultTrainer):
         With several test sets the mean of each metric over them is there too, under the key it
         would have with one set.
         """
-        with torch.autocast("cpu", torch.bfloat16, enabled=_uses_bf16(cfg)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(cfg)):
             results = super().test(cfg, model, evaluators)
-        if len(cfg.DATASETS.TEST) > 1 and comm.is_main_process():
-            results.update(_means(list(results.values())))
+        if comm.is_main_process():
+            results = with_means(results, cfg.DATASETS.TEST)
         return results
 
     def build_hooks(self) -> list[HookBase]:
-        """The hooks, in the order in which they run."""
-        cfg, period = self.cfg, self.cfg.TEST.EVAL_PERIOD
-        before: list[HookBase] = [hooks.IterationTimer(), Speed(cfg.SOLVER.IMS_PER_BATCH)]
-        if cfg.CRACK.FREEZE_BN_STATS:
-            backbone = self.plain_model.backbone
-            before.append(FixedNormStatistics(getattr(backbone, "bottom_up", backbone)))
-        before.append(hooks.LRScheduler())
-        if self.average is not None:
-            before.append(UpdateAverage(self.average, self.plain_model, cfg.SOLVER.ACCUMULATE))
-        evaluation: list[HookBase] = []
-        if cfg.DATASETS.TEST:
-            metric, patience = cfg.CRACK.BEST_METRIC, cfg.CRACK.PATIENCE
-            evaluation = [
-                hooks.EvalHook(period, self.evaluate),
-                KeepBest(metric, patience, period, self.save_weights),
-            ]
-        if not comm.is_main_process():
-            return before + evaluation
-        return [
-            *before,
-            *evaluation,
-            SaveCheckpoints(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
-            hooks.PeriodicWriter(self.build_writers(), period=20),
-        ]
+        """See `build_crack_hooks`."""
+        return build_crack_hooks(self)
 
     def evaluate(self) -> OrderedDict[str, Any]:
         """Evaluate the weights that would be shipped: the average where there is one."""
-        return self.test(self.cfg, self.shipped_model())
+        results = self.test(self.cfg, self.shipped_model())
+        if self.cfg.CRACK.VALIDATION_LOSS:
+            losses = validation_losses(self.cfg, self.shipped_model(), uses_bf16(self.cfg))
+            results["validation"] = losses
+        return results
 
     def shipped_model(self) -> nn.Module:
         """The averaged model once it has been updated, else the trained one."""
@@ -161,54 +151,99 @@ class CrackTrainer(DefaultTrainer):
             save_state(state, os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth"))
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
+        """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights.
+
+        Raises:
+            CrackError: they do not fit the config.
+        """
         if resume and self.checkpointer.has_checkpoint():
-            self.checkpointer.resume_or_load("", resume=True)
-            self.start_iter = self.iter + 1
+            self._resume(self.checkpointer.get_checkpoint_file())
         else:
             load_initial_weights(self.cfg, self.plain_model)
-        self._set_loader()
+        if comm.is_main_process():
+            # Before the writers open it: what is in there of later iterations comes again.
+            cut_metrics(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), self.start_iter)
+        self.register_hooks(build_reporting_hooks(self))
+        self.stepper.data_loader = self.train_loader(self.start_sample)
+
+    def train_loader(self, start: int) -> WatchedLoader:
+        """The training batches from sample ``start`` of the stream on."""
+        loader, self.watch.photos = build_train_loader(self.cfg, self.seed, start)
+        return WatchedLoader(loader, self.watch)
 
     def train(self) -> OrderedDict[str, Any] | None:
-        """Train to the end, or until CRACK.PATIENCE is at its end."""
+        """Train to the end, or until CRACK.PATIENCE is at its end.
+
+        Raises:
+            CrackError: bad input, or a checkpoint that cannot be written.
+        """
         results = None
-        with suppress(StopTraining):
+        try:
             results = super().train()
+        except StopTraining as stop:
+            if stop.error is not None:
+                raise stop.error from None
         self.save_weights("model_final")
         return results
 
     def run_step(self) -> None:
-        """One iteration, with a random state of its own.
-
-        Raises:
-            CrackError: a loss is not finite; bad_batch.json names the photos.
-        """
-        torch.manual_seed(hash((self.seed, self.iter, comm.get_rank())) % 2**63)
+        """One iteration, with a random state of its own."""
+        state = hash((self.seed, self.iter, comm.get_rank()))
+        torch.manual_seed(state % 2**63)
         self.stepper.iter = self.iter
-        try:
-            self.stepper.run_step()
-        except FloatingPointError as error:
-            raise CrackError(self._report_bad_batch(str(error))) from error
+        with _stopping():
+            try:
+                self.stepper.run_step()
+            except FloatingPointError as error:
+                raise CrackError(
+                    self.watch.report(self.cfg.OUTPUT_DIR, self.iter, str(error))
+                ) from error
+
+    def after_step(self) -> None:
+        """Run the hooks."""
+        with _stopping():
+            super().after_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks, schedule, optimizer, seed."""
-        state = TrainerBase.state_dict(self)
-        return {**state, "stepper": self.stepper.state_dict(), "seed": self.seed}
+        """Iteration, place in the stream of samples, hooks, schedule, optimizer, seed."""
+        done = self.iter + 1 - self.start_iter
+        return {
+            **TrainerBase.state_dict(self),
+            "stepper": self.stepper.state_dict(),
+            "seed": self.seed,
+            "samples": self.start_sample + done * self.cfg.SOLVER.IMS_PER_BATCH,
+            "bad_photos": dict(self.watch.bad),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`; sets where training starts."""
         TrainerBase.load_state_dict(self, state_dict)
         self.stepper.load_state_dict(state_dict["stepper"])
         self.seed = state_dict["seed"]
+        self.start_iter = self.iter + 1
+        self.start_sample = state_dict.get(
+            "samples", self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
+        )
+        self.watch.bad = state_dict.get("bad_photos", {})
+
+    def _resume(self, path: str) -> None:
+        load_weights(self.plain_model, path)
+        try:
+            self.checkpointer.resume_or_load("", resume=True)
+        except (KeyError, ValueError) as error:
+            raise CrackError(
+                f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); resume "
+                "with the config it was started with"
+            ) from error
 
     def _build_stepper(self, cfg: CfgNode) -> SimpleTrainer:
         optimizer = self.build_optimizer(cfg, self.plain_model)
-        placing = {"device_ids": None} if _on_cpu(cfg) else {}
+        placing = {"device_ids": None} if on_cpu(cfg) else {}
         model = create_ddp_model(self.plain_model, broadcast_buffers=False, **placing)
-        if _uses_amp(cfg):
+        if uses_amp(cfg):
             return AMPTrainer(model, (), optimizer)
         accumulate = cfg.SOLVER.ACCUMULATE
-        return CrackStepper(model, (), optimizer, bf16=_uses_bf16(cfg), accumulate=accumulate)
+        return CrackStepper(model, (), optimizer, bf16=uses_bf16(cfg), accumulate=accumulate)
 
     def _build_checkpointer(self, cfg: CfgNode) -> CrackCheckpointer:
         parts: dict[str, Any] = {"trainer": weakref.proxy(self)}
@@ -216,53 +251,22 @@ class CrackTrainer(DefaultTrainer):
             parts["ema"] = self.average
         return CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
 
-    def _set_loader(self) -> None:
-        start = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
-        loader, photos = build_train_loader(self.cfg, self.seed, start)
-        self.watch = BatchWatch(photos, self.cfg.CRACK.MAX_BAD_PHOTOS)
-        self.stepper.data_loader = WatchedLoader(loader, self.watch)
 
-    def _report_bad_batch(self, what: str) -> str:
-        path = os.path.join(self.cfg.OUTPUT_DIR, f"bad_batch_{comm.get_rank()}.json")
-        report = {"iteration": self.iter, "losses": what, "photos": self.watch.last}
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1)
-        return (
-            f"the loss became infinite or NaN at iteration {self.iter}; {path} names the photos of "
-            "that batch; lower SOLVER.BASE_LR or look at them, then go on with --resume"
-        )
-
-
-def _on_cpu(cfg: CfgNode) -> bool:
-    return cfg.MODEL.DEVICE == "cpu"
-
-
-def _uses_amp(cfg: CfgNode) -> bool:
-    return cfg.SOLVER.AMP.ENABLED and not _on_cpu(cfg)
-
-
-def _uses_bf16(cfg: CfgNode) -> bool:
-    return cfg.SOLVER.CPU_BF16 and _on_cpu(cfg)
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Leave the loop with a sentence instead of a logged traceback."""
+    try:
+        yield
+    except CrackError as error:
+        raise StopTraining(error) from error
 
 
 def _check(cfg: CfgNode) -> None:
-    """Raise CrackError where keys contradict each other or the machine."""
     solver = cfg.SOLVER
-    if _uses_amp(cfg) and solver.ACCUMULATE > 1:
+    if uses_amp(cfg) and solver.ACCUMULATE > 1:
         raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
     if solver.ACCUMULATE < 1 or solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
         raise CrackError(
             f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) must be a multiple of "
             f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), which is at least 1"
         )
-
-
-def _means(results: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """The mean over data sets of each metric that all of them have."""
-    means: dict[str, dict[str, float]] = {}
-    for task in results[0]:
-        shared = [result[task] for result in results if task in result]
-        if len(shared) == len(results):
-            names = [name for name in shared[0] if all(name in one for one in shared)]
-            means[task] = {name: sum(one[name] for one in shared) / len(shared) for name in names}
-    return means

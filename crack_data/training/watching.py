@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+
+from detectron2.utils import comm
 
 from ..errors import CrackError
+from ..files import atomic_write
 from .stepping import Batch
 
 logger = logging.getLogger("detectron2.crack_data.training")
@@ -13,9 +18,9 @@ logger = logging.getLogger("detectron2.crack_data.training")
 class BatchWatch:
     """Counts unreadable photos and remembers the last batch's photos."""
 
-    def __init__(self, photos: int, max_bad_share: float) -> None:
-        """Args: photos: in the training set; max_bad_share: CRACK.MAX_BAD_PHOTOS."""
-        self.photos = photos
+    def __init__(self, max_bad_share: float) -> None:
+        """Args: max_bad_share: CRACK.MAX_BAD_PHOTOS."""
+        self.photos = 0  # in the training set; whoever builds the loader knows
         self.max_bad_share = max_bad_share
         self.bad: dict[str, str] = {}
         self.last: list[dict[str, str]] = []
@@ -38,6 +43,21 @@ class BatchWatch:
             if "dataset_name" in sample
         ]
         return readable
+
+    def report(self, folder: str, iteration: int, losses: str) -> str:
+        """Write the photos of a batch whose loss is not finite into ``folder``.
+
+        Returns:
+            what to tell the user.
+        """
+        path = os.path.join(folder, f"bad_batch_{comm.get_rank()}.json")
+        content = {"iteration": iteration, "losses": losses, "photos": self.last}
+        with atomic_write(path) as file:
+            file.write(json.dumps(content, indent=1).encode())
+        return (
+            f"the loss became infinite or NaN at iteration {iteration}; {path} names the photos of "
+            "that batch; look at them or lower SOLVER.BASE_LR, then go on with --resume"
+        )
 
     def _note(self, name: str, reason: str) -> None:
         if name in self.bad:

@@ -1,0 +1,31 @@
+"""Metrics of a model on the test sets of a config."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+Results = dict[str, dict[str, float]]
+
+
+def with_means(results: OrderedDict[str, Any], names: Sequence[str]) -> OrderedDict[str, Any]:
+    """Add the mean over data sets of each metric that all of them have, as of a single set."""
+    if len(names) > 1:
+        results.update(_means([results[name] for name in names]))
+    return results
+
+
+def _means(results: list[Results]) -> Results:
+    means: Results = {}
+    for task, first in results[0].items():
+        others = [result.get(task, {}) for result in results]
+        shared = [name for name in first if all(name in other for other in others)]
+        means[task] = {name: sum(o[name] for o in others) / len(others) for name in shared}
+    return means
+
+
+def last_sentence(error: Exception) -> str:
+    """The message of an error that a data-loading process has wrapped in its traceback."""
+    line = (str(error).strip().splitlines() or [""])[-1]
+    return line.split("CrackError: ")[-1]
