@@ -23,12 +23,9 @@ def per_photo_csv(names: Sequence[str], photos: Sequence[PhotoCounts]) -> bytes:
 
 def _columns(photos: Sequence[PhotoCounts]) -> dict:
     counts = SetCounts(photos)
-    best = counts.best_cut_per_photo()
-    rows = range(len(photos))
     tolerant = tolerant_scores(
         counts.predicted_near, counts.predicted, counts.true_near, counts.true
     )
-    swept = scores(counts.cut_hit[rows, best], counts.cut_predicted[rows, best], counts.true)
     return {
         "height": [photo.height for photo in photos],
         "width": [photo.width for photo in photos],
@@ -38,6 +35,6 @@ def _columns(photos: Sequence[PhotoCounts]) -> dict:
         **scores(counts.hit, counts.predicted, counts.true),
         **{f"{name}_2px": value for name, value in tolerant.items()},
         "centreline_iou_4px": ratio(counts.line_hit, counts.line_all),
-        "f1_ois": swept["f1"],
-        "ois_threshold": THRESHOLDS[best],
+        "f1_ois": scores(*counts.best_counts())["f1"],
+        "ois_threshold": THRESHOLDS[counts.best_cut],
     }

@@ -19,7 +19,7 @@ LEVELS = 256
 
 BoolMask = NDArray[np.bool_]
 ByteMap = NDArray[np.uint8]
-Histogram = NDArray[np.int64]
+Histogram = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,4 @@ def _count(mask: BoolMask) -> int:
 
 
 def _histogram(levels: ByteMap) -> Histogram:
-    return np.bincount(levels, minlength=LEVELS)
+    return np.bincount(levels, minlength=LEVELS).astype(np.int32)

@@ -39,6 +39,8 @@ class SetCounts:
         self.cut_hit = _at_cuts(photos, "map_true")
         self.cut_predicted_near = _at_cuts(photos, "map_near")
         self.cut_true_near = _at_cuts(photos, "reach_true")
+        # Index into THRESHOLDS of each photo's best F1, shape (N,).
+        self.best_cut = last_argmax(_f1(self.cut_hit, self.cut_predicted, self.true[:, None]))
 
     def metrics(self, weights: Array) -> dict[str, Array]:
         """Every metric, each of shape (R,), for weights of shape (R, N).
@@ -59,9 +61,9 @@ class SetCounts:
         return self._pooled_and_per_photo(weights, counts, "")
 
     def _best_over_set(self, weights: Array) -> dict[str, Array]:
-        hit, predicted = weights @ self.cut_hit, weights @ self.cut_predicted
+        hit, predicted = _pool(weights, self.cut_hit), _pool(weights, self.cut_predicted)
         true = weights @ self.true
-        best = last_argmax(scores(hit, predicted, true[:, None])["f1"])
+        best = last_argmax(_f1(hit, predicted, true[:, None]))
         pooled = scores(_pick(hit, best), _pick(predicted, best), true)
         result = {f"{name}_ods": value for name, value in pooled.items()}
         result["ods_threshold"] = THRESHOLDS[best]
@@ -69,9 +71,7 @@ class SetCounts:
         return result | self._per_photo(weights, per_photo, "_ods")
 
     def _best_per_photo(self, weights: Array) -> dict[str, Array]:
-        best = self.best_cut_per_photo()
-        counts = _pick(self.cut_hit, best), _pick(self.cut_predicted, best), self.true
-        return self._pooled_and_per_photo(weights, counts, "_ois")
+        return self._pooled_and_per_photo(weights, self.best_counts(), "_ois")
 
     def _tolerant(self, weights: Array) -> dict[str, Array]:
         true = weights @ self.true
@@ -83,9 +83,9 @@ class SetCounts:
         )
         result = {f"{name}_2px": value for name, value in drawn.items()}
         swept = tolerant_scores(
-            weights @ self.cut_predicted_near,
-            weights @ self.cut_predicted,
-            weights @ self.cut_true_near,
+            _pool(weights, self.cut_predicted_near),
+            _pool(weights, self.cut_predicted),
+            _pool(weights, self.cut_true_near),
             true[:, None],
         )["f1"]
         best = last_argmax(swept)
@@ -106,9 +106,10 @@ class SetCounts:
         """Predicted minus true share of the photo, percentage points, shape (N,)."""
         return 100 * (self.predicted - self.true) / self.area
 
-    def best_cut_per_photo(self) -> NDArray[np.intp]:
-        """Index into THRESHOLDS of each photo's best F1, shape (N,)."""
-        return last_argmax(scores(self.cut_hit, self.cut_predicted, self.true[:, None])["f1"])
+    def best_counts(self) -> tuple[Array, Array, Array]:
+        """Hit, predicted and true pixels at each photo's best threshold, shape (N,) each."""
+        hit = _pick(self.cut_hit, self.best_cut)
+        return hit, _pick(self.cut_predicted, self.best_cut), self.true
 
     def _pooled_and_per_photo(
         self, weights: Array, counts: tuple[Array, Array, Array], suffix: str
@@ -133,7 +134,7 @@ def scores(hit: Array, predicted: Array, true: Array) -> dict[str, Array]:
     return {
         "precision": ratio(hit, predicted),
         "recall": ratio(hit, true),
-        "f1": ratio(2 * hit, predicted + true),
+        "f1": _f1(hit, predicted, true),
         "iou": ratio(hit, predicted + true - hit),
     }
 
@@ -158,6 +159,19 @@ def ratio(part: Array, whole: Array) -> Array:
 def last_argmax(values: Array) -> NDArray[np.intp]:
     """Index of the maximum along the last axis; of equals the last, the strictest threshold."""
     return values.shape[-1] - 1 - np.argmax(values[..., ::-1], axis=-1)
+
+
+def _f1(hit: Array, predicted: Array, true: Array) -> Array:
+    return ratio(2 * hit, predicted + true)
+
+
+def _pool(weights: Array, counts: Array) -> Array:
+    """Counts of shape (N, K) summed over each resample's photos: shape (R, K).
+
+    Not ``@``: for matrices this small a threaded BLAS waits for its threads more than it
+    computes, ten times longer where other work keeps the cores busy.
+    """
+    return np.einsum("rn,nk->rk", weights, counts)
 
 
 def _pick(values: Array, index: NDArray[np.intp]) -> Array:

@@ -205,7 +205,7 @@ def test_what_is_kept_of_a_photo_does_not_grow_with_it(dataset: str, tmp_path: P
     evaluator.reset()
     image = torch.from_numpy(photo_of(1))[None]
     evaluator.process([{"image_id": 101}], Found()([{"image": image}]))
-    assert len(pickle.dumps(evaluator._photos)) < 12_000
+    assert len(pickle.dumps(evaluator._photos)) < 6_000
 
 
 @pytest.mark.parametrize(
