@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
-from .files import atomic_write
-
 CATEGORIES = [{"id": 1, "name": "crack", "supercategory": "damage"}]
 
 
@@ -18,7 +16,7 @@ class AnnotationSpool:
     """Keeps annotations of many photos in a temporary file until they are wanted, in order."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = _temporary()
         self._places: list[tuple[int, int]] = []
 
     def add(self, annotations: list[str]) -> None:
@@ -42,8 +40,8 @@ class CocoWriter:
     """Streams one COCO JSON: images and annotations as they come, ids counted from 1."""
 
     def __init__(self) -> None:
-        self._images: IO[bytes] = tempfile.TemporaryFile()
-        self._annotations: IO[bytes] = tempfile.TemporaryFile()
+        self._images: IO[bytes] = _temporary()
+        self._annotations: IO[bytes] = _temporary()
         self.images = 0
         self.annotations = 0
 
@@ -57,21 +55,23 @@ class CocoWriter:
             ids = f'{{"id":{self.annotations},"image_id":{self.images},'
             self._annotations.write(_separator(self.annotations) + f"{ids}{annotation}}}".encode())
 
-    def save(self, path: Path, info: dict[str, Any]) -> None:
-        """Write the whole file at once, atomically, and drop what was collected."""
-        with atomic_write(path) as out:
-            out.write(b'{"info":' + _dump(info) + b',\n"licenses":[],\n"categories":')
-            out.write(_dump(CATEGORIES) + b',\n"images":[')
-            _append(self._images, out)
-            out.write(b'],\n"annotations":[')
-            _append(self._annotations, out)
-            out.write(b"]}\n")
-        self.close()
+    def write_to(self, out: IO[bytes], info: dict[str, Any]) -> None:
+        """Write the whole JSON."""
+        out.write(b'{"info":' + _dump(info) + b',\n"licenses":[],\n"categories":')
+        out.write(_dump(CATEGORIES) + b',\n"images":[')
+        _append(self._images, out)
+        out.write(b'],\n"annotations":[')
+        _append(self._annotations, out)
+        out.write(b"]}\n")
 
     def close(self) -> None:
         """Give the disk space back."""
         self._images.close()
         self._annotations.close()
+
+
+def _temporary() -> IO[bytes]:
+    return tempfile.TemporaryFile()  # it lives as long as its owner
 
 
 def _append(part: IO[bytes], out: IO[bytes]) -> None:

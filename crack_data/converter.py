@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from .coco import AnnotationSpool, CocoWriter, image_root_for
+from .duplicates import NearDuplicate, near_duplicates
 from .errors import CrackError
+from .files import atomic_write
 from .masks import PRESETS, CleaningOptions
 from .pair_worker import PairOptions, PairResult, process_pair
 from .pairing import Pair, Pairing, find_pairs
 from .parallel import choose_workers, ordered_map
+from .records import ConversionResult, PairRecord
 from .splits import SplitOptions, split_of, split_path
+from .suspicion import FLAGS
 
 Progress = Callable[[int, int], None]
 
@@ -34,7 +40,7 @@ class ConversionOptions:
         resize_masks: scale masks to their photo where sizes differ.
         drop_empty: leave out photos without cracks.
         skip_bad: convert the rest when files are bad, and record what was left out.
-        skip_flagged: suspicions whose pairs are left out.
+        skip_flagged: suspicions (keys of `crack_data.suspicion.FLAGS`) whose pairs are left out.
         strict: photos without mask and masks without photo are errors.
     """
 
@@ -52,45 +58,16 @@ class ConversionOptions:
     skip_flagged: tuple[str, ...] = ()
     strict: bool = False
 
-
-@dataclass
-class PairRecord:
-    """What became of one pair.
-
-    Attributes:
-        photo, mask: paths of the files.
-        width, height: of the upright photo, px; 0 where it could not be read.
-        instances: annotations in the JSON.
-        crack_area: px; coverage: percent of the photo; mean_width: px.
-        flags: suspicion → its value.
-        split: name of the split, "" without splits.
-        error: why the pair is unusable, "" if it is fine.
-        left_out: why the pair is not in the JSON although it is fine, "" if it is in.
-    """
-
-    photo: str
-    mask: str
-    width: int
-    height: int
-    instances: int
-    crack_area: int
-    coverage: float
-    mean_width: float
-    flags: dict[str, float]
-    split: str
-    error: str
-    left_out: str = ""
-
-
-@dataclass
-class ConversionResult:
-    """Records of all pairs in order, files without partner, and the JSONs written by split."""
-
-    records: list[PairRecord]
-    photos_without_mask: list[str]
-    masks_without_photo: list[str]
-    unreadable: list[tuple[str, str]]
-    outputs: dict[str, Path] = field(default_factory=dict)
+    def __post_init__(self) -> None:
+        for kind in self.skip_flagged:
+            if kind not in FLAGS:
+                raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
+        if self.output.suffix != ".json":
+            raise CrackError(f"--output {self.output} must end in .json")
+        if self.instances not in ("components", "single"):
+            raise CrackError(f"instances must be components or single, not {self.instances}")
+        if self.mask_format not in ("rle", "polygon"):
+            raise CrackError(f"mask_format must be rle or polygon, not {self.mask_format}")
 
 
 def convert(options: ConversionOptions, progress: Progress | None = None) -> ConversionResult:
@@ -107,35 +84,56 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
     pairing = find_pairs(options.images, options.masks)
     if options.strict:
         _require_partners(pairing)
-    spool = AnnotationSpool()
-    try:
-        records = []
-        for pair, found in _process(pairing.pairs, options):
-            records.append(_record(pair, found, options))
-            spool.add(found.annotations)
-            if progress:
-                progress(len(records), len(pairing.pairs))
-        result = ConversionResult(
-            records=records,
-            photos_without_mask=[os.fspath(path) for path in pairing.photos_without_mask],
-            masks_without_photo=[os.fspath(path) for path in pairing.masks_without_photo],
-            unreadable=[(os.fspath(path), why) for path, why in pairing.unreadable],
-        )
+    with closing(AnnotationSpool()) as spool:
+        result, found = _read_all(pairing, options, spool, progress)
         _check(result, options)
+        _compare(result.records, found)
+        _leave_out(result.records, options)
+        if options.splits.shares:
+            result.near_duplicates = _duplicates(result.records, found)
         _write(result, pairing.pairs, spool, options)
         return result
-    finally:
-        spool.close()
 
 
-def _process(pairs: list[Pair], options: ConversionOptions) -> Iterator[tuple[Pair, PairResult]]:
+@dataclass
+class _Fingerprints:
+    """What is kept of every pair until all are known: digests of masks, hashes of photos."""
+
+    digests: list[bytes] = field(default_factory=list)
+    photos: list[int] = field(default_factory=list)
+
+
+def _read_all(
+    pairing: Pairing, options: ConversionOptions, spool: AnnotationSpool, progress: Progress | None
+) -> tuple[ConversionResult, _Fingerprints]:
+    records, prints = [], _Fingerprints()
+    for pair, found in zip(pairing.pairs, _process(pairing.pairs, options), strict=True):
+        records.append(_record(pair, found, options))
+        spool.add(found.annotations)
+        prints.digests.append(found.digest)
+        prints.photos.append(found.photo_hash)
+        if progress:
+            progress(len(records), len(pairing.pairs))
+    result = ConversionResult(
+        records=records,
+        photos_without_mask=[os.fspath(path) for path in pairing.photos_without_mask],
+        masks_without_photo=[os.fspath(path) for path in pairing.masks_without_photo],
+        unreadable=[(os.fspath(path), why) for path, why in pairing.unreadable],
+    )
+    return result, prints
+
+
+def _process(pairs: list[Pair], options: ConversionOptions) -> Iterator[PairResult]:
     pair_options = PairOptions(
-        options.cleaning, options.instances, options.mask_format, options.resize_masks
+        cleaning=options.cleaning,
+        instances=options.instances,
+        mask_format=options.mask_format,
+        resize_masks=options.resize_masks,
+        hash_photos=len(options.splits.shares) > 1,
     )
     workers = choose_workers(options.workers, len(pairs))
     function = partial(process_pair, options=pair_options)
-    found = ordered_map(function, pairs, workers, preload="crack_data.pair_worker")
-    return zip(pairs, found, strict=True)
+    return ordered_map(function, pairs, workers, preload="crack_data.pair_worker")
 
 
 def _record(pair: Pair, found: PairResult, options: ConversionOptions) -> PairRecord:
@@ -163,38 +161,67 @@ def _require_partners(pairing: Pairing) -> None:
 
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
-    bad = [f"folder {path} cannot be read: {why}" for path, why in result.unreadable]
-    bad += [record.error for record in result.records if record.error]
+    bad = result.bad_files()
     if bad and not options.skip_bad:
         raise CrackError(
-            f"{len(bad)} files cannot be used (--skip-bad leaves them out):\n  " + "\n  ".join(bad)
+            f"{len(bad)} files or folders cannot be used (--skip-bad leaves them out):\n  "
+            + "\n  ".join(bad)
         )
     if all(record.error for record in result.records):
         raise CrackError(f"no usable pair of photo and mask in {options.images}, {options.masks}")
 
 
+def _compare(records: list[PairRecord], found: _Fingerprints) -> None:
+    """Flag the masks that several photos share."""
+    times = Counter(found.digests)
+    for record, digest in zip(records, found.digests, strict=True):
+        if digest and times[digest] > 1:
+            record.flags["alike"] = float(times[digest])
+
+
+def _leave_out(records: list[PairRecord], options: ConversionOptions) -> None:
+    for record in records:
+        kinds = [kind for kind in options.skip_flagged if kind in record.flags]
+        if kinds:
+            record.left_out = f"flagged {' and '.join(kinds)}"
+        elif options.drop_empty and not record.instances and not record.error:
+            record.left_out = "no crack"
+
+
+def _duplicates(records: list[PairRecord], found: _Fingerprints) -> list[NearDuplicate]:
+    used = [i for i, record in enumerate(records) if not (record.error or record.left_out)]
+    return near_duplicates(
+        [records[i].photo for i in used],
+        [records[i].split for i in used],
+        [found.photos[i] for i in used],
+    )
+
+
 def _write(
     result: ConversionResult, pairs: list[Pair], spool: AnnotationSpool, options: ConversionOptions
 ) -> None:
-    for split in options.splits.shares or [""]:
-        path = split_path(options.output, split, options.splits)
-        writer = CocoWriter()
+    """Write the JSONs of all splits; they take their names together, when all are complete."""
+    with ExitStack() as stack:
+        names = options.splits.shares or [""]
+        writers = {split: stack.enter_context(closing(CocoWriter())) for split in names}
+        folders = {path: f"cannot be read: {why}" for path, why in result.unreadable}
+        left_out = {split: dict(folders) for split in names}
         for index, (pair, record) in enumerate(zip(pairs, result.records, strict=True)):
-            if record.split != split or record.error or record.left_out:
-                continue
-            if options.drop_empty and not record.instances:
-                record.left_out = "empty"
-                continue
-            writer.add(pair.file_name, record.width, record.height, spool.get(index))
-        writer.save(path, _info(path, result, options))
-        result.outputs[split] = path
+            if record.error or record.left_out:
+                left_out[record.split][pair.file_name] = record.error or record.left_out
+            else:
+                photo = (pair.file_name, record.width, record.height)
+                writers[record.split].add(*photo, spool.get(index))
+        for split, writer in writers.items():
+            path = split_path(options.output, split, options.splits)
+            stream = stack.enter_context(atomic_write(path))
+            writer.write_to(stream, _info(path, options, left_out[split]))
+            result.outputs[split] = path
 
 
-def _info(path: Path, result: ConversionResult, options: ConversionOptions) -> dict[str, object]:
-    bad = [path for path, _ in result.unreadable]
-    bad += [record.photo for record in result.records if record.error]
+def _info(path: Path, options: ConversionOptions, left_out: dict[str, str]) -> dict[str, object]:
     return {
         "description": "Cracks, one instance per annotation",
         "image_root": image_root_for(path, options.images),
-        "left_out": bad,
+        "left_out": left_out,
     }

@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from .components import ByteMask
 from .errors import CrackError
-from .masks import ByteMask
 
 LOSSY_FORMATS = ("JPEG", "MPO")
 # Below this a lossy mask holds nothing but compression noise.
 LOSSY_FLOOR = 64
 # Channels that differ less than this are grey: lossy files tint grey a little.
-GREY_SPREAD = 40
+GREY_SPREAD = 32
 
 
 def read_mask(path: str | os.PathLike[str]) -> ByteMask:
@@ -74,9 +75,10 @@ def _scale(values: np.ndarray) -> ByteMask:
 
 
 def _from_rgb(colours: np.ndarray) -> ByteMask:
-    low, high = colours.min(axis=2), colours.max(axis=2)
-    if int((high - low).max(initial=0)) < GREY_SPREAD:
-        return np.ascontiguousarray(colours[:, :, 1])
+    red, green, blue = cv2.split(colours)
+    spread: Any = cv2.max(cv2.absdiff(red, green), cv2.absdiff(green, blue))
+    if int(spread.max(initial=0)) < GREY_SPREAD:
+        return np.asarray(green, np.uint8)
     packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, counts = np.unique(packed, return_counts=True)
     common = int(found[counts.argmax()])

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .components import ByteMask, Labels, areas_of, label_components, select
 from .errors import CrackError
 from .ringing import remove_ringing
-
-ByteMask = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,17 @@ def preset(name: str, **changes: Any) -> CleaningOptions:
 def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
     mask = binarize(grey, options)
+    x, y, width, height = cv2.boundingRect(mask)
+    if not width:
+        return mask
+    # Nothing grows beyond this box, and a rim of background (or the photo's own) tells its end.
+    box = np.s_[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1]
+    cleaned = np.zeros_like(mask)
+    cleaned[box] = _clean(np.ascontiguousarray(mask[box]), options)
+    return cleaned
+
+
+def _clean(mask: ByteMask, options: CleaningOptions) -> ByteMask:
     if options.remove_halo:
         mask = remove_ringing(mask)
     if options.opening > 1:
@@ -147,78 +157,52 @@ def _morphology(mask: ByteMask, size: int, opening: bool) -> ByteMask:
     return np.ascontiguousarray(padded[size:-size, size:-size])
 
 
-def label_components(mask: ByteMask, connectivity: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """Label the connected components of a binary mask, HxW.
-
-    Returns:
-        Their number N, the labels HxW int32 (0 is background, 1..N), and per label 0..N the row
-        x, y, width, height, area in px, (N+1)x5 int32.
-    """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=connectivity)
-    return count - 1, labels, stats
-
-
 def drop_specks(mask: ByteMask, options: CleaningOptions) -> ByteMask:
     """Drop what is too small to be a crack or a piece of one; see `CleaningOptions`."""
-    count, labels, stats = label_components(mask, options.connectivity)
-    areas = stats[:, cv2.CC_STAT_AREA]
+    count, labels = label_components(mask, options.connectivity)
+    areas = areas_of(mask, labels, count)
     keep = areas >= options.min_area
-    if options.cluster_gap and not keep.all():
+    keep[0] = False
+    if options.cluster_gap and not keep[1:].all():
         clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
         total = np.bincount(clusters, weights=areas)[clusters]
         keep |= np.where(thick, areas >= options.min_piece, total >= options.min_area)
-    keep[0] = False
-    return mask if keep[1:].all() else keep.astype(np.uint8)[labels]
+        keep[0] = False
+    return mask if keep[1:].all() else select(keep, labels)
 
 
-def label_instances(
-    mask: ByteMask, options: CleaningOptions
-) -> tuple[int, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Label the components of a clean mask, the pieces of a broken thin crack as one.
+def label_instances(mask: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
+    """Label the components of a clean mask, HxW, the pieces of a broken thin crack as one.
 
     Returns:
-        As `label_components`.
+        Their number N, and the labels HxW, 0 for background, 1..N.
     """
-    count, labels, stats = label_components(mask, options.connectivity)
+    count, labels = label_components(mask, options.connectivity)
     if count < 2 or not options.cluster_gap:
-        return count, labels, stats
+        return count, labels
     clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
     owner = np.where(thick, np.arange(count + 1), clusters + count)
     owner[0] = -1
     _, instance_of = np.unique(owner, return_inverse=True)
-    if instance_of.max() == count:
-        return count, labels, stats
-    labels = instance_of.astype(np.int32)[labels]
-    return int(instance_of.max()), labels, _merged_stats(stats, instance_of)
+    number = int(instance_of.max())
+    return (count, labels) if number == count else (number, instance_of.astype(np.int32)[labels])
 
 
 def _clusters(
-    mask: ByteMask, labels: np.ndarray, count: int, gap: int
+    mask: ByteMask, labels: Labels, count: int, gap: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """For each label 0..count, its cluster, and whether that is 3 px thick somewhere.
 
     Components within ``gap`` px make a cluster. One that is thin everywhere is a line that may
     have been broken; beside a thick crack, small pieces are compression's ringing.
     """
-    _, grown, _ = label_components(cv2.dilate(mask, _disc(gap)), 8)
-    inside = mask > 0
+    _, grown = label_components(cv2.dilate(mask, _disc(gap)), 8)
+    inside = mask.view(np.bool_)
     cluster_of = np.zeros(count + 1, np.int64)
     cluster_of[labels[inside]] = grown[inside]
     thick = np.zeros(int(cluster_of.max(initial=0)) + 1, np.bool_)
-    thick[grown[cv2.erode(mask, np.ones((3, 3), np.uint8)) > 0]] = True
+    thick[grown[cv2.erode(mask, np.ones((3, 3), np.uint8)).view(np.bool_)]] = True
     return cluster_of, thick[cluster_of]
-
-
-def _merged_stats(stats: npt.NDArray[np.int32], instance_of: np.ndarray) -> npt.NDArray[np.int32]:
-    """Boxes and areas, as in `label_components`, of labels that were merged."""
-    number = int(instance_of.max()) + 1
-    low = np.full((number, 2), np.iinfo(np.int32).max, np.int32)
-    high = np.zeros((number, 2), np.int32)
-    area = np.zeros(number, np.int32)
-    np.minimum.at(low, instance_of, stats[:, :2])
-    np.maximum.at(high, instance_of, stats[:, :2] + stats[:, 2:4])
-    np.add.at(area, instance_of, stats[:, 4])
-    return np.concatenate([low, high - low, area[:, None]], axis=1)
 
 
 def _disc(diameter: int) -> ByteMask:
@@ -238,10 +222,10 @@ def bridge_gaps(mask: ByteMask, gap: int, connectivity: int) -> ByteMask:
     padded = cv2.copyMakeBorder(mask, rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.erode(cv2.dilate(padded, disc), disc)
     added = (closed & (1 - padded))[rim:-rim, rim:-rim]
-    number, bridges, _ = label_components(np.ascontiguousarray(added), 8)
+    number, bridges = label_components(np.ascontiguousarray(added), 8)
     if not number:
         return mask
-    _, labels, _ = label_components(mask, connectivity)
+    _, labels = label_components(mask, connectivity)
     return mask | _touching_several(bridges, labels, number)
 
 
@@ -267,10 +251,10 @@ def _touching_several(bridges: np.ndarray, labels: np.ndarray, number: int) -> B
 def fill_holes(mask: ByteMask, max_area: int, connectivity: int) -> ByteMask:
     """Fill background that is enclosed by crack and no larger than ``max_area`` px."""
     # Background connects the other way round, or a hole could leak through a diagonal.
-    _, labels, stats = label_components(1 - mask, 12 - connectivity)
-    height, width = mask.shape
-    x, y, w, h, area = stats.T
-    enclosed = (x > 0) & (y > 0) & (x + w < width) & (y + h < height)
-    fill = enclosed & (area <= max_area)
+    background = 1 - mask
+    count, labels = label_components(background, 12 - connectivity)
+    fill = areas_of(background, labels, count) <= max_area
     fill[0] = False  # label 0 is the crack itself
-    return mask | fill.astype(np.uint8)[labels]
+    for rim in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        fill[rim] = False
+    return mask | select(fill, labels)

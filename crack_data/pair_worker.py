@@ -8,13 +8,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from .components import ByteMask, Labels
+from .duplicates import mask_digest, perceptual_hash
 from .errors import CrackError
 from .mask_files import read_mask
-from .masks import ByteMask, CleaningOptions, clean_mask, label_instances
+from .masks import CleaningOptions, clean_mask, label_instances
 from .pairing import Pair
 from .photo_probe import probe_photo
+from .polygons import polygon_of
 from .rle import encode_labels
+from .suspicion import suspicions
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class PairOptions:
         instances: "components", or "single" for one instance per photo.
         mask_format: "rle" or "polygon".
         resize_masks: scale a mask to its photo's size where they differ.
+        hash_photos: compute perceptual hashes.
     """
 
     cleaning: CleaningOptions
     instances: str = "components"
     mask_format: str = "rle"
     resize_masks: bool = False
+    hash_photos: bool = False
 
 
 @dataclass
@@ -43,6 +50,8 @@ class PairResult:
         annotations: one JSON object per instance without its braces and ids.
         crack_area: px; mean_width: px, 0 without crack.
         flags: suspicion → its value.
+        digest: equal for equal masks, empty for an empty one.
+        photo_hash: perceptual hash, 0 where none was asked for.
         error: why the pair cannot be used, "" if it can.
     """
 
@@ -52,13 +61,15 @@ class PairResult:
     crack_area: int = 0
     mean_width: float = 0.0
     flags: dict[str, float] = field(default_factory=dict)
+    digest: bytes = b""
+    photo_hash: int = 0
     error: str = ""
 
 
 def process_pair(pair: Pair, options: PairOptions) -> PairResult:
     """Read, check, clean and encode one pair; errors are returned, not raised."""
     try:
-        width, height, _ = probe_photo(pair.photo)
+        width, height, grey = probe_photo(pair.photo)
         mask = clean_mask(_fitting_mask(pair, width, height, options), options.cleaning)
     except CrackError as error:
         return PairResult(error=str(error))
@@ -68,6 +79,9 @@ def process_pair(pair: Pair, options: PairOptions) -> PairResult:
         annotations=_annotations(mask, options),
         crack_area=cv2.countNonZero(mask),
         mean_width=mean_width(mask),
+        flags=suspicions(pair.stem, grey, mask),
+        digest=mask_digest(mask),
+        photo_hash=perceptual_hash(grey) if options.hash_photos else 0,
     )
 
 
@@ -81,7 +95,8 @@ def _fitting_mask(pair: Pair, width: int, height: int, options: PairOptions) -> 
     if grey.shape == (height, width):
         return grey
     if options.resize_masks:
-        return cv2.resize(grey, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        resized: Any = cv2.resize(grey, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return resized
     raise CrackError(
         f"mask {pair.mask} is {grey.shape[1]}x{grey.shape[0]} px but photo {pair.photo} is "
         f"{width}x{height} px (upright by EXIF); --resize-masks scales it"
@@ -97,27 +112,37 @@ def mean_width(mask: ByteMask) -> float:
     area = cv2.countNonZero(mask)
     if not area:
         return 0.0
-    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    across = cv2.countNonZero(padded[:, 1:] ^ padded[:, :-1])
-    down = cv2.countNonZero(padded[1:] ^ padded[:-1])
+    padded = np.pad(mask, 1)
+    across = np.count_nonzero(padded[:, 1:] != padded[:, :-1])
+    down = np.count_nonzero(padded[1:] != padded[:-1])
     return 2 * area / (np.pi / 4 * (across + down))
 
 
 def _annotations(mask: ByteMask, options: PairOptions) -> list[str]:
-    count, labels, stats = label_instances(mask, options.cleaning)
-    if options.instances == "single" and count:
-        x, y, w, h = cv2.boundingRect(mask)
-        count, labels = 1, mask
-        stats = np.array([[0] * 5, [x, y, w, h, cv2.countNonZero(mask)]], np.int32)
+    if options.instances == "single":
+        count, labels = int(mask.any()), mask.astype(np.int32)
+    else:
+        count, labels = label_instances(mask, options.cleaning)
     rles = encode_labels(labels, count)
-    return [_annotation(row, rle) for row, rle in zip(stats[1:].tolist(), rles, strict=True)]
+    boxes = [[int(value) for value in box] for box in coco_mask.toBbox(rles)] if rles else []
+    areas = coco_mask.area(rles).tolist() if rles else []
+    shapes: list[Any] = rles
+    if options.mask_format == "polygon":
+        shapes = [_polygons(labels, i, box) for i, box in enumerate(boxes, start=1)]
+    return [_annotation(*entry) for entry in zip(boxes, areas, shapes, strict=True)]
 
 
-def _annotation(row: list[int], segmentation: Any) -> str:
+def _polygons(labels: Labels, label: int, box: list[int]) -> list[list[int]]:
+    x, y, width, height = box
+    component = (labels[y : y + height, x : x + width] == label).astype(np.uint8)
+    return [polygon_of(component, x, y)]
+
+
+def _annotation(box: list[int], area: int, segmentation: Any) -> str:
     entry = {
         "category_id": 1,
-        "bbox": row[:4],
-        "area": row[4],
+        "bbox": box,
+        "area": area,
         "iscrowd": 0,
         "segmentation": segmentation,
     }

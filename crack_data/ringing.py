@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-ByteMask = npt.NDArray[np.uint8]
+from .components import ByteMask, areas_of, label_components, select
 
 # Ringing reaches through the block next to the edge's own: 8 px and the pixel at its rim.
 _REACH = 9
@@ -53,9 +52,9 @@ def _open(mask: ByteMask) -> ByteMask:
 
 
 def _has_halo(mask: ByteMask, solid: ByteMask, reach: ByteMask) -> bool:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    is_speck = (stats[:, cv2.CC_STAT_AREA] <= _SPECK_AREA).astype(np.uint8)
-    is_speck[0] = 0
-    specks = cv2.countNonZero(is_speck[labels] & reach)
+    count, labels = label_components(mask, 4)
+    is_speck = areas_of(mask, labels, count) <= _SPECK_AREA
+    is_speck[0] = False
+    specks = cv2.countNonZero(select(is_speck, labels) & reach)
     rim = cv2.countNonZero(solid - cv2.erode(solid, _SQUARE))
     return specks > _HALO_SPECKS * rim

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def encode_labels(labels: np.ndarray, count: int) -> list[dict[str, Any]]:
     bounds = np.searchsorted(owners, np.arange(1, count + 2))
     uncompressed = [
         {"size": [height, width], "counts": _counts(starts[a:b], ends[a:b], height * width)}
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in pairwise(bounds)
     ]
     encoded = coco_mask.frPyObjects(uncompressed, height, width)
     return [{"size": [height, width], "counts": rle["counts"].decode()} for rle in encoded]

@@ -1,51 +1,146 @@
 #!/usr/bin/env python
-"""Convert photos and combined crack masks to COCO JSON."""
+"""Convert photos and combined crack masks to COCO JSON.
+
+Layouts: a folder of photos and one of masks, whose names match (a suffix such as _mask, _label,
+_lab or _gt may follow; CrackForest's .mat files count as masks); one folder with both, the masks
+with a suffix; or, given the same folder twice, {train,test}_{img,lab}, {train,val,test}/
+{images,masks}, image and groundTruth, images and masks.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.converter import ConversionOptions, ConversionResult, convert
-from crack_data.errors import run_tool
-from crack_data.masks import preset
+from crack_data.converter import ConversionOptions, convert
+from crack_data.errors import CrackError, run_tool
+from crack_data.masks import PRESETS, CleaningOptions, preset
+from crack_data.progress import show_progress
+from crack_data.records import ConversionResult
 from crack_data.splits import SplitOptions, parse_shares
+from crack_data.suspicion import FLAGS
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
     parser.add_argument("--masks", required=True, type=Path, metavar="DIR")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
-    parser.add_argument("--preset", default="thin", choices=("thin", "classic"))
-    parser.add_argument("--split", default="", metavar="train=0.8,val=0.2")
-    parser.add_argument("--seed", default=0, type=int)
-    parser.add_argument("--group-by", default="", metavar="REGEX")
-    parser.add_argument("--workers", default=0, type=int, metavar="N")
+    _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset, lengths in px"))
+    _add_json(parser.add_argument_group("instances and splits"))
+    _add_checks(parser.add_argument_group("checks"))
     return parser.parse_args()
 
 
+def _add_cleaning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", default="thin", choices=sorted(PRESETS))
+    group.add_argument("--threshold", type=_level, metavar="auto|otsu|0-254")
+    group.add_argument("--invert", choices=("auto", "yes", "no"), help="yes: cracks are dark")
+    group.add_argument("--opening", type=int, metavar="N", help="kernel side, 0: none")
+    group.add_argument("--closing", type=int, metavar="N", help="kernel side, 0: none")
+    group.add_argument("--min-area", type=int, metavar="N", help="drop smaller components")
+    group.add_argument("--fill-holes", type=int, metavar="N", help="fill holes up to this area")
+    group.add_argument("--bridge-gap", type=int, metavar="N", help="close gaps up to this width")
+    group.add_argument("--connectivity", type=int, choices=(4, 8))
+
+
+def _level(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
+
+
+def _add_json(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--instances", default="components", choices=("components", "single"))
+    group.add_argument("--mask-format", default="rle", choices=("rle", "polygon"))
+    group.add_argument("--drop-empty", action="store_true", help="leave out photos without crack")
+    group.add_argument("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
+    group.add_argument("--seed", default=0, type=int, help="of the split")
+    group.add_argument(
+        "--group-by",
+        default="",
+        metavar="REGEX",
+        help="photos whose names agree in it stay together",
+    )
+    group.add_argument("--workers", default=0, type=int, metavar="N", help="processes; 0 chooses")
+
+
+def _add_checks(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--strict", action="store_true", help="files without partner are errors")
+    group.add_argument("--resize-masks", action="store_true", help="allow masks of another size")
+    group.add_argument("--skip-bad", action="store_true", help="leave out files that are unusable")
+    group.add_argument(
+        "--skip-flagged", action="append", default=[], metavar="KIND", choices=tuple(FLAGS),
+        help=f"leave out suspicious pairs: {', '.join(FLAGS)}; may be repeated",
+    )  # fmt: skip
+    group.add_argument("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
+
+
 def main() -> int:
+    """Convert and say what came of it."""
     args = parse_args()
+    names = {field.name for field in fields(CleaningOptions)}
+    changes = {k: v for k, v in vars(args).items() if k in names and v is not None}
     options = ConversionOptions(
         images=args.images,
         masks=args.masks,
         output=args.output,
-        cleaning=preset(args.preset),
+        cleaning=preset(args.preset, **changes),
+        instances=args.instances,
+        mask_format=args.mask_format,
         splits=SplitOptions(parse_shares(args.split), args.seed, args.group_by),
         workers=args.workers,
+        resize_masks=args.resize_masks,
+        drop_empty=args.drop_empty,
+        skip_bad=args.skip_bad,
+        skip_flagged=tuple(args.skip_flagged),
+        strict=args.strict,
     )
-    print_result(convert(options))
+    if args.report and args.report.is_file():
+        raise CrackError(f"--report {args.report} is a file; name a folder")
+    with show_progress("pairs") as progress:
+        result = convert(options, progress)
+    print_result(result)
+    if args.report:
+        from crack_data.report import write_report  # draws pictures; slow to import
+
+        print(f"report: {write_report(result, options, args.report)}")
     return 0
 
 
 def print_result(result: ConversionResult) -> None:
+    """Print the JSONs with their counts, then everything that needs a look."""
+    _list("photos without a mask", result.photos_without_mask)
+    _list("masks without a photo", result.masks_without_photo)
+    _list("unusable, left out", result.bad_files())
+    _list(
+        "suspicious",
+        [
+            f"{record.photo}: {kind} {value:.3g}" + (" (left out)" if record.left_out else "")
+            for record in result.records
+            for kind, value in record.flags.items()
+        ],
+    )
+    _list(
+        "near-duplicates across splits",
+        [f"{d.photo} ({d.split}), {d.other} ({d.other_split})" for d in result.near_duplicates],
+    )
     for split, path in result.outputs.items():
         used = [r for r in result.records if r.split == split and not (r.error or r.left_out)]
-        print(f"{path}: {len(used)} photos, {sum(r.instances for r in used)} instances")
+        cracks = sum(record.instances for record in used)
+        empty = sum(not record.instances for record in used)
+        print(f"{path}: {len(used)} photos ({empty} without crack), {cracks} instances")
+
+
+def _list(title: str, lines: list[str]) -> None:
+    if lines:
+        print(f"{title}: {len(lines)}")
+        print("".join(f"  {line}\n" for line in lines), end="")
 
 
 if __name__ == "__main__":
