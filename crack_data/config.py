@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
+from detectron2.projects.point_rend import add_pointrend_config
 
 from .errors import CrackError
 
 
 def add_crack_config(cfg: CN) -> None:
-    """Add this project's keys, with their defaults, to a Detectron2 config in place."""
+    """Add this project's keys, with their defaults, to a Detectron2 config in place.
+
+    PointRend's keys come with them: a comparison config chooses its mask head.
+    """
+    add_pointrend_config(cfg)
     _add_backbone_keys(cfg)
     _add_crack_map_keys(cfg)
     _add_training_keys(cfg)
@@ -140,9 +145,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         CrackError: the file is missing or not YAML, or a key or value does not fit.
     """
     if not os.path.isfile(config_file):
-        raise CrackError(
-            f"config file {config_file} does not exist; see the folder configs"
-        )
+        raise CrackError(f"config file {config_file} does not exist; see the folder configs")
     cfg = get_cfg()
     add_crack_config(cfg)
     try:

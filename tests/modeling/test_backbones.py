@@ -111,7 +111,7 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "note.pth", tmp_path / "absent.pth"):
         with pytest.raises(CrackError, match=path.name):
             load_backbone_weights(MobileNetV2(), str(path))
-    with pytest.raises(CrackError, match="127.0.0.1"):
+    with pytest.raises(CrackError, match=r"127\.0\.0\.1"):
         load_backbone_weights(MobileNetV2(), "http://127.0.0.1:9/weights.pth")
     with pytest.raises(CrackError, match="no_such_package"):
         load_backbone_weights(MobileNetV2(), "package:no_such_package/weights.pth")
