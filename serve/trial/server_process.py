@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,14 +24,12 @@ class ServerProcess:
         self,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
-        preexec: Callable[[], None] | None = None,
     ) -> None:
         """Start the process; it is listening when this returns.
 
         Args:
             arguments: further flags.
             environment: its environment; None: the caller's.
-            preexec: run in the new process before it becomes the server.
 
         Raises:
             CrackError: it ended before it listened; the message is what it wrote.
@@ -45,7 +43,6 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            preexec_fn=preexec,
         )
         self.url = ""
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def model_flags(
     cfg = tiny_crack_config()
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
     cfg.INPUT.MIN_SIZE_TEST = 0
     torch.manual_seed(0)
     state = build_model(cfg).state_dict()
@@ -58,10 +60,14 @@ def predictor(model_flags: list[str]) -> CrackPredictor:
     return CrackPredictor(load_predict_config(model_flags[1], model_flags[3]))
 
 
+# Several models at work on few cores wait for each other's threads: one thread each is faster.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture(scope="session")
 def server(model_flags: list[str]) -> Iterator[ServerProcess]:
     """A ready server process with default settings."""
-    with ServerProcess(model_flags) as process:
+    with ServerProcess(model_flags, ONE_THREAD) as process:
         process.wait_ready()
         yield process
 

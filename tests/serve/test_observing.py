@@ -1,0 +1,63 @@
+"""Metrics for Prometheus, and logs in JSON."""
+
+from __future__ import annotations
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve.trial.server_process import ServerProcess
+
+
+def _metrics(server: ServerProcess) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = requests.get(server.url + "/metrics", timeout=9).text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_requests_stages_and_sizes(server: ServerProcess, png: bytes) -> None:
+    before = _metrics(server)
+    requests.post(server.url + "/predict", files={"image": png}, timeout=60)
+    requests.post(server.url + "/predict", files={"image": b"junk"}, timeout=60)
+    requests.get(server.url + "/made/up", timeout=9)
+    after = _metrics(server)
+
+    def grown(name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return after[key] - before.get(key, 0)
+
+    good = {"method": "POST", "route": "/predict", "status": "200"}
+    assert grown("crack_requests_total", **good) == 1
+    assert grown("crack_requests_total", **(good | {"status": "415"})) == 1
+    missed = {"method": "GET", "route": "(none)", "status": "404"}
+    assert grown("crack_requests_total", **missed) == 1
+    for stage in ("decode", "queue", "predict", "encode"):
+        assert grown("crack_stage_seconds_count", stage=stage) == 1
+    assert grown("crack_photo_megapixels_sum") == 96 * 128 / 1e6
+    assert after["crack_queue_depth", ()] == 0
+    assert after["process_resident_memory_bytes", ()] > 1e8
+
+
+def test_every_request_is_logged_under_its_id(server: ServerProcess, png: bytes) -> None:
+    named = requests.post(
+        server.url + "/predict",
+        files={"image": png},
+        headers={"X-Request-ID": "inspection-7"},
+        timeout=60,
+    )
+    assert named.headers["X-Request-ID"] == "inspection-7"
+    hostile = requests.get(server.url + "/no", headers={"X-Request-ID": 'a"b {}'}, timeout=9)
+    given = hostile.headers["X-Request-ID"]
+    assert given != 'a"b {}'
+    assert hostile.json()["request_id"] == given
+    requests.get(server.url + "/healthz", timeout=9)  # the lines before it have been read by then
+    records = {r["request_id"]: r for r in server.log if r["logger"] == "serve.access"}
+    good, bad = records["inspection-7"], records[given]
+    assert good["message"] == "POST /predict 200"
+    assert good["bytes_in"] > len(png)
+    assert good["bytes_out"] == len(named.content)
+    assert good["ms"] >= good["predict_ms"] > 0
+    assert good["level"] == "INFO"
+    assert bad["status"] == 404

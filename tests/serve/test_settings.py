@@ -1,0 +1,38 @@
+"""Settings come from flags, then environment variables, then defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from crack_data.errors import CrackError
+from serve.settings import Settings, parse_settings
+
+
+def test_flags_win_over_the_environment_over_defaults() -> None:
+    environment = {"CRACK_SERVE_PORT": "9001", "CRACK_SERVE_DEADLINE_S": "2.5", "OTHER": "x"}
+    settings = parse_settings(["--port", "9002", "--queue-size", "3"], environment)
+    assert settings == Settings(port=9002, deadline_s=2.5, queue_size=3)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CRACK_SERVE_PORT": "http"}, ["CRACK_SERVE_PORT", "'http'", "int"]),
+        ({"CRACK_SERVE_PORT": "70000"}, ["port", "65535"]),
+        ({"CRACK_SERVE_QUEUE_SIZE": "0"}, ["queue_size", "at least 1"]),
+        ({"CRACK_SERVE_DEADLINE_S": "nan"}, ["deadline_s"]),
+        ({"CRACK_SERVE_LOG_LEVEL": "loud"}, ["log_level", "'loud'"]),
+    ],
+)
+def test_a_bad_value_is_named(environment: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(CrackError) as caught:
+        parse_settings([], environment)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_help_does_not_print_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_settings(["--help"], {"CRACK_SERVE_API_KEY": "hush"})
+    shown = capsys.readouterr().out
+    assert "--max-pixels" in shown
+    assert "hush" not in shown
