@@ -1,0 +1,175 @@
+"""The page in a real browser: a real upload, the slider, the downloads, phone and keyboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from serve.trial.server_process import ServerProcess
+
+pytestmark = pytest.mark.browser
+
+WIDE = (1280, 900)
+PHONE = (390, 844)
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that was opened, and what it complained about or fetched from elsewhere."""
+
+    def __init__(self, browser: Browser, url: str, size: tuple[int, int]) -> None:
+        self.complaints: list[str] = []
+        self.foreign: list[str] = []
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+        context.set_default_timeout(PATIENCE_MS)
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda line: self.complaints.append(f"{line.type}: {line.text}"))
+        self.page.on("request", lambda request: self._note(request.url, url))
+        self.page.goto(url)
+
+    def _note(self, requested: str, own: str) -> None:
+        if not requested.startswith((own, "blob:", "data:")):
+            self.foreign.append(requested)
+
+    def upload(self, path: Path) -> None:
+        """Choose a photo and wait for the answer."""
+        self.page.set_input_files("#file", path)
+        expect(self.page.locator("#status")).to_contain_text(path.name, timeout=PATIENCE_MS)
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_upload_shows_photo_cracks_and_percentage(
+    browser: Browser, server: ServerProcess, photo_file: Path, size: tuple[int, int]
+) -> None:
+    visit = Visit(browser, server.url, size)
+    page = visit.page
+    visit.upload(photo_file)
+    answer = requests.post(
+        server.url + "/predict?format=json", files={"image": photo_file.read_bytes()}, timeout=60
+    ).json()
+    masked = answer["percent_masked"]
+    expect(page.locator("#percent")).to_have_text(f"{masked:.{2 if masked < 10 else 1}f} %")
+    expect(page.locator("#count")).to_have_text(str(len(answer["instances"])))
+    expect(page.locator("#size")).to_have_text("128 × 96 px")
+    expect(page.locator("#instances tr")).to_have_count(len(answer["instances"]))
+    for picture in ("#input", "#output"):
+        assert page.eval_on_selector(picture, "x => [x.naturalWidth, x.naturalHeight]") == [128, 96]
+    # Side by side where there is room, one above the other on a phone; never wider than the screen.
+    left, right = (page.locator(x).bounding_box() for x in ("#input", "#output"))
+    assert left is not None
+    assert right is not None
+    assert (left["y"] == right["y"]) == (size == WIDE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    font_px = page.eval_on_selector("#percent", "x => parseFloat(getComputedStyle(x).fontSize)")
+    assert font_px >= 40
+    assert visit.complaints == []
+    assert visit.foreign == []
+
+
+def test_threshold_slider_changes_the_answer(
+    browser: Browser, server: ServerProcess, photo_file: Path
+) -> None:
+    page = Visit(browser, server.url, WIDE).page
+    page.set_input_files("#file", photo_file)
+    expect(page.locator("#result")).to_be_visible(timeout=PATIENCE_MS)
+    page.locator("#threshold").fill("1")
+    expect(page.locator("#percent")).to_have_text("0.00 %", timeout=PATIENCE_MS)
+    expect(page.locator("#none")).to_be_visible()
+    expect(page.locator("#threshold-value")).to_have_text("1.00")
+    # By the keyboard: one step below 1.
+    page.locator("#threshold").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#threshold-value")).to_have_text("0.99")
+
+
+def test_drop_a_photo(browser: Browser, server: ServerProcess, photo_file: Path) -> None:
+    page = Visit(browser, server.url, WIDE).page
+    transfer = page.evaluate_handle(
+        """bytes => {
+            const transfer = new DataTransfer();
+            const file = new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" });
+            transfer.items.add(file);
+            return transfer;
+        }""",
+        list(photo_file.read_bytes()),
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": transfer})
+    expect(page.locator("#status")).to_contain_text("dropped.png", timeout=PATIENCE_MS)
+
+
+def test_downloads(
+    browser: Browser, server: ServerProcess, photo_file: Path, tmp_path: Path
+) -> None:
+    visit = Visit(browser, server.url, WIDE)
+    visit.upload(photo_file)
+    saved = {}
+    for button, name in [
+        ("#save-overlay", "wall_overlay.png"),
+        ("#save-mask", "wall_mask.png"),
+        ("#save-json", "wall.json"),
+    ]:
+        with visit.page.expect_download(timeout=PATIENCE_MS) as download:
+            visit.page.click(button)
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+        saved[name] = tmp_path / name
+    mask = cv2.imread(str(saved["wall_mask.png"]), cv2.IMREAD_UNCHANGED)
+    answer = json.loads(saved["wall.json"].read_text())
+    assert 100 * np.mean(mask > 0) == pytest.approx(answer["percent_masked"])
+    assert cv2.imread(str(saved["wall_overlay.png"])).shape == (96, 128, 3)
+
+
+def test_works_by_keyboard_alone(browser: Browser, server: ServerProcess, photo_file: Path) -> None:
+    page = Visit(browser, server.url, WIDE).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(photo_file)
+    expect(page.locator("#result")).to_be_visible(timeout=PATIENCE_MS)
+    reached = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert reached == ["threshold", "save-overlay", "save-mask", "save-json", "TR"]
+    expect(page.locator("#marker")).to_be_visible()  # the focused row's box on the photo
+
+
+def test_a_refusal_is_shown_as_a_sentence(
+    browser: Browser, server: ServerProcess, tmp_path: Path
+) -> None:
+    page = Visit(browser, server.url, WIDE).page
+    (tmp_path / "notes.png").write_text("not a photo at all")
+    page.set_input_files("#file", tmp_path / "notes.png")
+    status = page.locator("#status.error")
+    expect(status).to_contain_text("not a photo in a known format", timeout=PATIENCE_MS)
+    expect(page.locator("#result")).to_be_hidden()
+
+
+def test_asks_for_the_key(browser: Browser, model_flags: list[str], photo_file: Path) -> None:
+    with ServerProcess([*model_flags, "--api-key", "sesame"]) as server:
+        server.wait_ready()
+        page = Visit(browser, server.url, PHONE).page
+        page.set_input_files("#file", photo_file)
+        expect(page.locator("#key-form")).to_be_visible(timeout=PATIENCE_MS)
+        page.fill("#key", "sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator("#percent")).to_contain_text("%", timeout=PATIENCE_MS)
+        expect(page.locator("#key-form")).to_be_hidden()
