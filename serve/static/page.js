@@ -74,7 +74,7 @@ function show(answer) {
 }
 
 function percent(value) {
-  return `${value.toFixed(value < 10 ? 2 : 1)} %`;
+  return `${value.toFixed(2)} %`;
 }
 
 function row(instance, index) {
