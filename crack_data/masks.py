@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .bridging import bridge_gaps
 from .components import ByteMask, Labels, areas_of, label_components, select
 from .errors import CrackError
 from .ringing import remove_ringing
@@ -210,42 +211,6 @@ def _disc(diameter: int) -> ByteMask:
     radius = (diameter + 1) // 2
     y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return (x * x + y * y <= (radius + 0.5) ** 2).astype(np.uint8)
-
-
-def bridge_gaps(mask: ByteMask, gap: int, connectivity: int) -> ByteMask:
-    """Connect components whose distance is at most ``gap`` px, and change nothing else.
-
-    Closing with a disc proposes the bridges; those that touch only one component are dropped.
-    """
-    disc = _disc(gap)
-    rim = disc.shape[0]
-    padded = cv2.copyMakeBorder(mask, rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0)
-    closed = cv2.erode(cv2.dilate(padded, disc), disc)
-    added = (closed & (1 - padded))[rim:-rim, rim:-rim]
-    number, bridges = label_components(np.ascontiguousarray(added), 8)
-    if not number:
-        return mask
-    _, labels = label_components(mask, connectivity)
-    return mask | _touching_several(bridges, labels, number)
-
-
-def _touching_several(bridges: np.ndarray, labels: np.ndarray, number: int) -> ByteMask:
-    """Keep those bridges, 1..number, whose 8-neighbourhood meets two or more labels."""
-    height, width = labels.shape
-    pairs = []
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            here = (slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
-            there = (
-                slice(max(-dy, 0), height + min(-dy, 0)),
-                slice(max(-dx, 0), width + min(-dx, 0)),
-            )
-            b, c = bridges[here], labels[there]
-            meet = (b > 0) & (c > 0)
-            pairs.append(np.stack([b[meet], c[meet]], axis=1))
-    unique = np.unique(np.concatenate(pairs), axis=0)
-    several = np.bincount(unique[:, 0], minlength=number + 1) > 1
-    return several.astype(np.uint8)[bridges]
 
 
 def fill_holes(mask: ByteMask, max_area: int, connectivity: int) -> ByteMask:

@@ -122,11 +122,19 @@ def _list(folder: Path, extensions: tuple[str, ...], pairing: Pairing) -> list[P
 
 
 def _stem(path: Path) -> str:
-    """The name without its extensions, also where one stands twice (``a.jpg.jpg``)."""
-    stem = path.name
-    while stem.lower().endswith(MASK_EXTENSIONS) and Path(stem).stem != stem:
-        stem = Path(stem).stem
-    return stem
+    return _without_extensions(path.name)
+
+
+def _without_extensions(name: str) -> str:
+    """A name without its extensions, also where one stands twice (``a.jpg.jpg``)."""
+    while name.lower().endswith(MASK_EXTENSIONS) and Path(name).stem != name:
+        name = Path(name).stem
+    return name
+
+
+def _without_suffix(stem: str) -> str:
+    """A mask's stem without what makes it a mask's (``a_mask``, ``a.jpg_mask``)."""
+    return _without_extensions(MASK_SUFFIX.sub("", stem))
 
 
 def _masks_among(paths: Iterable[Path], stems: set[str]) -> list[Path]:
@@ -135,13 +143,13 @@ def _masks_among(paths: Iterable[Path], stems: set[str]) -> list[Path]:
         path
         for path in paths
         if path.suffix.lower() == ".mat"
-        or (MASK_SUFFIX.search(_stem(path)) and MASK_SUFFIX.sub("", _stem(path)) in stems)
+        or (MASK_SUFFIX.search(_stem(path)) and _without_suffix(_stem(path)) in stems)
     ]
 
 
 def _owner(mask_stem: str, photos: dict[str, Path]) -> str:
     """The photo's stem that a mask's stem means: the same, or without its mask suffix."""
-    return mask_stem if mask_stem in photos else MASK_SUFFIX.sub("", mask_stem)
+    return mask_stem if mask_stem in photos else _without_suffix(mask_stem)
 
 
 def _by_stem(paths: Iterable[Path], kind: str, owners: dict[str, str]) -> dict[str, Path]:
