@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -56,13 +56,13 @@ class Strip(NamedTuple):
 
 
 def write_contact_sheet(
-    path: str | os.PathLike[str], strips: Sequence[Strip], columns: int = 2, width: int = 240
+    path: str | os.PathLike[str], strips: Iterable[Strip], columns: int = 2, width: int = 240
 ) -> None:
     """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo.
 
     Args:
         path: the PNG.
-        strips: at least one.
+        strips: at least one; only one at a time is held at full size.
         columns: strips beside each other.
         width: of each of a strip's four pictures, px.
 

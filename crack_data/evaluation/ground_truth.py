@@ -20,6 +20,10 @@ class GroundTruth:
         self.dataset_name = dataset_name
         self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
 
+    def records(self) -> list[dict[str, Any]]:
+        """All records, in the dataset's order."""
+        return list(self._records.values())
+
     def record(self, image_id: Any) -> dict[str, Any]:
         """The photo's record in Detectron2's dataset format.
 
