@@ -74,7 +74,11 @@ def predict_photo(
         image = read_photo(photo.path)
     except CrackError as error:
         return {**about, "file_name": photo.file_name, "error": str(error)}
-    prediction = predictor(image, options.threshold)
+    try:
+        prediction = predictor(image, options.threshold)
+    except Exception as error:  # such as no memory for this one: the other photos go on
+        sentence = f"photo {photo.path} cannot be predicted: {type(error).__name__}: {error}"
+        return {**about, "file_name": photo.file_name, "error": sentence}
     draw_on(image, prediction, options.boxes, options.scores)
     for kind, picture in _pictures(image, prediction):
         storage.write_bytes(storage.join(options.folder, f"{name}_{kind}.png"), _png(picture))

@@ -90,5 +90,7 @@ def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> dict[str, Any]:
         stop = stop[np.r_[~touching, True]]
     bounds = np.column_stack([start, stop]).ravel()
     counts = np.diff(np.r_[0, bounds, height * width])
+    if counts[-1] == 0:
+        counts = counts[:-1]
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

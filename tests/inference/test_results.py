@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from crack_data.inference.prediction import CrackInstance
+from crack_data.inference.results import photo_rle, to_json
+
+from .drawn import draw_crack, line
+from .test_prediction import prediction_of
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+@pytest.mark.parametrize("pad", [(0, 0), (0, 6), (3, 0), (3, 6)])
+def test_rle_is_what_pycocotools_makes_of_the_whole_mask(
+    share: float, pad: tuple[int, int]
+) -> None:
+    mask = np.random.default_rng(5).random((25, 40)) < share
+    mask[[0, -1], :] = mask[:, [0, -1]] = True  # runs that go on in the next column
+    mask = np.pad(mask, ((pad[0], pad[0]), (pad[1], pad[1])))
+    expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    found = photo_rle(CrackInstance.from_mask(0.5, mask), mask.shape)
+    assert found == {"size": list(mask.shape), "counts": expected["counts"].decode()}
+
+
+def test_json_of_a_photo() -> None:
+    mask = draw_crack(line((60.2, 40.3), 80, 0), 4, (80, 120))
+    result = to_json(prediction_of(mask), "wall.jpg", mm_per_px=0.5)
+    json.dumps(result)
+    assert (result["file_name"], result["height"], result["width"]) == ("wall.jpg", 80, 120)
+    assert result["percent_masked"] == 100 * mask.sum() / mask.size
+    (crack,) = result["instances"]
+    assert crack["score"] == 0.9
+    assert crack["area"] == mask.sum()
+    assert np.array_equal(coco_mask.decode(crack["segmentation"]), mask)
+    assert list(coco_mask.toBbox(crack["segmentation"])) == crack["bbox"]
+    assert crack["length_px"] == pytest.approx(80, abs=2)
+    assert crack["length_mm"] == pytest.approx(crack["length_px"] / 2, abs=0.01)
+    assert crack["max_width_mm"] == pytest.approx(crack["max_width_px"] / 2, abs=0.01)
+    assert crack["area_mm2"] == pytest.approx(mask.sum() / 4)
+
+
+def test_no_millimetres_without_a_scale() -> None:
+    mask = np.ones((3, 3), dtype=bool)
+    assert not any("mm" in key for key in to_json(prediction_of(mask), "a")["instances"][0])
