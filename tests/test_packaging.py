@@ -52,8 +52,9 @@ def test_the_wheel_carries_every_module_config_and_checkpoint(repo: Path, wheel:
         if path.is_file() and "__pycache__" not in path.parts
     }
     for folder in ("configs", "checkpoints"):
-        wanted |= {f"crack_data/{folder}/{path.name}" for path in (repo / folder).iterdir()}
-    assert not wanted - carried
+        files = [path for path in (repo / folder).rglob("*.*") if path.is_file()]
+        wanted |= {f"crack_data/{path.relative_to(repo)}" for path in files}
+    assert sorted(wanted - carried) == []
 
 
 def test_shipped_files_are_found_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
