@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import fsspec
+import numpy as np
+import pytest
+from detectron2.config import CfgNode
+from pycocotools.coco import COCO
+
+from crack_data.errors import CrackError
+from crack_data.inference import run as run_module
+from crack_data.inference.outputs import OutputOptions
+from crack_data.inference.photo import read_photo
+from crack_data.inference.predictor import CrackPredictor
+from crack_data.inference.run import run_prediction
+from crack_data.inference.storage import find_photos
+
+from .conftest import write_photo
+
+
+def run(cfg: CfgNode, photos: str | Path, folder: str | Path, **more: object) -> int:
+    resume = bool(more.pop("resume", False))
+    options = OutputOptions(str(folder), **more)  # type: ignore[arg-type]
+    return run_prediction(cfg, find_photos(str(photos)), options, resume)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {x.name: x.read_bytes() for x in sorted(folder.iterdir()) if x.is_file()}
+
+
+def test_all_files_of_a_run(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(tiny_cfg, photos, out, mm_per_px=0.5) == 1
+    kinds = ("overlay", "mask", "prob")
+    pictures = {f"photo{i}_{kind}.png" for i in range(3) for kind in kinds}
+    assert {x.name for x in out.iterdir()} == pictures | {"predictions.json", "predictions.csv"}
+    printed = capsys.readouterr()
+    assert "photo1.png: " in printed.out
+    assert "photos/s" in printed.out
+    assert "broken.jpg" in printed.err
+
+    document = json.loads((out / "predictions.json").read_text())
+    assert [x["file_name"] for x in document["images"]] == [f"photo{i}.png" for i in range(3)]
+    assert [x["file_name"] for x in document["errors"]] == ["broken.jpg"]
+    predictor = CrackPredictor(tiny_cfg)
+    for image in document["images"]:
+        prediction = predictor(read_photo(photos / image["file_name"]))
+        mask = cv2.imread(str(out / f"{image['name']}_mask.png"), cv2.IMREAD_UNCHANGED)
+        probability = cv2.imread(str(out / f"{image['name']}_prob.png"), cv2.IMREAD_UNCHANGED)
+        assert set(np.unique(mask)) <= {0, 255}
+        assert np.array_equal(mask > 0, prediction.mask)
+        assert np.array_equal(probability, prediction.probability)
+        assert np.array_equal(mask > 0, probability > 255 * image["threshold"])
+        assert image["percent_masked"] == pytest.approx(100 * (mask > 0).mean())
+        assert mask.any()
+        overlay = cv2.imread(str(out / f"{image['name']}_overlay.png"))
+        assert overlay.shape == (64, 96, 3)
+
+
+def test_the_json_is_coco(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    coco = COCO(str(out / "predictions.json"))
+    results = coco.loadRes(coco.dataset["annotations"])
+    for image_id, image in coco.imgs.items():
+        mask = cv2.imread(str(out / f"{image['name']}_mask.png"), cv2.IMREAD_UNCHANGED) > 0
+        found = [results.annToMask(x) for x in results.imgToAnns[image_id]]
+        assert np.array_equal(np.any(found, axis=0), mask)
+
+
+def test_the_csv_has_a_row_for_each_crack_and_each_bad_photo(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    document = json.loads((out / "predictions.json").read_text())
+    rows = list(csv.DictReader((out / "predictions.csv").open()))
+    assert len(rows) == len(document["annotations"]) + 1
+    assert [x["file_name"] for x in rows if x["error"]] == ["broken.jpg"]
+    first = document["annotations"][0]
+    row = next(x for x in rows if not x["error"])
+    assert float(row["length_px"]) == first["length_px"]
+    assert [int(row[x]) for x in ("x", "y", "box_width", "box_height")] == first["bbox"]
+
+
+def test_resume_skips_what_is_complete(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    before = content(out)
+    times = {name: (out / name).stat().st_mtime_ns for name in before if name.endswith("png")}
+    (out / "photo1_mask.png").unlink()
+    write_photo(photos / "photo0.jpg", 9)  # sorts before photo0.png, whose name it must not take
+    capsys.readouterr()
+    assert run(tiny_cfg, photos, out, resume=True) == 1
+    assert "2 were complete" in capsys.readouterr().out
+    after = content(out)
+    for name in before:
+        if name.endswith("png"):
+            assert after[name] == before[name]
+    for name in ("photo0_mask.png", "photo2_overlay.png"):
+        assert (out / name).stat().st_mtime_ns == times[name]
+    assert "photo0_jpg_mask.png" in after
+
+
+def test_a_run_broken_off_in_the_middle_goes_on(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    run(tiny_cfg, photos, whole)
+    plain = run_module.predict_photo
+    done: list[str] = []
+
+    def interrupted(*given: object) -> dict[str, object]:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        record = plain(*given)  # type: ignore[arg-type]
+        done.append(record["file_name"])
+        return record
+
+    monkeypatch.setattr(run_module, "predict_photo", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_cfg, photos, out)
+    assert not (out / "predictions.json").exists()
+    monkeypatch.undo()
+    run(tiny_cfg, photos, out, resume=True)
+    assert content(out) == content(whole)
+    assert not (out / ".records").exists()
+
+
+def test_resume_refuses_results_of_other_settings(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    with pytest.raises(CrackError, match="another threshold"):
+        run(tiny_cfg, photos, out, threshold=0.7, resume=True)
+    other = tiny_cfg.clone()
+    other.CRACK.INFERENCE.TILE_SIZE = 512
+    with pytest.raises(CrackError, match="another config"):
+        run(other, photos, out, resume=True)
+    run(tiny_cfg, photos, out, threshold=0.7)
+
+
+def test_the_same_weights_elsewhere_are_the_same_settings(
+    tiny_cfg: CfgNode, tmp_path: Path
+) -> None:
+    moved = tiny_cfg.clone()
+    moved.MODEL.WEIGHTS = str(shutil.copy(tiny_cfg.MODEL.WEIGHTS, tmp_path / "moved.pth"))
+    options = OutputOptions("out")
+    assert run_module.run_settings(moved, options) == run_module.run_settings(tiny_cfg, options)
+
+
+def test_photos_are_never_overwritten(tiny_cfg: CfgNode, photos: Path) -> None:
+    before = content(photos)
+    with pytest.raises(CrackError, match="holds the photo"):
+        run(tiny_cfg, photos, photos)
+    assert content(photos) == before
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CrackError, match="file"):
+        run(tiny_cfg, photos, tmp_path / "file" / "out")
+
+
+def test_any_storage_gives_the_same_files(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
+    local = tmp_path / "out"
+    run(tiny_cfg, photos, local)
+    memory = fsspec.filesystem("memory")
+    for path in photos.iterdir():
+        memory.pipe_file(f"/{tmp_path.name}/in/{path.name}", path.read_bytes())
+    run(tiny_cfg, f"memory://{tmp_path.name}/in", f"memory://{tmp_path.name}/out")
+    remote = {
+        name.rsplit("/", 1)[1]: memory.cat_file(name)
+        for name in memory.ls(f"/{tmp_path.name}/out", detail=False)
+    }
+    expected = content(local)
+    assert remote.keys() == expected.keys()
+    for name in expected:
+        # The photos' paths are in the summaries.
+        moved = remote[name].replace(f"memory:///{tmp_path.name}/in".encode(), bytes(photos))
+        assert moved == expected[name], name
