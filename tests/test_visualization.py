@@ -1,0 +1,126 @@
+"""Pictures of what training sees, from a converted set of drawn photos."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from crack_data.converter import ConversionOptions, convert
+from crack_data.errors import CrackError
+from crack_data.synthetic import write_photos
+from crack_data.visualization import visualize
+
+
+@pytest.fixture
+def json_file(tmp_path: Path) -> Iterator[str]:
+    write_photos(tmp_path, 4, height=128, width=160)
+    output = tmp_path / "set.json"
+    convert(ConversionOptions(tmp_path / "images", tmp_path / "masks", output, workers=1))
+    yield str(output)
+    if str(output) in DatasetCatalog:
+        DatasetCatalog.remove(str(output))
+        MetadataCatalog.remove(str(output))
+
+
+@pytest.fixture
+def cfg(tiny_crack_config: Callable[[], CfgNode], json_file: str) -> CfgNode:
+    cfg = tiny_crack_config()
+    cfg.DATASETS.TRAIN = (json_file,)
+    cfg.DATASETS.TEST = ()
+    return cfg
+
+
+def _read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image
+
+
+def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -> None:
+    files = visualize(cfg, "annotation", tmp_path / "drawn", 10)
+    assert [path.name for path in files] == [f"0000{i}_crack_0000{i}.png" for i in range(4)]
+    for index, path in enumerate(files):
+        drawn, photo = _read(path), _read(tmp_path / "images" / f"crack_0000{index}.jpg")
+        assert drawn.shape == (256, 320, 3)
+        mask = _read(tmp_path / "masks" / f"crack_0000{index}.png")[..., 0]
+        near = cv2.dilate(mask, np.ones((5, 5))) > 0
+        same = cv2.resize(drawn, (160, 128), interpolation=cv2.INTER_AREA)
+        changed = np.abs(same.astype(int) - photo).max(axis=-1) > 60
+        if mask.any():
+            assert changed[mask > 0].mean() > 0.3
+            assert changed[mask > 0].mean() > 3 * changed[~near].mean()
+
+
+def test_the_loader_is_drawn_with_its_augmentation(cfg: CfgNode, tmp_path: Path) -> None:
+    files = visualize(cfg, "dataloader", tmp_path / "drawn", 6)
+    assert len(files) == 6
+    side = 2 * cfg.CRACK.AUG.CROP_SIZE
+    assert all(_read(path).shape == (side, side, 3) for path in files)
+    again = visualize(cfg, "dataloader", tmp_path / "again", 6)
+    assert [path.name for path in again] == [path.name for path in files]
+
+
+def test_a_photo_without_cracks_is_drawn_as_it_is(cfg: CfgNode, tmp_path: Path) -> None:
+    for path in (tmp_path / "masks").iterdir():
+        cv2.imwrite(str(path), np.zeros((128, 160), np.uint8))
+    output = Path(cfg.DATASETS.TRAIN[0])
+    convert(ConversionOptions(tmp_path / "images", tmp_path / "masks", output, workers=1))
+    for source in ("annotation", "dataloader"):
+        assert len(visualize(cfg, source, tmp_path / source, 2)) == 2
+
+
+def test_bad_input(cfg: CfgNode, tmp_path: Path) -> None:
+    with pytest.raises(CrackError, match="source elsewhere is not one of annotation, dataloader"):
+        visualize(cfg, "elsewhere", tmp_path, 1)
+    cfg.DATASETS.TRAIN = ()
+    with pytest.raises(CrackError, match=r"DATASETS\.TRAIN is empty"):
+        visualize(cfg, "annotation", tmp_path, 1)
+
+
+def test_a_photo_that_became_unreadable_is_named(cfg: CfgNode, tmp_path: Path) -> None:
+    (tmp_path / "images" / "crack_00000.jpg").write_text("no photo")
+    with pytest.raises(CrackError, match=r"crack_00000\.jpg"):
+        visualize(cfg, "annotation", tmp_path / "drawn", 1)
+
+
+def _run(repo: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", *words]
+    return subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
+
+
+def test_the_tools(repo: Path, json_file: str, tmp_path: Path) -> None:
+    done = _run(
+        repo,
+        *("tools/visualize_data.py", "--config-file", "configs/crack_mobilenet.yaml"),
+        *("--source", "annotation", "--output", str(tmp_path / "drawn"), "--count", "2"),
+        *("DATASETS.TRAIN", f"('{json_file}',)", "DATASETS.TEST", "()"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"2 pictures in {tmp_path / 'drawn'}\n"
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--size", "12"), "--size 12 is not WIDTHxHEIGHT"),
+        (("--size", "16x16"), "32 px or more"),
+        (("--count", "0"), "--count must be 1 or more"),
+    ],
+)
+def test_make_synthetic_says_what_is_wrong(
+    repo: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    done = _run(repo, "tools/make_synthetic.py", "--output", str(tmp_path / "drawn"), *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+    assert not (tmp_path / "drawn").exists()
