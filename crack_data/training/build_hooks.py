@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from detectron2.engine import hooks
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
 
 
 def build_crack_hooks(trainer: CrackTrainer) -> list[HookBase]:
-    """Timing, weights, evaluation, and in the main process checkpoints."""
-    found = [*_step_hooks(trainer), *_evaluation_hooks(trainer)]
-    if comm.is_main_process():
-        period = trainer.cfg.SOLVER.CHECKPOINT_PERIOD
-        found.append(SaveCheckpoints(trainer.checkpointer, period))
-    return found
+    """Timing, weights and evaluation."""
+    return [*_step_hooks(trainer), *_evaluation_hooks(trainer)]
 
 
 def build_reporting_hooks(trainer: CrackTrainer) -> list[HookBase]:
-    """What writes the course of the training into OUTPUT_DIR, in the main process."""
+    """What writes into OUTPUT_DIR, in the main process."""
     if not comm.is_main_process():
         return []
-    return [hooks.PeriodicWriter(trainer.build_writers(), period=20), WriteReport()]
+    # Writers know the latest value of a metric only, so they write at every evaluation; and before
+    # each checkpoint, because what is not written then is not written after a resumption either.
+    saving, evaluation = trainer.cfg.SOLVER.CHECKPOINT_PERIOD, trainer.cfg.TEST.EVAL_PERIOD
+    return [
+        hooks.PeriodicWriter(trainer.build_writers(), period=math.gcd(20, saving, evaluation)),
+        SaveCheckpoints(trainer.checkpointer, saving),
+        WriteReport(),
+    ]
 
 
 def _step_hooks(trainer: CrackTrainer) -> list[HookBase]:

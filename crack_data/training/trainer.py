@@ -31,7 +31,7 @@ from .loading import load_initial_weights
 from .optimizer import build_crack_optimizer
 from .precision import on_cpu, uses_amp, uses_bf16
 from .samples import build_train_loader
-from .stepping import CrackStepper, WatchedLoader
+from .stepping import Batch, CrackStepper, WatchedLoader
 from .validation_loss import validation_losses
 from .watching import BatchWatch
 
@@ -169,7 +169,7 @@ class CrackTrainer(DefaultTrainer):
     def train_loader(self, start: int) -> WatchedLoader:
         """The training batches from sample ``start`` of the stream on."""
         loader, self.watch.photos = build_train_loader(self.cfg, self.seed, start)
-        return WatchedLoader(loader, self.watch)
+        return WatchedLoader(loader, self._receive)
 
     def train(self) -> OrderedDict[str, Any] | None:
         """Train to the end, or until CRACK.PATIENCE is at its end.
@@ -187,9 +187,7 @@ class CrackTrainer(DefaultTrainer):
         return results
 
     def run_step(self) -> None:
-        """One iteration, with a random state of its own."""
-        state = hash((self.seed, self.iter, comm.get_rank()))
-        torch.manual_seed(state % 2**63)
+        """One iteration; bad input ends the loop without a traceback."""
         self.stepper.iter = self.iter
         with _stopping():
             try:
@@ -225,6 +223,15 @@ class CrackTrainer(DefaultTrainer):
             "samples", self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
         )
         self.watch.bad = state_dict.get("bad_photos", {})
+
+    def _receive(self, batch: Batch) -> Batch:
+        """Note what a batch says, and give its iteration a random state of its own.
+
+        Here and not before the batch is fetched: starting a loader draws random numbers.
+        """
+        state = hash((self.seed, self.iter, comm.get_rank()))
+        torch.manual_seed(state % 2**63)
+        return self.watch(batch)
 
     def _resume(self, path: str) -> None:
         load_weights(self.plain_model, path)

@@ -1,0 +1,78 @@
+"""Crops: the photo and its mask move together, and thin cracks survive."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from crack_data.training.geometry import MEAN_BGR, CropPlan, crop_mask, crop_photo
+
+PLAN = CropPlan(
+    scale=1.0, degrees=0.0, turns=0, flip=False, centre=(49.5, 49.5), size=100, reflect=False
+)
+
+
+def _plan(**changes: object) -> CropPlan:
+    return dataclasses.replace(PLAN, **changes)
+
+
+def _square_photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+
+
+def test_no_change_is_no_change() -> None:
+    photo = _square_photo()
+    assert np.array_equal(crop_photo(photo, PLAN), photo)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_quarter_turns_are_numpys(turns: int) -> None:
+    photo = _square_photo()
+    turned = crop_photo(photo, _plan(turns=turns)).astype(int)
+    assert np.abs(turned - np.rot90(photo, turns)).max() <= 1
+
+
+def test_flip_is_numpys() -> None:
+    photo = _square_photo()
+    assert np.array_equal(crop_photo(photo, _plan(flip=True)), photo[:, ::-1])
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.7, 0.95, 1.3, 2.5])
+@pytest.mark.parametrize("degrees", [0.0, 15.0, -40.0])
+@pytest.mark.parametrize("flip", [False, True])
+def test_photo_and_mask_move_together(scale: float, degrees: float, flip: bool) -> None:
+    """A white disc on black is its own mask: both crops must show it at the same place."""
+    mask = np.zeros((120, 160), np.uint8)
+    cv2.circle(mask, (90, 50), 20, 1, -1)
+    photo = cv2.merge([mask * 255] * 3)
+    plan = _plan(scale=scale, degrees=degrees, flip=flip, centre=(80.0, 60.0), size=128)
+    mirrored = dataclasses.replace(plan, reflect=True)
+    assert np.array_equal(crop_photo(photo, mirrored)[:, :, 0], crop_mask(mask, mirrored))
+    covered = crop_mask(mask, plan)
+    # The disc's centre lies where the plan's matrix says.
+    expected = plan.matrix() @ np.array([90, 50, 1])
+    rows, columns = np.nonzero(covered > 127)
+    if scale <= 1.3:  # the whole disc is in the crop
+        assert np.allclose([columns.mean(), rows.mean()], expected, atol=0.3)
+        assert len(rows) == pytest.approx(np.pi * (20.5 * scale) ** 2, rel=0.06)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.0, 1.4])
+@pytest.mark.parametrize("row", [50, 51])
+def test_a_line_of_one_pixel_survives(scale: float, row: int) -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[row, 10:90] = 1
+    covered = crop_mask(mask, _plan(scale=scale, degrees=3.0))
+    inside = covered[:, 35:65].max(axis=0)
+    assert (inside >= 255 * 0.2).all()  # what links the pieces of an instance
+
+
+def test_outside_the_photo_is_its_mirror_image_or_the_mean() -> None:
+    photo = _square_photo()
+    away = _plan(centre=(-0.5, 49.5))
+    assert np.array_equal(np.unique(crop_photo(photo, away)[:, :49]), np.unique(MEAN_BGR))
+    mirrored = crop_photo(photo, dataclasses.replace(away, reflect=True))
+    assert np.array_equal(mirrored[:, 1:50][:, ::-1], photo[:, 1:50])
