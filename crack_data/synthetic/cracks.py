@@ -136,12 +136,12 @@ def _network(rng: np.random.Generator, shape: tuple[int, int], width: float) -> 
         for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
             edges.add((min(start, end), max(start, end)))
     inside = [edge for edge in sorted(edges) if _touches(edge, shape)]
-    keep = rng.random(len(inside)) < rng.uniform(0.5, 0.9)
+    keep = rng.random(len(inside)) < rng.uniform(0.7, 0.95)
     cracks = []
     for (start, end), kept in zip(inside, keep, strict=True):
         if kept and start != end:
             path = _path(rng, np.array(start, float), np.array(end, float), 0.15)
-            cracks.append(_crack(rng, path, width * rng.uniform(0.4, 1.0), tapered=False))
+            cracks.append(_crack(rng, path, width * rng.uniform(0.6, 1.0), tapered=False))
     return cracks
 
 
@@ -166,7 +166,9 @@ def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float
 
 def _crack(rng: np.random.Generator, path: Points, width: float, tapered: bool) -> Crack:
     count = len(path)
-    swell = _wander(rng, count, 25) * 0.3 + _wander(rng, count, 1) * rng.uniform(0.1, 0.45)
+    # Rims are ragged by about a pixel: much of a thin crack's width, little of a wide one's.
+    ragged = rng.uniform(0.1, 0.45) / (1 + width / 4)
+    swell = _wander(rng, count, 25) * 0.3 + _wander(rng, count, 1) * ragged
     widths = width * np.exp(swell)
     if tapered:
         widths = widths * np.linspace(1, 0.25, count)

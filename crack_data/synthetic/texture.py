@@ -53,7 +53,7 @@ def asphalt(rng: np.random.Generator, shape: tuple[int, int]) -> FloatImage:
     base = rng.uniform(0.32, 0.6)
     ground = base * (1 + 0.05 * value_noise(rng, shape, 160, octaves=4))
     ground += rng.uniform(0.02, 0.07) * base * 2 * relief
-    ground += rng.uniform(0.01, 0.05) * rng.standard_normal(shape, dtype=np.float32)
+    ground += rng.uniform(0.01, 0.08) * rng.standard_normal(shape, dtype=np.float32)
     ground += rng.uniform(0.0, 0.22) * _stones(rng, shape, grain)
     ground -= rng.uniform(0.0, 0.25) * smoothstep(-bumps, 1.8, 3.0)  # pits between the stones
     return ground
