@@ -18,6 +18,9 @@ from .components import ByteMask, Labels, areas_of, label_components, select
 from .errors import CrackError
 from .ringing import remove_ringing
 
+# Beside a thin crack that is large enough by itself, salt noise is smaller than this, in px.
+_MIN_DASH = 4
+
 
 @dataclass(frozen=True)
 class CleaningOptions:
@@ -32,8 +35,8 @@ class CleaningOptions:
         cluster_gap: components within this distance make a cluster. In one that is nowhere 3 px
             thick, all pieces stay if together they reach `min_area`: a thin crack that
             compression broke. 0 judges every component by itself.
-        min_piece: in a cluster with a thick crack, pieces from this area on stay; what is smaller
-            is ringing.
+        min_piece: beside a thick crack of `min_area`, pieces from this area on stay; what is
+            smaller is ringing. (Beside a thin one, all but single specks.)
         fill_holes: holes up to this area are filled; 0 fills none.
         bridge_gap: gaps up to this width between two components are closed; 0 closes none.
         remove_halo: drop the halo of specks that double compression leaves, see `ringing`.
@@ -167,7 +170,9 @@ def drop_specks(mask: ByteMask, options: CleaningOptions) -> ByteMask:
     if options.cluster_gap and not keep[1:].all():
         clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
         total = np.bincount(clusters, weights=areas)[clusters]
-        keep |= np.where(thick, areas >= options.min_piece, total >= options.min_area)
+        beside_large = np.isin(clusters, clusters[keep])
+        smallest = np.where(thick, options.min_piece, _MIN_DASH)
+        keep |= np.where(beside_large, areas >= smallest, ~thick & (total >= options.min_area))
         keep[0] = False
     return mask if keep[1:].all() else select(keep, labels)
 

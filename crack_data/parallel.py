@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import cv2
+
+from .errors import CrackError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,6 +55,10 @@ def ordered_map(
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise CrackError(
+                "a worker process was killed, most likely for want of memory; use fewer workers"
+            ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -75,6 +83,7 @@ def _context(preload: str) -> multiprocessing.context.BaseContext:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes themselves fill the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the pool
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

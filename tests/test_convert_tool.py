@@ -1,0 +1,167 @@
+"""The command itself: start-up, messages, exit codes, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
+PAIRS = 160
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pairs that several workers start."""
+    root = tmp_path_factory.mktemp("set")
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for number in range(PAIRS):
+        mask = np.zeros((240, 320), np.uint8)
+        cv2.line(mask, (0, number), (319, 40 + number // 2), 255, 3)
+        noise = np.random.default_rng(number).integers(90, 180, mask.shape, np.uint8)
+        cv2.imwrite(str(root / "images" / f"{number:03d}.jpg"), noise - mask // 3)
+        cv2.imwrite(str(root / "masks" / f"{number:03d}.png"), mask)
+    return root
+
+
+def _command(folder: Path, output: Path, *more: str) -> list[str]:
+    paths = ["--images", folder / "images", "--masks", folder / "masks", "--output", output]
+    return [sys.executable, str(TOOL), *map(str, paths), *more]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_help_starts_fast_and_without_torch() -> None:
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--help']; sys.path.insert(0, {str(TOOL.parent)!r})\n"
+    )
+    code += f"try: runpy.run_path({str(TOOL)!r}, run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules, 'scipy' in sys.modules, file=sys.stderr)"
+    done = _run([sys.executable, "-c", code])
+    assert "--skip-flagged" in done.stdout
+    assert done.stderr == "False False\n"
+    # Processor time: the bar is 0.5 s on an idle machine, and tests share theirs.
+    before = os.times()
+    _run([sys.executable, str(TOOL), "--help"])
+    after = os.times()
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 0.5
+
+
+def test_it_says_what_it_wrote_in_plain_lines(folder: Path, tmp_path: Path) -> None:
+    done = _run(_command(folder, tmp_path / "crack.json", "--split", "train=0.7,val=0.3"))
+    assert done.returncode == 0
+    assert f"{tmp_path / 'crack_train.json'}: " in done.stdout
+    assert "photos (0 without crack)" in done.stdout
+    assert "\r" not in done.stderr
+
+
+def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name in "ab":
+            (tmp_path / part / f"{name}.png").write_text("no picture")
+    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 2 files or folders cannot be used")
+    assert "a.png" in done.stderr
+    assert "b.png" in done.stderr
+    assert not (tmp_path / "crack.json").exists()
+
+
+def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        shutil.copytree(folder / "images", tmp_path / f"{part}_img")
+        shutil.copytree(folder / "masks", tmp_path / f"{part}_lab")
+    forbidden = tmp_path / "test_lab"
+    forbidden.chmod(0)
+    try:
+        command = _command(tmp_path, tmp_path / "crack.json")
+        command[3], command[5] = str(tmp_path), str(tmp_path)
+        command = [*_as_ordinary_user(), *command]
+        done = _run(command)
+        assert done.returncode == 1
+        assert f"folder {forbidden} cannot be read: Permission denied" in done.stderr
+        assert not (tmp_path / "crack.json").exists()
+        done = _run([*command, "--skip-bad"])
+        assert done.returncode == 0
+        assert f"{PAIRS} photos" in done.stdout
+        assert f"folder {forbidden} cannot be read" in done.stdout
+    finally:
+        forbidden.chmod(0o755)
+
+
+def _as_ordinary_user() -> list[str]:
+    """What to put before a command so that file permissions count, also for root."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("permissions do not bind root, and setpriv is missing")
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+@pytest.fixture(scope="module")
+def complete(folder: Path) -> tuple[bytes, float]:
+    """The bytes of an undisturbed run, and the seconds it takes."""
+    start = time.monotonic()
+    assert _run(_command(folder, folder / "whole.json", "--workers", "2")).returncode == 0
+    return (folder / "whole.json").read_bytes(), time.monotonic() - start
+
+
+@pytest.fixture
+def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    (folder / "crack.json").write_bytes(b"old")
+    process = subprocess.Popen(
+        _command(folder, folder / "crack.json", "--workers", "2"),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+    for left in folder.glob(".crack.json.*.tmp"):
+        left.unlink()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.9, 0.97])
+def test_a_kill_leaves_the_old_file_or_the_whole_new_one(
+    share: float,
+    folder: Path,
+    complete: tuple[bytes, float],
+    started: subprocess.Popen[str],
+) -> None:
+    whole, seconds = complete
+    time.sleep(share * seconds)
+    helpers = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert (folder / "crack.json").read_bytes() in (b"old", whole)
+    _, alive = psutil.wait_procs(helpers, timeout=20)
+    assert not alive
+
+
+def test_ctrl_c_leaves_the_old_file_and_no_other(
+    folder: Path, complete: tuple[bytes, float], started: subprocess.Popen[str]
+) -> None:
+    time.sleep(0.5 * complete[1])
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, messages = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert messages.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in messages
+    assert (folder / "crack.json").read_bytes() == b"old"
+    assert not list(folder.glob(".crack.json.*"))
