@@ -14,9 +14,10 @@ from ..errors import CrackError
 from .detector import Detector, Region
 from .prediction import CrackInstance
 
-# Pieces from neighbouring tiles are one crack when their masks, within the tiles' overlap, have
-# at least this intersection over union.
-_SAME_CRACK_IOU = 0.3
+# Pieces from neighbouring tiles are one crack when, within the tiles' overlap, they share this part
+# of the smaller one's pixels. Not of both: what hangs together in one tile may do so outside the
+# other, which then holds it in several pieces.
+_SAME_CRACK_SHARE = 0.5
 
 Span = tuple[int, int]
 Box = tuple[int, int, int, int]
@@ -151,7 +152,7 @@ def join_pieces(pieces: list[list[CrackInstance]], grid: TileGrid) -> list[Crack
     links: list[tuple[int, int]] = []
     for a, b in grid.neighbours():
         overlap = _intersect(boxes[a], boxes[b])
-        same = _pairwise_iou(pieces[a], pieces[b], overlap) >= _SAME_CRACK_IOU
+        same = _shared(pieces[a], pieces[b], overlap) >= _SAME_CRACK_SHARE
         links += [(first[a] + i, first[b] + j) for i, j in np.argwhere(same)]
     ends = np.array(links, dtype=int).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(flat),) * 2)
@@ -162,15 +163,14 @@ def join_pieces(pieces: list[list[CrackInstance]], grid: TileGrid) -> list[Crack
     return [_union(group) for group in groups]
 
 
-def _pairwise_iou(a: list[CrackInstance], b: list[CrackInstance], box: Box) -> np.ndarray:
-    """(len(a), len(b)) intersection over union of the masks within a box."""
+def _shared(a: list[CrackInstance], b: list[CrackInstance], box: Box) -> np.ndarray:
+    """(len(a), len(b)) shared pixels within a box, as part of the smaller mask's pixels there."""
     if not a or not b:
         return np.zeros((len(a), len(b)))
     in_a = np.stack([_window(x, box).ravel() for x in a]).astype(np.float32)
     in_b = np.stack([_window(x, box).ravel() for x in b]).astype(np.float32)
-    shared = in_a @ in_b.T
-    union = in_a.sum(axis=1)[:, None] + in_b.sum(axis=1)[None, :] - shared
-    return shared / np.maximum(union, 1.0)
+    smaller = np.minimum(in_a.sum(axis=1)[:, None], in_b.sum(axis=1)[None, :])
+    return in_a @ in_b.T / np.maximum(smaller, 1.0)
 
 
 def _window(instance: CrackInstance, box: Box) -> np.ndarray:

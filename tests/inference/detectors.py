@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from crack_data.inference.detector import Detections, Region
 
@@ -15,13 +16,15 @@ def darkness(image_bgr: np.ndarray) -> np.ndarray:
 
 
 def dark_components(image_bgr: np.ndarray) -> Detections:
-    """Each connected dark component is a detection that claims its box."""
+    """Each connected dark component is a detection, the larger the surer."""
     probability = darkness(image_bgr)
     dark = (probability > 0).astype(np.uint8)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
     regions = []
-    claimed = np.zeros(dark.shape, dtype=bool)
-    for x, y, width, height, area in stats[1:count].tolist():
-        regions.append(Region(0.5 + 0.5 * area / dark.size, (x, y, x + width, y + height)))
-        claimed[y : y + height, x : x + width] = True
-    return Detections(tuple(regions), probability * claimed)
+    for label, (x, y, width, height, area) in enumerate(stats[1:].tolist(), start=1):
+        component = labels[y : y + height, x : x + width] == label
+        counts = coco_mask.encode(np.asfortranarray(component, dtype=np.uint8))["counts"]
+        score = 0.5 + 0.5 * area / dark.size
+        regions.append(Region(score, (x, y, x + width, y + height), counts))
+    assert len(regions) == count - 1
+    return Detections(tuple(regions), probability)

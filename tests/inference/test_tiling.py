@@ -109,6 +109,16 @@ def test_parallel_cracks_through_many_tiles_stay_apart() -> None:
         )
 
 
+def test_branches_that_meet_in_another_tile_are_one_crack() -> None:
+    """The right tile sees two cracks, the left one where they part."""
+    fork = [(40.2, 50.3), (160.2, 20.3)], [(40.2, 50.3), (160.2, 80.3)]
+    photo = photo_of(np.any([draw_crack(arm, 4, (100, 170)) for arm in fork], axis=0))
+    (whole,) = untiled(photo)
+    found, _ = tiled(photo, grid_for(photo))
+    assert len(found) == 1
+    assert np.array_equal(found[0].mask, whole.mask)
+
+
 def test_what_one_tile_missed_has_no_cut_edge() -> None:
     """The left tile sees a crack that the right one, in the overlap, does not."""
     photo = photo_of(draw_crack([(10.2, 50.3), (95.2, 50.3)], 4, (100, 170)))
