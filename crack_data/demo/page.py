@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from ..files import atomic_write
 from ..inference.photo import read_photo
-from .plan import DemoOptions
+from .plan import DemoOptions, evaluation_folder
 
 # Metric of crack_metrics.json → its heading, factor and digits.
 _METRICS = {
@@ -45,7 +45,10 @@ def write_page(options: DemoOptions) -> Path:
     html = environment.get_template("page.html").render(
         rows=_sample_rows(output),
         headings=[heading for heading, _, _ in _METRICS.values()],
-        table={name: _metrics(output / f"evaluation_{name}") for name in ("before", "after")},
+        table={
+            model: _cells(crack_metrics(evaluation_folder(options, name)))
+            for model, name in (("shipped", "before"), ("tuned", "after"))
+        },
         iterations=options.iterations,
         drawn=options.images is None,
         pictures=[name for name in _PICTURES if (output / name).is_file()],
@@ -65,10 +68,14 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _metrics(folder: Path) -> list[str]:
-    """The numbers of one evaluation, as text, in the order of `_METRICS`."""
+def crack_metrics(folder: Path) -> dict[str, float]:
+    """The metrics that an evaluation with the OUTPUT_DIR ``folder`` has written."""
     path = next((folder / "inference").glob("*/crack_metrics.json"))
-    metrics = json.loads(_text(path))["metrics"]
+    return json.loads(_text(path))["metrics"]
+
+
+def _cells(metrics: dict[str, float]) -> list[str]:
+    """Metrics as text, in the order of `_METRICS`."""
     return [
         f"{factor * metrics[name]:.{digits}f}" if name in metrics else "–"
         for name, (_, factor, digits) in _METRICS.items()

@@ -44,10 +44,17 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """One command of the demo: what it does, in a few words, and its words."""
+    """One command of the demo.
+
+    Attributes:
+        title: what it does.
+        command: its words.
+        evaluation: folder with the metrics that it leaves, for a command that leaves any.
+    """
 
     title: str
     command: tuple[str, ...]
+    evaluation: Path | None = None
 
 
 def data_steps(options: DemoOptions) -> list[Step]:
@@ -74,13 +81,10 @@ def data_steps(options: DemoOptions) -> list[Step]:
 def model_steps(options: DemoOptions) -> list[Step]:
     """The shipped model on the data, a short fine-tuning, and the tuned model on the data."""
     training = options.output / "training"
-    tuned = training / "model_best.pth"
     return [
-        Step("What the shipped model sees", _predict(options, SHIPPED, "before")),
-        Step("How well that fits the masks", _evaluate(options, SHIPPED, "before")),
+        *_judge(options, "shipped", SHIPPED, "before"),
         Step("Fine-tune it on these photos", _train(options, training)),
-        Step("What the tuned model sees", _predict(options, tuned, "after")),
-        Step("How well that fits the masks", _evaluate(options, tuned, "after")),
+        *_judge(options, "tuned", training / "model_best.pth", "after"),
     ]
 
 
@@ -109,17 +113,26 @@ def post_command(options: DemoOptions, photo: Path, port: int) -> tuple[str, ...
     return _words("curl", "-sS", "-F", f"image=@{photo}", url, "-o", answer, "-D", headers)
 
 
+def evaluation_folder(options: DemoOptions, name: str) -> Path:
+    """Where the evaluation "before" or "after" the tuning leaves its files."""
+    return options.output / f"evaluation_{name}"
+
+
+def _judge(options: DemoOptions, model: str, weights: str | Path, name: str) -> list[Step]:
+    folder = evaluation_folder(options, name)
+    evaluate = _python(
+        *("tools/train_net.py", "--config-file", CONFIG, "--eval-only"),
+        *("MODEL.WEIGHTS", weights, *_datasets(options), "OUTPUT_DIR", folder),
+    )
+    return [
+        Step(f"What the {model} model sees", _predict(options, weights, name)),
+        Step("How well that fits the masks", evaluate, folder),
+    ]
+
+
 def _predict(options: DemoOptions, weights: str | Path, name: str) -> tuple[str, ...]:
     samples, output = options.output / "samples", options.output / name
     return _python("tools/predict.py", "--input", samples, "--output", output, "--weights", weights)
-
-
-def _evaluate(options: DemoOptions, weights: str | Path, name: str) -> tuple[str, ...]:
-    return _python(
-        *("tools/train_net.py", "--config-file", CONFIG, "--eval-only"),
-        *("MODEL.WEIGHTS", weights, *_datasets(options)),
-        *("OUTPUT_DIR", options.output / f"evaluation_{name}"),
-    )
 
 
 def _train(options: DemoOptions, folder: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from ..errors import CrackError
-from .page import write_page
+from .page import crack_metrics, write_page
 from .plan import (
     DemoOptions,
     benchmark_step,
@@ -46,11 +46,18 @@ def run_demo(options: DemoOptions) -> Path:
         shell.run(step.title, step.command)
     samples = _copy_samples(options)
     for step in model_steps(options):
-        shell.run(step.title, step.command)
+        shell.run(step.title, step.command, shown=1)
+        if step.evaluation:
+            print(f"  {_sentence(crack_metrics(step.evaluation))}", flush=True)
     _serve_and_post(options, shell, samples[0])
     step = benchmark_step(options)
     shell.run(step.title, step.command)
     return write_page(options)
+
+
+def _sentence(metrics: dict[str, float]) -> str:
+    """The two numbers that matter most."""
+    return f"pixel F1 {metrics['f1']:.3f}, coverage error {metrics['coverage_mae']:.2f} points"
 
 
 def _clear(output: Path) -> None:

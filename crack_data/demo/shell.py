@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ..errors import CrackError
 
-_SHOWN = 3
 _SHOWN_OF_A_FAILURE = 25
 
 
@@ -25,8 +24,8 @@ class Shell:
         self._logs = logs
         self._count = 0
 
-    def run(self, title: str, command: Sequence[str]) -> float:
-        """Run a command to its end and return the seconds it took.
+    def run(self, title: str, command: Sequence[str], shown: int = 3) -> None:
+        """Run a command to its end and show the last ``shown`` lines of its output.
 
         Raises:
             CrackError: it failed; the message names its log.
@@ -38,11 +37,10 @@ class Shell:
                 _executable(command), stdout=file, stderr=subprocess.STDOUT, check=False
             ).returncode
         seconds = time.monotonic() - started
-        _show(log, _SHOWN_OF_A_FAILURE if code else _SHOWN)
+        _show(log, _SHOWN_OF_A_FAILURE if code else shown)
         if code:
             raise CrackError(f"step {self._count} failed; {log} has all of its output")
         print(f"  ({seconds:.0f} s)", flush=True)
-        return seconds
 
     @contextmanager
     def background(self, title: str, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
@@ -68,7 +66,14 @@ class Shell:
 
 def plain(command: Sequence[str]) -> str:
     """The command as one would type it."""
-    return " ".join("&" if word == "&" else shlex.quote(word) for word in command)
+    return " ".join(_quoted(word) for word in command)
+
+
+def _quoted(word: str) -> str:
+    if word == "&":
+        return word
+    easy = "'" in word and not set('"$`\\!') & set(word)
+    return f'"{word}"' if easy else shlex.quote(word)
 
 
 def _executable(command: Sequence[str]) -> list[str]:
