@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import default_argument_parser
 
 from crack_data.errors import run_tool
-from crack_data.training.run import run
+from crack_data.training.run import start
 
 
 def main() -> None:
-    """Parse the command line and run in as many processes as it says."""
-    args = default_argument_parser().parse_args()
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    """Parse the command line; --help shows it."""
+    start(default_argument_parser().parse_args())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import argparse
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_setup
+from detectron2.engine import default_setup, launch
+from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
 from ..catalog import register_datasets_of
@@ -15,6 +16,29 @@ from ..errors import CrackError
 from ..inference.weights import load_weights
 from .evaluating import last_sentence
 from .trainer import CrackTrainer
+
+
+def start(args: argparse.Namespace) -> None:
+    """`run` in as many processes as the command line says: --num-gpus is per machine.
+
+    Without a GPU the processes compute on the CPU and talk through gloo.
+
+    Raises:
+        CrackError: see `run`.
+    """
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessRaisedException as error:
+        if "CrackError: " in str(error):
+            raise CrackError(last_sentence(error)) from error
+        raise
 
 
 def run(args: argparse.Namespace) -> None:

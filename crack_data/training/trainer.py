@@ -208,13 +208,21 @@ class CrackTrainer(DefaultTrainer):
         return {
             **TrainerBase.state_dict(self),
             "stepper": self.stepper.state_dict(),
+            "optimizer": self.cfg.SOLVER.OPTIMIZER,
             "seed": self.seed,
             "samples": self.start_sample + done * self.cfg.SOLVER.IMS_PER_BATCH,
             "bad_photos": dict(self.watch.bad),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; sets where training starts."""
+        """The inverse of `state_dict`; sets where training starts.
+
+        Raises:
+            ValueError: the state does not go with the config.
+        """
+        optimizer = state_dict.get("optimizer", self.cfg.SOLVER.OPTIMIZER)
+        if optimizer != self.cfg.SOLVER.OPTIMIZER:
+            raise ValueError(f"SOLVER.OPTIMIZER was {optimizer}")
         TrainerBase.load_state_dict(self, state_dict)
         self.stepper.load_state_dict(state_dict["stepper"])
         self.seed = state_dict["seed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -67,10 +68,13 @@ def test_it_counts_and_then_stops(
     loader, photos = build_train_loader(make_config(), seed=0)
     watch = BatchWatch(max_bad_share=0.2)  # 2 of 12 are allowed
     watch.photos = photos
+    batches = iter(loader)
+    while len(watch.bad) < 2:
+        assert len(watch(next(batches))) == 2
     with pytest.raises(CrackError, match=r"3 of 12 photos cannot be read, the first: .*train_0"):
-        for batch in islice(loader, 20):
-            assert len(watch(batch)) == 2
+        deque(map(watch, islice(batches, 20)))
     assert len(watch.bad) == 3
+    assert caplog.text.count("skipped photo") == 3
 
 
 def test_no_photo_at_all(make_config: Callable[..., CfgNode], data: Path) -> None:

@@ -1,0 +1,134 @@
+"""Whole trainings, of a few iterations each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from crack_data.errors import CrackError
+from crack_data.training import CrackTrainer
+
+
+def _train(cfg: CfgNode, resume: bool = False) -> CrackTrainer:
+    trainer = CrackTrainer(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer
+
+
+def _rows(cfg: CfgNode) -> list[dict[str, float]]:
+    lines = Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_what_a_training_leaves_behind(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("SOLVER.MAX_ITER", 6, "TEST.EVAL_PERIOD", 3)
+    trainer = _train(cfg)
+    folder = Path(cfg.OUTPUT_DIR)
+    names = {path.name for path in folder.iterdir()}
+    assert {"model_best.pth", "model_final.pth", "curves.png", "summary.md"} <= names
+    assert {"model_0000003.pth", "model_0000005.pth"} <= names  # the last two, of three
+    assert "model_0000001.pth" not in names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+
+    evaluated = {row["iteration"]: row for row in _rows(cfg) if "crack/f1" in row}
+    assert set(evaluated) == {2, 6}
+    assert {"bbox/AP50", "validation/total_loss"} <= set(evaluated[2])
+    assert any("total_loss" in row and "[metric]img_per_s" in row for row in _rows(cfg))
+
+    state = torch.load(folder / "model_0000005.pth", weights_only=True)
+    assert {"model", "ema", "trainer"} <= set(state)
+    final = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    shipped = trainer.shipped_model().state_dict()
+    assert all(torch.equal(final[name], shipped[name]) for name in shipped)
+    assert not torch.equal(final["backbone.fpn_output2.weight"],
+                           state["model"]["backbone.fpn_output2.weight"])  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_weights(make_config: Callable[..., CfgNode]) -> None:
+    one, same, other = (
+        _train(make_config("SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()", "SEED", seed)).plain_model
+        for seed in (7, 7, 8)
+    )
+    name = "backbone.fpn_output2.weight"
+    assert torch.equal(one.state_dict()[name], same.state_dict()[name])
+    assert not torch.equal(one.state_dict()[name], other.state_dict()[name])
+
+
+def test_pretrained_norm_statistics_stay(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("CRACK.FREEZE_BN_STATS", "True", "SOLVER.MAX_ITER", 4, "TEST.EVAL_PERIOD", 2)
+    trainer = _train(cfg)
+    means = {
+        k: v for k, v in trainer.plain_model.state_dict().items() if k.endswith("running_mean")
+    }
+    below = {k: v for k, v in means.items() if k.startswith("backbone.bottom_up.")}
+    assert below
+    assert all((value == 0).all() for value in below.values())  # as they were initialised
+    assert all((means[name] != 0).any() for name in means if name not in below)
+
+
+def test_norm_statistics_are_reestimated(make_config: Callable[..., CfgNode]) -> None:
+    """With one iteration the running mean has moved by a tenth; re-estimated, by all."""
+    keys = ["SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()", "TEST.PRECISE_BN.NUM_ITER", 3]
+    name = "backbone.bottom_up.features.0.1.running_var"
+    running = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "False")).shipped_model()
+    precise = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "True")).shipped_model()
+    assert set(running.state_dict()) == set(precise.state_dict())
+    assert name in running.state_dict()
+    # It starts at 1 and the first layer's true variance lies far from it.
+    assert (running.state_dict()[name] - 1).abs().max() < (
+        precise.state_dict()[name] - 1
+    ).abs().max()
+
+
+def test_it_stops_without_gain(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config(
+        "SOLVER.MAX_ITER", 20, "TEST.EVAL_PERIOD", 1, "CRACK.PATIENCE", 2,
+        "CRACK.BEST_METRIC", "crack/f1", "SOLVER.BASE_LR", 1e-12, "CRACK.VALIDATION_LOSS", "False",
+    )  # fmt: skip
+    trainer = _train(cfg)
+    assert trainer.iter == 2  # the first evaluation is the best, two more are not better
+    assert (trainer.progress.best_iteration, trainer.progress.without_gain) == (0, 2)
+    assert "3 of 20, ended early" in Path(cfg.OUTPUT_DIR, "summary.md").read_text()
+    assert Path(cfg.OUTPUT_DIR, "model_final.pth").exists()
+
+
+def test_a_loss_that_is_not_finite(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0, "DATASETS.TEST", "()")
+    with pytest.raises(CrackError, match=r"infinite or NaN at iteration \d+; .*bad_batch_0\.json"):
+        _train(cfg)
+    report = json.loads(Path(cfg.OUTPUT_DIR, "bad_batch_0.json").read_text())
+    assert len(report["photos"]) == 2
+    assert set(report["photos"][0]) == {"image_id", "file_name", "dataset_name"}
+
+
+def test_unreadable_photos(make_config: Callable[..., CfgNode], data: Path) -> None:
+    for number in (1, 2, 3):
+        (data / f"train_{number:02d}.png").write_bytes(b"no photo")
+    keys = ["SOLVER.MAX_ITER", 6, "DATASETS.TEST", "()", "CRACK.MAX_BAD_PHOTOS"]
+    trainer = _train(make_config(*keys, 0.3))
+    assert {Path(name).name for name in trainer.watch.bad} == {
+        "train_01.png", "train_02.png", "train_03.png",
+    }  # fmt: skip
+    assert "3 photos could not be read" in Path(trainer.cfg.OUTPUT_DIR, "summary.md").read_text()
+    with pytest.raises(CrackError, match="1 of 12 photos cannot be read"):
+        _train(make_config(*keys, 0.01))
+
+
+def test_a_checkpoint_of_other_keys_is_not_resumed(make_config: Callable[..., CfgNode]) -> None:
+    keys = ["SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()"]
+    _train(make_config(*keys))
+    with pytest.raises(CrackError, match=r"model_0000001\.pth is of another model"):
+        _train(make_config(*keys, "MODEL.MOBILENETV2.WIDTH_MULT", 0.5), resume=True)
+    with pytest.raises(CrackError, match=r"model_0000001\.pth was .*SOLVER\.OPTIMIZER was adamw"):
+        _train(make_config(*keys, "SOLVER.OPTIMIZER", "sgd"), resume=True)
+
+
+def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
+    with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
+        CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
