@@ -1,0 +1,30 @@
+"""Send bad bodies to a server of its own; exit 1 if it answers one with a 5xx, dies, or grows."""
+
+from __future__ import annotations
+
+import argparse
+
+from crack_data.errors import run_tool
+from serve.trial.fuzz import fuzz
+from serve.trial.server_process import ServerProcess
+
+
+def main() -> int:
+    """Run it and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="number of bodies")
+    parser.add_argument("--first", type=int, default=0, help="number of the first body")
+    parser.add_argument("--growth", type=float, default=5, help="memory growth allowed, percent")
+    arguments, server_flags = parser.parse_known_args()
+    # How long a photo waits is another trial's business.
+    with ServerProcess(["--deadline-s", "600", *server_flags]) as server:
+        server.wait_ready()
+        result = fuzz(server, arguments.count, arguments.first)
+        print("\n".join(result.lines()))
+        early, late = result.memory_mb
+        grown = 100 * (late / early - 1) > arguments.growth
+        return 1 if result.failures or grown or server.stop() else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
