@@ -16,7 +16,7 @@ from .drawn import draw_crack, line
 def tiny_cfg(
     tiny_crack_config: Callable[[], CfgNode], tmp_path_factory: pytest.TempPathFactory
 ) -> CfgNode:
-    """An untrained model, saved as a checkpoint, so permissive that it finds cracks anywhere."""
+    """An untrained model, saved as a checkpoint, with a map so lively that it finds cracks."""
     from detectron2.modeling import build_model
 
     cfg = tiny_crack_config()
@@ -24,11 +24,14 @@ def tiny_cfg(
     cfg.MODEL.MOBILENETV2.WIDTH_MULT = 0.25
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
-    cfg.MODEL.CRACK_MAP.THRESHOLD = 0.01
-    cfg.TEST.DETECTIONS_PER_IMAGE = 5
     torch.manual_seed(0)
+    model = build_model(cfg)
+    last = [x for x in model.crack_map_head.modules() if isinstance(x, torch.nn.Conv2d)][-1]
+    with torch.no_grad():
+        last.weight.mul_(30)
+        last.bias.zero_()
     path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save({"model": build_model(cfg).state_dict()}, path)
+    torch.save({"model": model.state_dict()}, path)
     cfg.MODEL.WEIGHTS = str(path)
     return cfg
 
