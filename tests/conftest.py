@@ -13,6 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+# One thread a process: the tests are small, and threads that wait for a busy core spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CRACK_SHARED", REPO.parent / "shared"))
 
