@@ -59,6 +59,8 @@ def _add_crack_map_keys(cfg: CN) -> None:
     cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0
     # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
     cfg.MODEL.CRACK_MAP.DICE_WEIGHT = 1.0
+    # Pixels above it that touch are one crack: its box is a proposal, its pixels one instance.
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.3
     # A pixel is crack when its probability exceeds this and an instance claims it.
     cfg.MODEL.CRACK_MAP.THRESHOLD = 0.5
     # Instances scored below this count for AP only: they are not drawn and not in the percentage.

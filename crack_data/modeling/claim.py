@@ -1,46 +1,155 @@
-"""Which pixels of the crack map belong to which instance."""
+"""From a crack map and a detector's boxes to instances: which crack is one, and how sure it is.
+
+What a data set calls an instance is a connected component of its mask, so that is what an instance
+is here: pixels of the map that hang together. A box alone cuts badly, since cracks run on where a
+box ends and boxes hold several cracks. The detector's part is to vouch for a component: the score
+says how sure both it and the map are.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 # Boxes end a little early on the faint tips of a crack: each side moves out by this share of it.
 _MARGIN = 0.05
+# A component has the detector's score that this share of its pixels reaches: part of a long crack
+# may lie outside every box.
+_VOUCHED_SHARE = 0.4
+# A component shorter than this, px, is less sure to be a crack, in proportion.
+_FULL_LENGTH = 80
+# At most this many instances a photo, the best.
+_MAX_INSTANCES = 100
+
+
+@dataclass(frozen=True)
+class Components:
+    """Connected components of a crack map.
+
+    Attributes:
+        labels: (H, W) int32; 0 is no crack, 1 … N number the components.
+        boxes: (N, 4) int, XYXY, px, half-open.
+        confidence: (N,) float in [0, 1], what the map alone says: mean probability, less for
+            short ones.
+    """
+
+    labels: np.ndarray
+    boxes: np.ndarray
+    confidence: np.ndarray
+
+
+def find_components(probability: np.ndarray, link_threshold: float) -> Components:
+    """Join the pixels above ``link_threshold`` that touch, diagonals included.
+
+    Args:
+        probability: (H, W) float32.
+        link_threshold: MODEL.CRACK_MAP.LINK_THRESHOLD.
+    """
+    above = (probability > link_threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    x, y, width, height, area = stats[1:].T
+    pixels = labels > 0
+    total = np.bincount(labels[pixels], weights=probability[pixels], minlength=count)[1:]
+    length = np.minimum(1.0, np.maximum(width, height) / _FULL_LENGTH)
+    boxes = np.stack([x, y, x + width, y + height], axis=1)
+    return Components(labels, boxes, total / area * length)
 
 
 def claim_pixels(
-    probability: torch.Tensor, instances: Instances, threshold: float, score_threshold: float
+    probability: torch.Tensor,
+    instances: Instances,
+    *,
+    link_threshold: float,
+    threshold: float,
+    score_threshold: float,
 ) -> dict[str, Any]:
-    """Give each instance the crack pixels within its region: its coarse mask, else its box.
+    """Make an instance of each component that a detection vouches for.
 
     Args:
         probability: crack map of the photo, (H, W).
-        instances: detections at the photo's size: pred_boxes, scores, perhaps pred_masks.
+        instances: detections at the photo's size: pred_boxes, scores, perhaps coarse pred_masks.
+        link_threshold: see `find_components`.
         threshold: a pixel above it is crack.
-        score_threshold: instances scored below it keep their masks (average precision needs them)
-            but leave no trace in the map.
+        score_threshold: instances scored below it are returned (average precision needs them) but
+            leave no trace in the map.
 
     Returns:
-        {"instances": the same with pred_masks (N, H, W) bool, "crack_map": (H, W)}.
+        {"instances": Instances with pred_boxes, scores, pred_classes and pred_masks (N, H, W)
+        bool, best first, "crack_map": (H, W), zero where no instance claims the pixel}. An
+        instance's score is the geometric mean of the detector's and the map's.
     """
-    regions = _regions(instances, probability.shape)
-    instances.pred_masks = regions & (probability > threshold)
-    claimed = regions[instances.scores >= score_threshold].any(dim=0)
-    return {"instances": instances, "crack_map": probability * claimed}
+    components = find_components(probability.cpu().numpy(), link_threshold)
+    scores = np.sqrt(_vouched_scores(components, instances) * components.confidence)
+    claimed = np.concatenate([[False], scores >= score_threshold])[components.labels]
+    return {
+        "instances": _to_instances(components, scores, probability, threshold),
+        "crack_map": probability * torch.from_numpy(claimed).to(probability.device),
+    }
 
 
-def _regions(instances: Instances, shape: torch.Size) -> torch.Tensor:
-    if instances.has("pred_masks"):
-        return instances.pred_masks
-    height, width = shape
-    boxes = instances.pred_boxes.tensor
+def _vouched_scores(components: Components, instances: Instances) -> np.ndarray:
+    """The detector's score of each component, (N,)."""
+    labels = components.labels
+    rows, columns = np.nonzero(labels)
+    owner = labels[rows, columns] - 1
+    score = _score_map(instances, labels.shape)[rows, columns]
+    order = np.lexsort((-score, owner))
+    counts = np.bincount(owner, minlength=len(components.boxes))
+    first = np.cumsum(counts) - counts
+    return score[order][first + (_VOUCHED_SHARE * (counts - 1)).astype(np.int64)]
+
+
+def _score_map(instances: Instances, shape: tuple[int, ...]) -> np.ndarray:
+    """For each pixel the score of the best detection over it, (H, W) float32."""
+    painted = np.zeros(shape, np.float32)
+    scores = instances.scores.float().cpu().numpy()
+    boxes = _widened(instances.pred_boxes.tensor.float().cpu().numpy(), shape)
+    coarse = instances.pred_masks.cpu().numpy() if instances.has("pred_masks") else None
+    for index in np.argsort(scores):
+        x0, y0, x1, y1 = boxes[index]
+        if coarse is None:
+            painted[y0:y1, x0:x1] = scores[index]
+        else:
+            painted[coarse[index]] = scores[index]
+    return painted
+
+
+def _widened(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     margin = _MARGIN * (boxes[:, 2:] - boxes[:, :2])
-    start, end = boxes[:, :2] - margin, boxes[:, 2:] + margin
-    y = torch.arange(height, device=boxes.device) + 0.5
-    x = torch.arange(width, device=boxes.device) + 0.5
-    in_rows = (y >= start[:, 1:]) & (y <= end[:, 1:])
-    in_columns = (x >= start[:, :1]) & (x <= end[:, :1])
-    return in_rows[:, :, None] & in_columns[:, None, :]
+    start = np.floor(boxes[:, :2] - margin)
+    stop = np.ceil(boxes[:, 2:] + margin)
+    limit = np.array([shape[1], shape[0]])
+    return np.concatenate([start.clip(0, limit), stop.clip(0, limit)], axis=1).astype(np.int64)
+
+
+def _to_instances(
+    components: Components, scores: np.ndarray, probability: torch.Tensor, threshold: float
+) -> Instances:
+    best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
+    best = best[scores[best] > 0]
+    crack = (probability > threshold).cpu()
+    masks = torch.from_numpy(components.labels[None] == (best + 1)[:, None, None]) & crack
+    drawn = masks.flatten(1).any(dim=1)
+    instances = Instances(tuple(probability.shape))
+    instances.pred_masks = masks[drawn].to(probability.device)
+    instances.pred_boxes = Boxes(_tight_boxes(components.boxes[best], masks)[drawn])
+    instances.scores = torch.from_numpy(scores[best]).float()[drawn]
+    instances.pred_classes = torch.zeros(int(drawn.sum()), dtype=torch.int64)
+    return instances.to(probability.device)
+
+
+def _tight_boxes(boxes: np.ndarray, masks: torch.Tensor) -> torch.Tensor:
+    """Shrink (N, 4) boxes to their (N, H, W) masks; empty masks keep theirs."""
+    tight = torch.from_numpy(boxes).float()
+    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        rows, columns = masks[index, y0:y1, x0:x1].nonzero(as_tuple=True)
+        if len(rows):
+            low = torch.stack([columns.min() + x0, rows.min() + y0])
+            high = torch.stack([columns.max() + x0, rows.max() + y0]) + 1
+            tight[index] = torch.cat([low, high])
+    return tight

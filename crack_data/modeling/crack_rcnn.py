@@ -13,15 +13,16 @@ from torch import nn
 
 from .claim import claim_pixels
 from .crack_map_head import CrackMapHead, crack_map_loss, stack_targets
+from .map_proposals import add_map_proposals
 
 
 @META_ARCH_REGISTRY.register()
 class CrackRCNN(GeneralizedRCNN):
     """Detectron2's R-CNN with a `CrackMapHead` beside its ROI heads.
 
-    The detector says where a crack is and how sure that is; the map says which pixels are crack.
-    Works with any FPN backbone, with or without a mask branch: where there is one, an instance
-    claims pixels within its coarse mask, else within its box.
+    The map says which pixels are crack; the detector says which of the map's components are cracks
+    and how sure that is. Works with any FPN backbone, with or without a mask branch: where there
+    is one, a detection vouches for the pixels in its coarse mask, else for those in its box.
     """
 
     @configurable
@@ -31,6 +32,7 @@ class CrackRCNN(GeneralizedRCNN):
         crack_map_head: nn.Module,
         loss_weight: float,
         dice_weight: float,
+        link_threshold: float,
         threshold: float,
         score_threshold: float,
         **kwargs: Any,
@@ -40,6 +42,7 @@ class CrackRCNN(GeneralizedRCNN):
         self.crack_map_head = crack_map_head
         self.loss_weight = loss_weight
         self.dice_weight = dice_weight
+        self.link_threshold = link_threshold
         self.threshold = threshold
         self.score_threshold = score_threshold
 
@@ -53,6 +56,7 @@ class CrackRCNN(GeneralizedRCNN):
             "crack_map_head": CrackMapHead(cfg, parts["backbone"].output_shape()),
             "loss_weight": keys.LOSS_WEIGHT,
             "dice_weight": keys.DICE_WEIGHT,
+            "link_threshold": keys.LINK_THRESHOLD,
             "threshold": keys.THRESHOLD,
             "score_threshold": keys.SCORE_THRESHOLD,
         }
@@ -66,6 +70,7 @@ class CrackRCNN(GeneralizedRCNN):
         features = self.backbone(images.tensor)
         logits = self.crack_map_head(features, images.tensor)
         proposals, proposal_losses = self.proposal_generator(images, features, truth)
+        proposals = add_map_proposals(proposals, logits, self.link_threshold)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
             "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, images, truth),
@@ -102,15 +107,16 @@ class CrackRCNN(GeneralizedRCNN):
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
+        logits = self.crack_map_head(features, images.tensor)
         if detected_instances is None:
             proposals, _ = self.proposal_generator(images, features, None)
+            proposals = add_map_proposals(proposals, logits, self.link_threshold)
             results, _ = self.roi_heads(images, features, proposals, None)
         else:
             given = [x.to(self.device) for x in detected_instances]
             results = self.roi_heads.forward_with_given_boxes(features, given)
         if not do_postprocess:
             return results
-        logits = self.crack_map_head(features, images.tensor)
         return self.draw(batched_inputs, images.image_sizes, results, logits)
 
     def draw(
@@ -139,7 +145,13 @@ class CrackRCNN(GeneralizedRCNN):
             instances = detector_postprocess(detected, height, width)
             probability = _resize(logit[:rows_in, :columns_in].sigmoid(), height, width)
             outputs.append(
-                claim_pixels(probability, instances, self.threshold, self.score_threshold)
+                claim_pixels(
+                    probability,
+                    instances,
+                    link_threshold=self.link_threshold,
+                    threshold=self.threshold,
+                    score_threshold=self.score_threshold,
+                )
             )
         return outputs
 

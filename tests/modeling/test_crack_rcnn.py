@@ -12,7 +12,6 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from crack_data.modeling.claim import claim_pixels
 from crack_data.modeling.crack_map_head import crack_map_loss
 
 
@@ -53,7 +52,8 @@ def test_outputs_have_the_photos_size_and_agree(tiny_crack_config: Callable) -> 
     torch.manual_seed(0)
     model = build_model(tiny_crack_config()).eval()
     model.score_threshold = 0.0
-    model.threshold = 0.04  # an untrained map lies around the prior, sigmoid(-3) = 0.047
+    # An untrained map lies around the prior, sigmoid(-3) = 0.047.
+    model.link_threshold = model.threshold = 0.04
     # The network sees 50x70, an odd size that needs padding; the photo is 100x140.
     given = {"image": torch.zeros(3, 50, 70, dtype=torch.uint8), "height": 100, "width": 140}
     with torch.no_grad():
@@ -88,36 +88,6 @@ def test_a_photo_without_cracks_trains(tiny_crack_config: Callable) -> None:
     with EventStorage():
         losses = model([photo, photo])
     assert all(torch.isfinite(loss) for loss in losses.values())
-
-
-def _instances(boxes: list[list[float]], scores: list[float], size: tuple[int, int]) -> Instances:
-    instances = Instances(size)
-    instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
-    instances.scores = torch.tensor(scores)
-    return instances
-
-
-def test_pixels_outside_every_box_stay_empty() -> None:
-    probability = torch.full((20, 30), 0.9)
-    output = claim_pixels(probability, _instances([[5, 5, 15, 10]], [0.8], (20, 30)), 0.5, 0.3)
-    mask = output["instances"].pred_masks[0]
-    assert mask[5:10, 5:15].all()
-    assert not mask[:4].any()
-    assert not mask[:, 18:].any()
-    assert torch.equal(output["crack_map"] > 0.5, mask)
-
-
-def test_a_faint_instance_keeps_its_mask_but_leaves_no_trace_in_the_map() -> None:
-    probability = torch.full((20, 30), 0.9)
-    output = claim_pixels(probability, _instances([[5, 5, 15, 10]], [0.1], (20, 30)), 0.5, 0.3)
-    assert output["instances"].pred_masks.any()
-    assert not output["crack_map"].any()
-
-
-def test_no_instances_no_crack() -> None:
-    output = claim_pixels(torch.full((20, 30), 0.9), _instances([], [], (20, 30)), 0.5, 0.3)
-    assert output["instances"].pred_masks.shape == (0, 20, 30)
-    assert not output["crack_map"].any()
 
 
 def test_the_loss_is_the_textbooks() -> None:
