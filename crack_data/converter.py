@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -36,7 +35,8 @@ class ConversionOptions:
         instances: "components", or "single" for one instance per photo.
         mask_format: "rle" or "polygon".
         splits: shares, seed and grouping.
-        workers: processes; 0 chooses.
+        workers: processes; 0 chooses. Scripts that want several need the usual
+            ``if __name__ == "__main__":``.
         resize_masks: scale masks to their photo where sizes differ.
         drop_empty: leave out photos without cracks.
         skip_bad: convert the rest when files are bad, and record what was left out.
@@ -51,7 +51,7 @@ class ConversionOptions:
     instances: str = "components"
     mask_format: str = "rle"
     splits: SplitOptions = field(default_factory=lambda: SplitOptions({}))
-    workers: int = 0
+    workers: int = 1
     resize_masks: bool = False
     drop_empty: bool = False
     skip_bad: bool = False
@@ -116,9 +116,9 @@ def _read_all(
             progress(len(records), len(pairing.pairs))
     result = ConversionResult(
         records=records,
-        photos_without_mask=[os.fspath(path) for path in pairing.photos_without_mask],
-        masks_without_photo=[os.fspath(path) for path in pairing.masks_without_photo],
-        unreadable=[(os.fspath(path), why) for path, why in pairing.unreadable],
+        photos_without_mask=pairing.photos_without_mask,
+        masks_without_photo=pairing.masks_without_photo,
+        unreadable=pairing.unreadable,
     )
     return result, prints
 
@@ -139,8 +139,8 @@ def _process(pairs: list[Pair], options: ConversionOptions) -> Iterator[PairResu
 def _record(pair: Pair, found: PairResult, options: ConversionOptions) -> PairRecord:
     pixels = found.width * found.height
     return PairRecord(
-        photo=os.fspath(pair.photo),
-        mask=os.fspath(pair.mask),
+        photo=pair.photo,
+        mask=pair.mask,
         width=found.width,
         height=found.height,
         instances=len(found.annotations),
@@ -156,7 +156,7 @@ def _record(pair: Pair, found: PairResult, options: ConversionOptions) -> PairRe
 def _require_partners(pairing: Pairing) -> None:
     lonely = [*pairing.photos_without_mask, *pairing.masks_without_photo]
     if lonely:
-        names = "\n  ".join(map(str, lonely))
+        names = "\n  ".join(lonely)
         raise CrackError(f"{len(lonely)} files have no partner:\n  {names}")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from .errors import CrackError
@@ -23,20 +24,23 @@ _LAYOUTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """A photo and its mask.
+    """A photo and its mask. Plain strings: there may be hundreds of thousands.
 
     Attributes:
-        photo, mask: the two files.
+        photo, mask: paths of the two files.
         file_name: the photo relative to the image root, with forward slashes.
-        stem: the photo's name without folder and extensions.
     """
 
-    photo: Path
-    mask: Path
+    photo: str
+    mask: str
     file_name: str
-    stem: str
+
+    @property
+    def stem(self) -> str:
+        """The photo's name without folder and extensions."""
+        return _stem(self.photo)
 
 
 @dataclass
@@ -45,9 +49,9 @@ class Pairing:
 
     image_root: Path
     pairs: list[Pair] = field(default_factory=list)
-    photos_without_mask: list[Path] = field(default_factory=list)
-    masks_without_photo: list[Path] = field(default_factory=list)
-    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    photos_without_mask: list[str] = field(default_factory=list)
+    masks_without_photo: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 def find_pairs(images: str | os.PathLike[str], masks: str | os.PathLike[str]) -> Pairing:
@@ -87,48 +91,47 @@ def _folders(images: Path, masks: Path) -> list[tuple[Path, Path]]:
 
 def _pair_folders(photo_folder: Path, mask_folder: Path, pairing: Pairing) -> None:
     photo_files = _list(photo_folder, PHOTO_EXTENSIONS, pairing)
-    one_folder = photo_folder.resolve() == mask_folder.resolve()
-    if one_folder:
+    if photo_folder.resolve() == mask_folder.resolve():
         mask_files = _list(mask_folder, MASK_EXTENSIONS, pairing) if photo_files else []
         mask_files = _masks_among(mask_files, {_stem(path) for path in photo_files})
-        photo_files = [path for path in photo_files if path not in set(mask_files)]
+        photo_files = sorted(set(photo_files) - set(mask_files))
     else:
         mask_files = _list(mask_folder, MASK_EXTENSIONS, pairing)
-    photos = _by_stem(photo_files, "photos", {_stem(path): _stem(path) for path in photo_files})
-    owners = {_stem(path): _owner(_stem(path), photos) for path in mask_files}
-    masks = _by_stem(mask_files, "masks", owners)
+    photos = _by_stem(photo_files, "photos", _stem)
+    masks = _by_stem(mask_files, "masks", partial(_owner, photos=photos))
+    below = photo_folder.relative_to(pairing.image_root)
     for stem, photo in photos.items():
         if stem in masks:
-            name = photo.relative_to(pairing.image_root).as_posix()
-            pairing.pairs.append(Pair(photo, masks[stem], name, stem))
+            name = (below / os.path.basename(photo)).as_posix()
+            pairing.pairs.append(Pair(photo, masks[stem], name))
         else:
             pairing.photos_without_mask.append(photo)
     pairing.masks_without_photo += [path for stem, path in masks.items() if stem not in photos]
 
 
-def _list(folder: Path, extensions: tuple[str, ...], pairing: Pairing) -> list[Path]:
+def _list(folder: Path, extensions: tuple[str, ...], pairing: Pairing) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        entry = (folder, error.strerror or str(error))
+        entry = (os.fspath(folder), error.strerror or str(error))
         if entry not in pairing.unreadable:
             pairing.unreadable.append(entry)
         return []
     return [
-        folder / name
+        os.path.join(folder, name)
         for name in names
         if name.lower().endswith(extensions) and not name.startswith(".")
     ]
 
 
-def _stem(path: Path) -> str:
-    return _without_extensions(path.name)
+def _stem(path: str) -> str:
+    return _without_extensions(os.path.basename(path))
 
 
 def _without_extensions(name: str) -> str:
     """A name without its extensions, also where one stands twice (``a.jpg.jpg``)."""
-    while name.lower().endswith(MASK_EXTENSIONS) and Path(name).stem != name:
-        name = Path(name).stem
+    while name.lower().endswith(MASK_EXTENSIONS) and os.path.splitext(name)[1]:
+        name = os.path.splitext(name)[0]
     return name
 
 
@@ -137,25 +140,26 @@ def _without_suffix(stem: str) -> str:
     return _without_extensions(MASK_SUFFIX.sub("", stem))
 
 
-def _masks_among(paths: Iterable[Path], stems: set[str]) -> list[Path]:
+def _masks_among(paths: Iterable[str], stems: set[str]) -> list[str]:
     """Those files of a folder with photos and masks that are masks of another file there."""
     return [
         path
         for path in paths
-        if path.suffix.lower() == ".mat"
+        if path.lower().endswith(".mat")
         or (MASK_SUFFIX.search(_stem(path)) and _without_suffix(_stem(path)) in stems)
     ]
 
 
-def _owner(mask_stem: str, photos: dict[str, Path]) -> str:
-    """The photo's stem that a mask's stem means: the same, or without its mask suffix."""
-    return mask_stem if mask_stem in photos else _without_suffix(mask_stem)
+def _owner(path: str, photos: dict[str, str]) -> str:
+    """The photo's stem that a mask's name means: the same, or without its mask suffix."""
+    stem = _stem(path)
+    return stem if stem in photos else _without_suffix(stem)
 
 
-def _by_stem(paths: Iterable[Path], kind: str, owners: dict[str, str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _by_stem(paths: Iterable[str], kind: str, stem_of: Callable[[str], str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for path in paths:
-        stem = owners[_stem(path)]
+        stem = stem_of(path)
         if stem in found:
             raise CrackError(
                 f"two {kind} are called {stem}: {found[stem]} and {path}; rename or remove one"

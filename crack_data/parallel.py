@@ -57,7 +57,8 @@ def ordered_map(
                 yield from waiting.popleft().result()
         except BrokenProcessPool as error:
             raise CrackError(
-                "a worker process was killed, most likely for want of memory; use fewer workers"
+                "a worker process ended early: for want of memory (use fewer workers), or because "
+                'the calling script lacks `if __name__ == "__main__":`'
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

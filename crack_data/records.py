@@ -8,7 +8,7 @@ from pathlib import Path
 from .duplicates import NearDuplicate
 
 
-@dataclass
+@dataclass(slots=True)
 class PairRecord:
     """What became of one pair.
 

@@ -18,7 +18,9 @@ def _touch(root: Path, *names: str) -> None:
 
 def _pairs(root: Path, images: str = ".", masks: str = ".") -> list[tuple[str, str]]:
     pairing = find_pairs(root / images, root / masks)
-    return [(pair.file_name, pair.mask.relative_to(root).as_posix()) for pair in pairing.pairs]
+    return [
+        (pair.file_name, Path(pair.mask).relative_to(root).as_posix()) for pair in pairing.pairs
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +69,8 @@ def test_files_without_partner_are_listed(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png", "masks/c.png")
     _touch(tmp_path, "masks/notes.txt", "masks/.hidden.png")
     pairing = find_pairs(tmp_path / "images", tmp_path / "masks")
-    assert [path.name for path in pairing.photos_without_mask] == ["b.jpg"]
-    assert [path.name for path in pairing.masks_without_photo] == ["c.png"]
+    assert [Path(path).name for path in pairing.photos_without_mask] == ["b.jpg"]
+    assert [Path(path).name for path in pairing.masks_without_photo] == ["c.png"]
 
 
 @pytest.mark.parametrize(
