@@ -60,6 +60,8 @@ def main() -> int:
     given = parse_arguments()
     if given.mm_per_px is not None and given.mm_per_px <= 0:
         raise CrackError(f"--mm-per-px is more than 0, not {given.mm_per_px}")
+    if given.threshold is not None and not 0 <= given.threshold <= 1:
+        raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     set_tiling(cfg.CRACK.INFERENCE, given.tile)
     photos = [photo for pattern in given.input for photo in find_photos(pattern)]
