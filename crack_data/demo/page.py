@@ -53,12 +53,18 @@ def write_page(options: DemoOptions) -> Path:
         drawn=options.images is None,
         pictures=[name for name in _PICTURES if (output / name).is_file()],
         benchmark=_text(output / "benchmark" / "benchmark.md"),
-        headers=_text(output / "answer_headers.txt"),
+        headers=answer_headers(output / "answer_headers.txt"),
     )
     page = output / "index.html"
     with atomic_write(page) as file:
         file.write(html.encode())
     return page
+
+
+def answer_headers(path: Path) -> str:
+    """Status line and the headers that are about the photo, of curl's -D file."""
+    telling = ("HTTP", "Content-Type", "Server-Timing", "X-Crack")
+    return "\n".join(line for line in _text(path).splitlines() if line.startswith(telling))
 
 
 _PICTURES = ("training/curves.png", "benchmark/benchmark.png")

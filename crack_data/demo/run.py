@@ -6,13 +6,14 @@ import json
 import shutil
 import socket
 import subprocess
+import textwrap
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from ..errors import CrackError
-from .page import crack_metrics, write_page
+from .page import answer_headers, crack_metrics, write_page
 from .plan import (
     DemoOptions,
     benchmark_step,
@@ -92,8 +93,7 @@ def _serve_and_post(options: DemoOptions, shell: Shell, photo: Path) -> None:
     with shell.background("Serve the tuned model", serve) as server:
         _wait_until_ready(server, port)
         shell.run("Post a photo to it", post_command(options, photo, port))
-    headers = (options.output / "answer_headers.txt").read_text()
-    print("".join(f"  {line}\n" for line in headers.splitlines() if "X-Crack" in line), end="")
+    print(textwrap.indent(answer_headers(options.output / "answer_headers.txt"), "  "), flush=True)
 
 
 def _free_port() -> int:
