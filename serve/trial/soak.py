@@ -1,0 +1,128 @@
+"""A long run of good photos: none lost, every answer right, memory level."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from tqdm import tqdm
+
+from .server_process import ServerProcess
+
+_CLIENTS = 4
+_WARM_UP = 200
+_OF_PHOTO = ("height", "width", "threshold", "percent_masked", "percent_unmasked")
+
+
+@dataclass
+class SoakResult:
+    """What came of it.
+
+    Attributes:
+        answers: photos answered as expected.
+        failures: a sentence for each lost or different answer.
+        memory_mb: resident memory of the server after the 200th photo, and after the last.
+        seconds: from the first photo to the last.
+    """
+
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+    memory_mb: tuple[float, float] = (0.0, 0.0)
+    seconds: float = 0.0
+
+    @property
+    def growth_percent(self) -> float:
+        """Change of the resident memory from the 200th photo to the last."""
+        return 100 * (self.memory_mb[1] / self.memory_mb[0] - 1)
+
+    def lines(self) -> list[str]:
+        """The figures as text."""
+        return [
+            f"{self.answers} photos answered as tools/predict.py does, "
+            f"{self.answers / self.seconds:.1f} a second by {_CLIENTS} clients",
+            f"resident memory: {self.memory_mb[0]:.0f} MB after the {_WARM_UP}th, "
+            f"{self.memory_mb[1]:.0f} MB after the last ({self.growth_percent:+.1f} %)",
+            f"failures: {len(self.failures)}",
+            *self.failures[:20],
+        ]
+
+
+def expected_answers(predictions_json: Path) -> dict[str, dict[str, Any]]:
+    """What the server should answer for each photo, by file name, from ``predictions.json``."""
+    document = json.loads(predictions_json.read_text())
+    answers: dict[int, dict[str, Any]] = {
+        image["id"]: {"file_name": Path(image["file_name"]).name, "instances": []}
+        | {key: image[key] for key in _OF_PHOTO}
+        for image in document["images"]
+    }
+    for annotation in document["annotations"]:
+        answers[annotation["image_id"]]["instances"].append(annotation)
+    return {answer["file_name"]: answer for answer in answers.values()}
+
+
+def soak(
+    server: ServerProcess, photos: Path, expected: dict[str, dict[str, Any]], count: int
+) -> SoakResult:
+    """Post ``count`` photos by a few clients at once, over and over the folder.
+
+    Args:
+        server: ready.
+        photos: a folder of photos.
+        expected: the answer to each, by file name.
+        count: more than 200.
+    """
+    result = SoakResult()
+    endless = itertools.cycle(sorted(photos / name for name in expected))
+    order = list(itertools.islice(endless, count))
+    started = time.monotonic()
+    early = _post_all(server, order[:_WARM_UP], expected, result)
+    late = _post_all(server, order[_WARM_UP:], expected, result)
+    result.seconds = time.monotonic() - started
+    result.memory_mb = (early, late)
+    return result
+
+
+def _post_all(
+    server: ServerProcess,
+    photos: Iterable[Path],
+    expected: dict[str, dict[str, Any]],
+    result: SoakResult,
+) -> float:
+    def post(photo: Path) -> str:
+        return _difference(server.url, photo, expected[photo.name])
+
+    photos = list(photos)
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        for difference in tqdm(pool.map(post, photos), total=len(photos), disable=None):
+            if difference:
+                result.failures.append(difference)
+            else:
+                result.answers += 1
+    return server.resident_mb()
+
+
+def _difference(url: str, photo: Path, expected: dict[str, Any]) -> str:
+    """Post a photo; return what is wrong with the answer, or nothing."""
+    files = {"image": (photo.name, photo.read_bytes())}
+    try:
+        response = requests.post(url + "/predict?format=json", files=files, timeout=600)
+    except requests.RequestException as error:
+        return f"{photo.name}: {error}"
+    if response.status_code != 200:
+        return f"{photo.name}: {response.status_code} {response.text[:200]}"
+    answer = response.json()
+    found, wanted = answer.pop("instances"), expected["instances"]
+    if any(answer[key] != expected[key] for key in answer) or len(found) != len(wanted):
+        return f"{photo.name}: {answer}, {len(found)} instances; not {expected}"
+    for instance, annotation in zip(found, wanted, strict=True):
+        for key, value in instance.items():
+            if annotation[key] != value:
+                return f"{photo.name}: an instance's {key} is {value}, not {annotation[key]}"
+    return ""
