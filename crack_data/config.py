@@ -164,4 +164,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "DATASETS.T" in text and "<class 'str'>" in text:
+        text += "; a list of data sets is due, such as \"('crack_train',)\", with its comma"
+    return text

@@ -18,6 +18,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as mask_utils
 
 from crack_data import catalog
+from crack_data.config import load_config
 from crack_data.errors import CrackError
 
 
@@ -199,3 +200,8 @@ def test_an_empty_set_loads(json_file: Path) -> None:
     _changed(json_file, images=[], annotations=[])
     catalog.register_crack_dataset("empty", str(json_file))
     assert DatasetCatalog.get("empty") == []
+
+
+def test_a_bare_string_in_an_override_is_caught(repo: Path) -> None:
+    with pytest.raises(CrackError, match=r"DATASETS\.TRAIN; a list of data sets is due"):
+        load_config(str(repo / "configs" / "crack_mobilenet.yaml"), ["DATASETS.TRAIN", "mine.json"])

@@ -46,11 +46,11 @@ def _read(path: Path) -> np.ndarray:
 
 def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -> None:
     files = visualize(cfg, "annotation", tmp_path / "drawn", 10)
-    assert [path.name for path in files] == [f"0000{i}_crack_0000{i}.png" for i in range(4)]
+    assert [path.name for path in files] == [f"0000{i}_drawn_0000{i}.png" for i in range(4)]
     for index, path in enumerate(files):
-        drawn, photo = _read(path), _read(tmp_path / "images" / f"crack_0000{index}.jpg")
+        drawn, photo = _read(path), _read(tmp_path / "images" / f"drawn_0000{index}.jpg")
         assert drawn.shape == (256, 320, 3)
-        mask = _read(tmp_path / "masks" / f"crack_0000{index}.png")[..., 0]
+        mask = _read(tmp_path / "masks" / f"drawn_0000{index}.png")[..., 0]
         near = cv2.dilate(mask, np.ones((5, 5))) > 0
         same = cv2.resize(drawn, (160, 128), interpolation=cv2.INTER_AREA)
         changed = np.abs(same.astype(int) - photo).max(axis=-1) > 60
@@ -86,8 +86,8 @@ def test_bad_input(cfg: CfgNode, tmp_path: Path) -> None:
 
 
 def test_a_photo_that_became_unreadable_is_named(cfg: CfgNode, tmp_path: Path) -> None:
-    (tmp_path / "images" / "crack_00000.jpg").write_text("no photo")
-    with pytest.raises(CrackError, match=r"crack_00000\.jpg"):
+    (tmp_path / "images" / "drawn_00000.jpg").write_text("no photo")
+    with pytest.raises(CrackError, match=r"drawn_00000\.jpg"):
         visualize(cfg, "annotation", tmp_path / "drawn", 1)
 
 

@@ -24,7 +24,7 @@ def write_photos(
     noise: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write ``images/crack_00000.jpg`` … and ``masks/crack_00000.png`` … into a folder.
+    """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
     Args:
         folder: made where missing; files of the same names are replaced.
@@ -43,7 +43,7 @@ def write_photos(
         if noise:
             # The third number keeps this stream apart from the photo's own.
             mask = noisy_mask(mask, np.random.default_rng([seed, index, 1]))
-        name = f"crack_{index:05d}"
+        name = f"drawn_{index:05d}"
         _write(Path(folder, "images", f"{name}.jpg"), photo.image)
         _write(Path(folder, "masks", f"{name}.png"), mask)
         if progress:

@@ -23,7 +23,7 @@ from crack_data.splits import SplitOptions
 from crack_data.synthetic import write_photos
 
 COUNT = 8
-COVERED, TRUNCATED, LONELY = "crack_00001", "crack_00002", "crack_00003"
+COVERED, TRUNCATED, LONELY = "drawn_00001", "drawn_00002", "drawn_00003"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> ConversionOptions:
     photo.write_bytes(photo.read_bytes()[:500])
     (folder / "masks" / f"{LONELY}.png").unlink()
     odd = "crack <b>&amp;.jpg"
-    shutil.copy(folder / "images" / "crack_00000.jpg", folder / "images" / odd)
-    shutil.copy(folder / "masks" / "crack_00000.png", folder / "masks" / f"{odd[:-4]}.png")
+    shutil.copy(folder / "images" / "drawn_00000.jpg", folder / "images" / odd)
+    shutil.copy(folder / "masks" / "drawn_00000.png", folder / "masks" / f"{odd[:-4]}.png")
     return ConversionOptions(
         images=folder / "images",
         masks=folder / "masks",

@@ -123,10 +123,10 @@ def test_files_pair_up_and_masks_are_exact(tmp_path: Path) -> None:
 def test_noise_leaves_the_photos_as_they_are(tmp_path: Path) -> None:
     for name, noise in (("exact", False), ("noisy", True)):
         write_photos(tmp_path / name, 2, height=64, width=96, noise=noise)
-    for name in ("crack_00000.jpg", "crack_00001.jpg"):
+    for name in ("drawn_00000.jpg", "drawn_00001.jpg"):
         exact, noisy = (tmp_path / kind / "images" / name for kind in ("exact", "noisy"))
         assert exact.read_bytes() == noisy.read_bytes()
-    masks = [(tmp_path / kind / "masks" / "crack_00000.png") for kind in ("exact", "noisy")]
+    masks = [(tmp_path / kind / "masks" / "drawn_00000.png") for kind in ("exact", "noisy")]
     assert masks[0].read_bytes() != masks[1].read_bytes()
 
 
