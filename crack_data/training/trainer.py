@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
@@ -24,7 +25,7 @@ from ..inference.weights import load_weights
 from .build_hooks import build_crack_hooks, build_reporting_hooks
 from .checkpointing import CrackCheckpointer, save_state
 from .ema import build_ema
-from .evaluating import with_means
+from .evaluating import EvaluationMapper, with_means
 from .history import cut_metrics
 from .hooks import Progress, StopTraining
 from .loading import load_initial_weights
@@ -106,6 +107,11 @@ class CrackTrainer(DefaultTrainer):
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """See `build_crack_optimizer`."""
         return build_crack_optimizer(cfg, model)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """As in the base class, with a sentence for a photo that cannot be read."""
+        return build_detection_test_loader(cfg, dataset_name, mapper=EvaluationMapper(cfg))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:

@@ -1,7 +1,8 @@
-"""Computes the gradients of one joint batch in N processes: gradients.py N FILE CONFIG KEY VALUE …"""
+"""Gradients of one joint batch in N processes: gradients.py N FILE CONFIG KEY VALUE …"""
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import torch
@@ -28,7 +29,7 @@ def compute(path: str, config: str, pairs: list[str]) -> None:
     photos = comm.all_gather([photo["image_id"] for photo in trainer.watch.last])
     if comm.is_main_process():
         gradients = {name: p.grad for name, p in trainer.plain_model.named_parameters()}
-        torch.save({"gradients": gradients, "photos": sorted(sum(photos, []))}, path)
+        torch.save({"gradients": gradients, "photos": sorted(itertools.chain(*photos))}, path)
 
 
 if __name__ == "__main__":
