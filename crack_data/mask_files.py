@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from .components import ByteMask
 from .errors import CrackError
 
+EXIF_ORIENTATION = 0x0112
 LOSSY_FORMATS = ("JPEG", "MPO")
 # Below this a lossy mask holds nothing but compression noise.
 LOSSY_FLOOR = 64
@@ -33,7 +34,8 @@ def read_mask(path: str | os.PathLike[str]) -> ByteMask:
         return _read_mat(path)
     try:
         with Image.open(path) as image:
-            grey = _to_grey(ImageOps.exif_transpose(image))
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+            grey = _to_grey(ImageOps.exif_transpose(image) if turned else image)
             lossy = image.format in LOSSY_FORMATS
     except Exception as error:  # Pillow's decoders raise a dozen types, all meaning a bad file
         raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error

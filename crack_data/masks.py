@@ -47,9 +47,9 @@ class CleaningOptions:
     invert: str = "auto"
     opening: int = 0
     closing: int = 0
-    min_area: int = 40
+    min_area: int = 28
     cluster_gap: int = 6
-    min_piece: int = 20
+    min_piece: int = 16
     fill_holes: int = 0
     bridge_gap: int = 0
     remove_halo: bool = True

@@ -9,9 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import CrackError
-from .mask_files import reason
-
-EXIF_ORIENTATION = 0x0112
+from .mask_files import EXIF_ORIENTATION, reason
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
