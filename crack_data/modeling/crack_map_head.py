@@ -54,6 +54,7 @@ class CrackMapHead(nn.Module):
         )
         self.predictor = nn.Conv2d(channels, 4, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
+        assert self.predictor.bias is not None
         nn.init.constant_(self.predictor.bias, _PRIOR_LOGIT)
 
     @classmethod

