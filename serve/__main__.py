@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 from crack_data.errors import run_tool
@@ -21,6 +22,9 @@ def main() -> None:
     Raises:
         CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
     """
+    # Threads that spin while they wait for each other take seconds instead of milliseconds as soon
+    # as other processes want the same cores. OpenMP reads this when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     settings = parse_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)
