@@ -45,6 +45,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -> None:
+    np.random.seed(0)  # Detectron2 draws colours from it, some as dark as the cracks
     files = visualize(cfg, "annotation", tmp_path / "drawn", 10)
     assert [path.name for path in files] == [f"0000{i}_drawn_0000{i}.png" for i in range(4)]
     for index, path in enumerate(files):
@@ -53,7 +54,7 @@ def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -
         mask = _read(tmp_path / "masks" / f"drawn_0000{index}.png")[..., 0]
         near = cv2.dilate(mask, np.ones((5, 5))) > 0
         same = cv2.resize(drawn, (160, 128), interpolation=cv2.INTER_AREA)
-        changed = np.abs(same.astype(int) - photo).max(axis=-1) > 60
+        changed = np.abs(same.astype(int) - photo).max(axis=-1) > 20
         if mask.any():
             assert changed[mask > 0].mean() > 0.3
             assert changed[mask > 0].mean() > 3 * changed[~near].mean()
