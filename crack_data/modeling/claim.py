@@ -24,7 +24,7 @@ _VOUCHED_SHARE = 0.4
 # A component shorter than this, px, is less sure to be a crack, in proportion.
 _FULL_LENGTH = 80
 # At most this many instances a photo, the best.
-_MAX_INSTANCES = 100
+MAX_INSTANCES = 100
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,22 @@ def claim_pixels(
         instance's score is the geometric mean of the detector's and the map's.
     """
     components = find_components(probability.cpu().numpy(), link_threshold)
-    scores = np.sqrt(_vouched_scores(components, instances) * components.confidence)
+    scores = score_components(components, instances)
     claimed = np.concatenate([[False], scores >= score_threshold])[components.labels]
     return {
         "instances": _to_instances(components, scores, probability, threshold),
         "crack_map": probability * torch.from_numpy(claimed).to(probability.device),
     }
+
+
+def score_components(components: Components, instances: Instances) -> np.ndarray:
+    """How sure detector and map are of each component, (N,): the geometric mean of both.
+
+    Args:
+        components: of the photo's crack map.
+        instances: as in `claim_pixels`.
+    """
+    return np.sqrt(_vouched_scores(components, instances) * components.confidence)
 
 
 def _vouched_scores(components: Components, instances: Instances) -> np.ndarray:
@@ -130,7 +140,7 @@ def _widened(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _to_instances(
     components: Components, scores: np.ndarray, probability: torch.Tensor, threshold: float
 ) -> Instances:
-    best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
+    best = np.argsort(-scores, kind="stable")[:MAX_INSTANCES]
     best = best[scores[best] > 0]
     crack = (probability > threshold).cpu()
     masks = torch.from_numpy(components.labels[None] == (best + 1)[:, None, None]) & crack

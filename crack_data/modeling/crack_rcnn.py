@@ -143,7 +143,7 @@ class CrackRCNN(GeneralizedRCNN):
             height = given.get("height", rows_in)
             width = given.get("width", columns_in)
             instances = detector_postprocess(detected, height, width)
-            probability = _resize(logit[:rows_in, :columns_in].sigmoid(), height, width)
+            probability = resize_probability(logit[:rows_in, :columns_in].sigmoid(), height, width)
             outputs.append(
                 claim_pixels(
                     probability,
@@ -156,7 +156,8 @@ class CrackRCNN(GeneralizedRCNN):
         return outputs
 
 
-def _resize(probability: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def resize_probability(probability: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Bring a crack map, (h, w), to the photo's size, (height, width)."""
     if probability.shape == (height, width):
         return probability
     resized = F.interpolate(probability[None, None], (height, width), mode="bilinear")

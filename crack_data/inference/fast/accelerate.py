@@ -1,0 +1,202 @@
+"""A trained R-CNN as it was, with its dense parts compiled for the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ROIAlign
+from detectron2.modeling import GeneralizedRCNN, detector_postprocess
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import (
+    FastRCNNOutputLayers,
+    MaskRCNNConvUpsampleHead,
+    StandardROIHeads,
+)
+from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from ...errors import CrackError
+from ...modeling import CrackRCNN
+from ...modeling.map_proposals import add_map_proposals
+from .engine import CompiledModule, choose_precision
+from .parts import DensePart
+from .roi_pooling import FeatureTable, GridSize, pool
+
+# Traced at this size; it runs at any.
+_EXAMPLE_SIZE = 128
+
+
+def can_accelerate(model: nn.Module) -> bool:
+    """Whether `accelerate` knows all parts of a model, and it is on the CPU."""
+    return (
+        type(model) in (GeneralizedRCNN, CrackRCNN)
+        and model.device.type == "cpu"
+        and type(model.proposal_generator) is RPN
+        and type(model.proposal_generator.anchor_generator) is DefaultAnchorGenerator
+        and type(model.roi_heads) is StandardROIHeads
+        and type(model.roi_heads.box_predictor) is FastRCNNOutputLayers
+        and not model.roi_heads.keypoint_on
+        and _knows_pooler(model.roi_heads.box_pooler)
+        and (not model.roi_heads.mask_on or _knows_mask_branch(model.roi_heads))
+    )
+
+
+def _knows_mask_branch(heads: StandardROIHeads) -> bool:
+    return (
+        type(heads.mask_head) is MaskRCNNConvUpsampleHead
+        and heads.mask_in_features == heads.box_in_features
+        and _knows_pooler(heads.mask_pooler)
+    )
+
+
+def _knows_pooler(pooler: Any) -> bool:
+    return isinstance(pooler, ROIPooler) and all(
+        isinstance(level, ROIAlign) and level.aligned for level in pooler.level_poolers
+    )
+
+
+def accelerate(model: GeneralizedRCNN, cfg: CfgNode) -> FastRCNN:
+    """Compile a trained model for the CPU, in the precision of CRACK.INFERENCE.PRECISION.
+
+    Raises:
+        CrackError: `can_accelerate` is False, or no such precision.
+    """
+    if not can_accelerate(model):
+        raise CrackError(
+            f"the fast path does not know {type(model).__name__} with these heads on "
+            f"{model.device}; set CRACK.INFERENCE.FAST off"
+        )
+    return FastRCNN(model, choose_precision(cfg.CRACK.INFERENCE.PRECISION))
+
+
+class FastRCNN(nn.Module):
+    """Gives what the model gives, from the same inputs. For one thread at a time."""
+
+    def __init__(self, model: GeneralizedRCNN, precision: str) -> None:
+        """Compile.
+
+        Args:
+            model: one that `can_accelerate`; its weights are copied, not shared.
+            precision: "fp32" or "bf16".
+        """
+        super().__init__()
+        model = model.eval()
+        self.model = model
+        self.precision = precision
+        # Detections scored lower are dropped before masks are drawn for them.
+        self.min_score = 0.0
+        heads = model.roi_heads
+        shapes = model.backbone.output_shape()
+        self.roi_strides = [shapes[x].stride for x in heads.box_in_features]
+        image = torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
+        self.dense = CompiledModule(
+            DensePart(model).eval(), [image], [{2: "height", 3: "width"}], precision
+        )
+        channels = shapes[heads.box_in_features[0]].channels
+        self.box_head = _compile_on_rois(heads.box_head, channels, heads.box_pooler, precision)
+        if heads.mask_on:
+            layers = nn.Sequential(*heads.mask_head)
+            self.mask_layers = _compile_on_rois(layers, channels, heads.mask_pooler, precision)
+        self.anchors = lru_cache(maxsize=8)(self._anchors)
+
+    @torch.inference_mode()
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As the model's own; what is drawn does not depend on `min_score`."""
+        outputs = []
+        for given in batched_inputs:
+            instances, logits = self.detect(given["image"])
+            size = instances.image_size
+            if logits is None:
+                height, width = given.get("height", size[0]), given.get("width", size[1])
+                drawn = {"instances": detector_postprocess(instances, height, width)}
+            else:
+                drawn = self.model.draw([given], [size], [instances], logits)[0]
+            outputs.append(drawn)
+        return outputs
+
+    @torch.inference_mode()
+    def detect(self, image: torch.Tensor) -> tuple[Instances, torch.Tensor | None]:
+        """Run the network on one photo.
+
+        Args:
+            image: (3, H, W), as the model takes it.
+
+        Returns:
+            instances at the size (H, W), with small masks where the model has a mask branch, and
+            crack logits (1, H, W), padded, where it has a crack map.
+        """
+        images = self.model.preprocess_image([{"image": image}])
+        padded = (images.tensor.shape[2], images.tensor.shape[3])
+        table, *maps = self.dense(images.tensor)
+        logits = maps.pop() if isinstance(self.model, CrackRCNN) else None
+        features = FeatureTable(table, _grids(padded, self.roi_strides))
+        half = len(maps) // 2
+        proposals = self.propose(maps[:half], maps[half:], padded, images.image_sizes)
+        if logits is not None:
+            proposals = add_map_proposals(proposals, logits, self.model.link_threshold)
+        instances = self.classify(features, proposals)
+        if self.model.roi_heads.mask_on:
+            self.add_masks(features, instances)
+        return instances, logits
+
+    def propose(
+        self,
+        objectness: Sequence[torch.Tensor],
+        deltas: Sequence[torch.Tensor],
+        padded: GridSize,
+        sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """The RPN's proposals; only its best anchors are decoded.
+
+        Args:
+            objectness: of each level, (1, anchors).
+            deltas: of each level, (1, anchors, 4).
+            padded: (H, W) of the network's input.
+            sizes: one (H, W), before padding.
+        """
+        rpn = self.model.proposal_generator
+        best = [x.topk(min(x.shape[1], rpn.pre_nms_topk[False]), dim=1) for x in objectness]
+        chosen = [x.indices[0] for x in best]
+        anchors = [x[i] for x, i in zip(self.anchors(padded), chosen, strict=True)]
+        deltas = [x[:, i] for x, i in zip(deltas, chosen, strict=True)]
+        return rpn.predict_proposals(anchors, [x.values for x in best], deltas, sizes)
+
+    def _anchors(self, padded: GridSize) -> list[Boxes]:
+        generator = self.model.proposal_generator.anchor_generator
+        grids = _grids(padded, generator.strides)
+        return generator([torch.empty(1, 0, *grid) for grid in grids])
+
+    def classify(self, features: FeatureTable, proposals: list[Instances]) -> Instances:
+        """The box branch on one photo's proposals."""
+        heads = self.model.roi_heads
+        pooled = pool(features, proposals[0].proposal_boxes, heads.box_pooler)
+        # The last layers, which decide on thin margins, stay in fp32.
+        predictions = heads.box_predictor(self.box_head(pooled)[0])
+        instances = heads.box_predictor.inference(predictions, proposals)[0][0]
+        return instances[instances.scores >= self.min_score]
+
+    def add_masks(self, features: FeatureTable, instances: Instances) -> None:
+        """The mask branch: sets pred_masks (N, 1, h, w), probabilities within the boxes."""
+        pooler = self.model.roi_heads.mask_pooler
+        pooled = pool(features, instances.pred_boxes, pooler)
+        mask_rcnn_inference(self.mask_layers(pooled)[0], [instances])
+
+
+def _compile_on_rois(
+    module: nn.Module, channels: int, pooler: ROIPooler, precision: str
+) -> CompiledModule:
+    example = torch.zeros(2, channels, *pooler.output_size)
+    return CompiledModule(module.eval(), [example], [{0: "rois"}], precision)
+
+
+def _grids(padded: GridSize, strides: Sequence[int]) -> list[GridSize]:
+    """Rows and columns of the feature maps of a padded photo (H, W)."""
+    height, width = padded
+    return [(-(-height // stride), -(-width // stride)) for stride in strides]

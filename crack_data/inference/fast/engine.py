@@ -1,0 +1,95 @@
+"""Compile a PyTorch module for this processor with OpenVINO."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+
+import openvino
+import torch
+from torch import nn
+
+from ...errors import CrackError
+
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# RoIs and photos come in any number and size; this opset has all that the parts need.
+_OPSET = 17
+
+
+def choose_precision(wanted: str) -> str:
+    """"fp32" or "bf16" for CRACK.INFERENCE.PRECISION.
+
+    Args:
+        wanted: "fp32", "bf16", or "auto": bf16 where the processor multiplies it natively.
+
+    Raises:
+        CrackError: another word.
+    """
+    if wanted in _PRECISIONS:
+        return wanted
+    if wanted != "auto":
+        raise CrackError(f"CRACK.INFERENCE.PRECISION is fp32, bf16 or auto, not {wanted}")
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+class CompiledModule(nn.Module):
+    """A module of convolutions and matrix products, BatchNorm folded, weights frozen.
+
+    It takes and returns what the module does, float32, whatever it computes in. Not reentrant:
+    the returned tensors lie in buffers that the next call overwrites.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        example: Sequence[torch.Tensor],
+        dynamic: Sequence[Mapping[int, str]],
+        precision: str,
+    ) -> None:
+        """Compile.
+
+        Args:
+            module: in evaluation mode; returns a tensor or a tuple of tensors.
+            example: its inputs, of any size that it takes.
+            dynamic: for each input the axes whose length varies, with a name for each.
+            precision: "fp32" or "bf16".
+        """
+        super().__init__()
+        core = openvino.Core()
+        model = core.read_model(_to_onnx(module, example, dynamic))
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned threads wait for their core while another process has it.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self.request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run on one set of inputs, float32."""
+        arrays = {i: x.detach().contiguous().numpy() for i, x in enumerate(inputs)}
+        outputs = self.request.infer(arrays, share_inputs=True, share_outputs=True)
+        return tuple(torch.from_numpy(x) for x in outputs.values())
+
+
+def _to_onnx(
+    module: nn.Module, example: Sequence[torch.Tensor], dynamic: Sequence[Mapping[int, str]]
+) -> bytes:
+    names = [f"input{i}" for i in range(len(example))]
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracing exporter is a quarter of the default one's time, which counts at start-up.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(example),
+            buffer,
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=names,
+            dynamic_axes={name: dict(axes) for name, axes in zip(names, dynamic, strict=True)},
+        )
+    return buffer.getvalue()
