@@ -47,7 +47,7 @@ def measure(instance: CrackInstance) -> Measurement:
     length = line.length + end_correction(line, mask)
     return Measurement(
         length_px=length,
-        mean_width_px=np.count_nonzero(mask) / length,
+        mean_width_px=float(np.count_nonzero(mask) / length),
         max_width_px=_max_width(line),
         orientation_deg=_orientation(mask),
     )
