@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
 from crack_data.errors import run_tool
 
 from .app import CrackApp, create_app
 from .logs import configure_logging
+from .memory import give_back, share_one_arena
 from .settings import parse_settings
 from .wsgi import Server
 
@@ -22,9 +22,7 @@ def main() -> None:
     Raises:
         CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
     """
-    # Threads that spin while they wait for each other take seconds instead of milliseconds as soon
-    # as other processes want the same cores. OpenMP reads this when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_one_arena()
     settings = parse_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)
@@ -48,6 +46,7 @@ def main() -> None:
 
 def _on_built(app: CrackApp, server: Server) -> None:
     if app.worker.failure is None:
+        give_back()
         _LOG.info("ready on port %d", server.port)
     else:
         # A server without its model is of no use: end, and let `main` say why.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from .settings import Settings
@@ -16,6 +18,9 @@ def build_predictor(settings: Settings) -> Predictor:
     Raises:
         CrackError: the config or the checkpoint is missing or does not fit.
     """
+    # Threads that spin while they wait for each other take seconds instead of milliseconds as soon
+    # as other processes want the same cores. OpenMP reads this when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from crack_data.inference.defaults import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
