@@ -119,8 +119,11 @@ def _difference(url: str, photo: Path, expected: dict[str, Any]) -> str:
         return f"{photo.name}: {response.status_code} {response.text[:200]}"
     answer = response.json()
     found, wanted = answer.pop("instances"), expected["instances"]
-    if any(answer[key] != expected[key] for key in answer) or len(found) != len(wanted):
-        return f"{photo.name}: {answer}, {len(found)} instances; not {expected}"
+    for key, value in answer.items():
+        if value != expected[key]:
+            return f"{photo.name}: {key} is {value}, not {expected[key]}"
+    if len(found) != len(wanted):
+        return f"{photo.name}: {len(found)} instances, not {len(wanted)}"
     for instance, annotation in zip(found, wanted, strict=True):
         for key, value in instance.items():
             if annotation[key] != value:
