@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 from ..errors import CrackError
 from .detector import DefaultDetector, Detector, Region
+from .fast import FastDetector, can_accelerate
 from .prediction import CrackInstance, CrackPrediction
 from .tiling import TileGrid, detect_tiled, join_pieces
 
@@ -33,7 +34,7 @@ class CrackPredictor:
             cfg.MODEL.DEVICE = "cpu"
         cfg.freeze()
         self.cfg = cfg
-        self.detect: Detector = DefaultDetector(cfg)
+        self.detect: Detector = build_detector(cfg)
         keys = cfg.MODEL.CRACK_MAP
         # Other models than CrackRCNN draw no map; their scores stand in for it.
         self._scores_as_map = cfg.MODEL.META_ARCHITECTURE != "CrackRCNN"
@@ -77,6 +78,21 @@ class CrackPredictor:
         if self._scores_as_map:
             regions = tuple(x for x in regions if x.score >= threshold)
         return cut_instances(regions, probability, threshold)
+
+
+def build_detector(cfg: CfgNode) -> Detector:
+    """The detector that CRACK.INFERENCE.FAST asks for.
+
+    Raises:
+        CrackError: as `DefaultDetector`, or FAST is neither auto nor off.
+    """
+    fast = cfg.CRACK.INFERENCE.FAST
+    if fast not in ("auto", "off"):
+        raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {fast}")
+    plain = DefaultDetector(cfg)
+    if fast == "auto" and can_accelerate(plain.predictor.model):
+        return FastDetector(plain, cfg)
+    return plain
 
 
 def cut_instances(

@@ -8,11 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.modeling import detector_postprocess
 from pycocotools import mask as coco_mask
 
-from ...modeling import CrackRCNN
 from ...modeling.claim import MAX_INSTANCES, Components, find_components, score_components
 from ...modeling.crack_rcnn import resize_probability
 from ..detector import DefaultDetector, Detections, Region, to_detections
 from .accelerate import accelerate
+from .engine import one_thread
 
 
 class FastDetector:
@@ -31,13 +31,13 @@ class FastDetector:
         self.predictor = plain.predictor
         self.score_threshold = plain.score_threshold
         self.model = accelerate(plain.predictor.model, cfg)
-        self.draws_map = isinstance(plain.predictor.model, CrackRCNN)
         # An instance of a crack map scores the geometric mean of detector and map: below this a
         # detection cannot lift one over the threshold.
-        power = 2 if self.draws_map else 1
+        power = 2 if self.model.draws_map else 1
         self.model.min_score = plain.score_threshold**power
 
     @torch.inference_mode()
+    @one_thread()
     def __call__(self, image_bgr: np.ndarray) -> Detections:
         """See `Detections`."""
         height, width = image_bgr.shape[:2]
@@ -45,7 +45,7 @@ class FastDetector:
         if self.predictor.input_format == "RGB":
             image = image[:, :, ::-1]
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        if not self.draws_map:
+        if not self.model.draws_map:
             given = {"image": tensor, "height": height, "width": width}
             return to_detections(self.model([given])[0], (height, width), self.score_threshold)
         instances, logits = self.model.detect(tensor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import openvino
 import torch
@@ -18,7 +19,7 @@ _OPSET = 17
 
 
 def choose_precision(wanted: str) -> str:
-    """"fp32" or "bf16" for CRACK.INFERENCE.PRECISION.
+    """Turn CRACK.INFERENCE.PRECISION into "fp32" or "bf16".
 
     Args:
         wanted: "fp32", "bf16", or "auto": bf16 where the processor multiplies it natively.
@@ -32,6 +33,21 @@ def choose_precision(wanted: str) -> str:
         raise CrackError(f"CRACK.INFERENCE.PRECISION is fp32, bf16 or auto, not {wanted}")
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch's own operators on the calling thread.
+
+    Between compiled parts they work on a few hundred numbers: waking PyTorch's threads costs more
+    than it saves, and these then spin on the cores that OpenVINO's threads need.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class CompiledModule(nn.Module):

@@ -103,9 +103,7 @@ class _Spans:
             self.samples[index],
         )
 
-    def gather(
-        self, rows: torch.Tensor, bins: GridSize, samples: tuple[int, int]
-    ) -> torch.Tensor:
+    def gather(self, rows: torch.Tensor, bins: GridSize, samples: tuple[int, int]) -> torch.Tensor:
         """(N, bins, C) with the same number of samples for all boxes."""
         y, weight_y = self._taps(0, bins[0], samples[0])
         x, weight_x = self._taps(1, bins[1], samples[1])
