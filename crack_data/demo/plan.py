@@ -94,6 +94,7 @@ def benchmark_step(options: DemoOptions) -> Step:
         "Compare the light model with R101",
         _python(
             *("tools/benchmark.py", "--images", options.output / "samples"),
+            *("--max-images", 2, "--rounds", 3),
             *("--config-file", "configs/crack_r101.yaml", "--config-file", CONFIG),
             *("--output", options.output / "benchmark"),
         ),
