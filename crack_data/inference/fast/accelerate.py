@@ -35,7 +35,7 @@ from .roi_pooling import FeatureTable, GridSize, pool
 _EXAMPLE_SIZE = 128
 
 
-def can_accelerate(model: nn.Module) -> bool:
+def can_accelerate(model: Any) -> bool:
     """Whether `accelerate` knows all parts of a model, and it is on the CPU."""
     return (
         type(model) in (GeneralizedRCNN, CrackRCNN)

@@ -49,6 +49,7 @@ class FastDetector:
             given = {"image": tensor, "height": height, "width": width}
             return to_detections(self.model([given])[0], (height, width), self.score_threshold)
         instances, logits = self.model.detect(tensor)
+        assert logits is not None  # the model draws a map
         rows, columns = instances.image_size
         inside = logits[0, :rows, :columns].sigmoid()
         probability = resize_probability(inside, height, width).numpy()
