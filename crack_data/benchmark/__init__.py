@@ -1,0 +1,1 @@
+"""Parameters, arithmetic, time and memory of models, side by side."""

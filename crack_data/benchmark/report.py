@@ -1,0 +1,156 @@
+"""The benchmark as a page of Markdown, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from ..files import atomic_write
+from .measure import Result
+
+GOAL_MS = 200.0
+# The earlier attempt that set the goal, on another machine: ms a photo, millions of parameters.
+EARLIER = (("R101-FPN", 1313.1, 63.7), ("MobileNetV2", 181.9, 22.7))
+
+
+def write_report(
+    folder: Path,
+    results: Sequence[Result],
+    machine: Mapping[str, str],
+    accuracy: Mapping[str, Mapping[str, float]],
+    training: Mapping[str, float],
+) -> str:
+    """Write benchmark.md, benchmark.json and benchmark.png, and return the Markdown.
+
+    Args:
+        folder: where to; made if missing.
+        results: the first is what the others are compared with.
+        machine: see `describe_machine`.
+        accuracy: metrics by row name, empty where no data set was given.
+        training: see `measure_training`, empty where not asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [x.to_json() for x in results]
+    for row in rows:
+        row["accuracy"] = dict(accuracy.get(row["name"], {}))
+    content = {"machine": dict(machine), "rows": rows, "training": dict(training)}
+    page = to_markdown(rows, machine, training)
+    with atomic_write(folder / "benchmark.json") as file:
+        file.write(json.dumps(content, indent=1).encode())
+    with atomic_write(folder / "benchmark.md") as file:
+        file.write(page.encode())
+    draw(folder / "benchmark.png", rows)
+    return page
+
+
+def to_markdown(
+    rows: Sequence[Mapping[str, Any]], machine: Mapping[str, str], training: Mapping[str, float]
+) -> str:
+    """The tables.
+
+    Args:
+        rows: as `Result.to_json` gives them, with "accuracy".
+        machine, training: as in `write_report`.
+    """
+    parts = ["# Benchmark", ", ".join(f"{k} {v}" for k, v in machine.items()) + "."]
+    parts.append(f"Rows measured in turns on the same photos, n = {rows[0]['n']} each.")
+    parts.append(_table(_MAIN_HEAD, [_main_cells(x, rows[0]) for x in rows] + _earlier()))
+    parts.append(f"The goal that started it: {GOAL_MS:.0f} ms.")
+    parts.append("## Milliseconds by stage")
+    parts.append(_by_part(rows, "stages_ms", "{:.1f}"))
+    parts.append("## Million parameters by part")
+    parts.append(_by_part(rows, "parameters", "{:.2f}", 1e-6))
+    parts.append("## GFLOPs by part (multiply-adds)")
+    parts.append(_by_part(rows, "gflops", "{:.2f}"))
+    metrics = [x for x in rows if x["accuracy"]]
+    if metrics:
+        parts += ["## Accuracy", _by_part(metrics, "accuracy", "{:.3f}")]
+    if training:
+        parts += [
+            "## Training",
+            _table(["what", "value"], [[k, f"{v:.3g}"] for k, v in training.items()]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+_MAIN_HEAD = [
+    "model", "path", "precision", "weights", "ms, median", "p90", "photos/s", "times faster",
+    "M parameters", "GFLOPs", "checkpoint MiB", "memory MiB", "start s",
+]  # fmt: skip
+
+
+def _main_cells(row: Mapping[str, Any], first: Mapping[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        row["path"],
+        row["precision"],
+        "trained" if row["trained"] else "random",
+        f"{row['median_ms']:.1f}",
+        f"{row['p90_ms']:.1f}",
+        f"{row['photos_per_second']:.1f}",
+        f"{first['median_ms'] / row['median_ms']:.1f}",
+        f"{row['parameters']['all'] / 1e6:.1f}",
+        f"{row['gflops']['all']:.1f}",
+        f"{row['checkpoint_mib']:.1f}",
+        f"{row['memory_mib']:.0f}",
+        f"{row['build_s']:.1f}",
+    ]
+
+
+def _earlier() -> list[list[str]]:
+    empty = [""] * (len(_MAIN_HEAD) - 9)
+    return [
+        [f"earlier attempt, another machine: {name}", "", "", "", f"{ms:.1f}", "",
+         f"{1000 / ms:.1f}", "", f"{millions:.1f}", *empty]
+        for name, ms, millions in EARLIER
+    ]  # fmt: skip
+
+
+def _by_part(rows: Sequence[Mapping[str, Any]], key: str, form: str, factor: float = 1.0) -> str:
+    parts = list(dict.fromkeys(part for row in rows for part in row[key]))
+    body = [
+        [row["name"], *(form.format(row[key][x] * factor) if x in row[key] else "" for x in parts)]
+        for row in rows
+    ]
+    return _table(["model", *parts], body)
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Milliseconds against F1 (where measured), area by size; below, the stages as bars."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5), layout="constrained")
+    for index, row in enumerate(rows):
+        height = row["accuracy"].get("f1", index)
+        area = 20 * row["parameters"]["all"] / 1e6
+        left.scatter(row["median_ms"], height, s=area, alpha=0.6)
+        left.annotate(row["name"], (row["median_ms"], height), fontsize=8)
+    left.axvline(GOAL_MS, linestyle=":", color="grey")
+    left.set(xscale="log", xlabel="ms a photo (area: parameters)")
+    measured = any("f1" in row["accuracy"] for row in rows)
+    left.set_ylabel("pixel F1" if measured else "")
+    if not measured:
+        left.set_yticks([])
+    left.margins(0.3)
+    names = [row["name"] for row in rows]
+    start = [0.0] * len(rows)
+    for stage in dict.fromkeys(x for row in rows for x in row["stages_ms"]):
+        widths = [row["stages_ms"].get(stage, 0.0) for row in rows]
+        right.barh(names, widths, left=start, label=stage)
+        start = [a + b for a, b in zip(start, widths, strict=True)]
+    right.set(xlabel="ms a photo by stage", xscale="symlog")
+    right.invert_yaxis()
+    right.legend(fontsize=8)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+    pyplot.close(figure)

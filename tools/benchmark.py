@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Compare models: parameters, arithmetic, time by stage, memory and, on a data set, accuracy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from crack_data.benchmark.accuracy import measure_accuracy
+from crack_data.benchmark.machine import describe_machine
+from crack_data.benchmark.measure import measure
+from crack_data.benchmark.photos import drawn_photos, find_images
+from crack_data.benchmark.report import write_report
+from crack_data.benchmark.rows import default_rows, rows_of
+from crack_data.benchmark.training import measure_training
+from crack_data.errors import CrackError, run_tool
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--config-file", action="append", metavar="YAML", help="a model (default: R101 and ours)")
+    add("--images", metavar="DIR", help="photos to time on (default: three drawn ones, 480x320)")
+    add("--max-images", type=int, default=5, metavar="N", help="at most this many of them")
+    add("--rounds", type=int, default=5, metavar="N", help="how often each photo is timed")
+    add("--dataset", metavar="NAME", help="also measure accuracy on it, such as crack_val")
+    add("--device", default="cpu", metavar="cpu|cuda")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the fast path")
+    add("--train", metavar="NAME", help="also time training steps on this data set")
+    add("--output", default="benchmark_out", metavar="DIR", help="folder for the report")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and write the report."""
+    given = parse_arguments()
+    if given.images:
+        photos = find_images(given.images)[: given.max_images]
+        if not photos:
+            raise CrackError(f"no photos in {given.images}")
+    else:
+        photos = drawn_photos(Path(given.output) / "photos")
+    if given.config_file:
+        rows = rows_of(given.config_file, given.device, given.precision, given.output)
+    else:
+        rows = default_rows(given.device, given.precision, given.output)
+    training = measure_training(given.train) if given.train else {}
+    results = measure(rows, photos, given.rounds)
+    accuracy = measure_accuracy(rows, given.dataset) if given.dataset else {}
+    machine = describe_machine(given.device)
+    page = write_report(Path(given.output), results, machine, accuracy, training)
+    sys.stdout.write(page)
+
+
+if __name__ == "__main__":
+    run_tool(main)
