@@ -4,7 +4,7 @@ A RoIAlign bin is the mean of bilinear samples, hence a fixed weighted sum of fe
 With the features as rows of a table that is what an embedding bag computes, and PyTorch's is
 vectorised over channels and uses all threads, where torchvision's RoIAlign does neither.
 Same result as Detectron2's "ROIAlignV2" (He et al. 2017, arXiv:1703.06870, half-pixel centres)
-for boxes within the photo, which is where Detectron2 clips its proposals.
+for boxes within the photo and not empty: Detectron2 clips and drops the others.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def pool(table: FeatureTable, boxes: Boxes, pooler: ROIPooler) -> torch.Tensor:
             pooled[chosen[:, 0]] = spans.pick(chosen[:, 0]).gather(
                 table.rows, pooler.output_size, (samples_y, samples_x)
             )
-    return pooled.transpose(1, 2).reshape(len(boxes), -1, out_height, out_width)
+    channels = table.rows.shape[1]
+    return pooled.transpose(1, 2).reshape(len(boxes), channels, out_height, out_width)
 
 
 @dataclass(frozen=True)

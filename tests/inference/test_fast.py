@@ -1,0 +1,140 @@
+"""The fast path gives what Detectron2's own path gives."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+
+from crack_data.errors import CrackError
+from crack_data.inference.detector import DefaultDetector
+from crack_data.inference.fast import FastDetector, accelerate, can_accelerate, choose_precision
+from crack_data.inference.fast.roi_pooling import FeatureTable, pool
+from crack_data.inference.predictor import CrackPredictor
+from crack_data.synthetic import draw_photo
+
+STRIDES = (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [7, 14])
+def test_pooling_equals_roi_align(ratio: int, size: int) -> None:
+    torch.manual_seed(ratio)
+    features = [torch.randn(1, 8, 192 // s, 256 // s) for s in STRIDES]
+    corners = torch.rand(40, 2, 2) * torch.tensor([256.0, 192.0])
+    boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+    # The whole photo, one pixel, and long boxes along its borders.
+    boxes[:4] = torch.tensor(
+        [[0, 0, 256, 192], [5, 5, 6, 6], [0, 180, 256, 192], [250.0, 0, 256, 192]]
+    )
+    pooler = ROIPooler(size, [1 / s for s in STRIDES], ratio, "ROIAlignV2", 64)
+    expected = pooler(features, [Boxes(boxes)])
+    rows = torch.cat([x[0].flatten(1).t() for x in features])
+    grids = [(192 // s, 256 // s) for s in STRIDES]
+    torch.testing.assert_close(
+        pool(FeatureTable(rows, grids), Boxes(boxes), pooler), expected, atol=2e-4, rtol=1e-4
+    )
+
+
+def test_pooling_of_no_box() -> None:
+    pooler = ROIPooler(7, [0.25], 2, "ROIAlignV2")
+    table = FeatureTable(torch.zeros(12, 5), [(3, 4)])
+    assert pool(table, Boxes(torch.zeros(0, 4)), pooler).shape == (0, 5, 7, 7)
+
+
+def _settle(model) -> None:  # noqa: ANN001 - any Detectron2 model
+    """Statistics of BatchNorm from a photo, so that an untrained model's activations vary."""
+    model.train()
+    image = torch.from_numpy(draw_photo(0).image).permute(2, 0, 1)
+    with torch.no_grad():
+        for _ in range(20):
+            model.backbone(model.preprocess_image([{"image": image}]).tensor)
+    model.eval()
+
+
+@pytest.mark.parametrize("kind", ["stock", "light", "lite0"])
+def test_same_outputs_in_fp32(kind: str, tiny_stock_config, tiny_crack_config) -> None:
+    cfg = {
+        "stock": tiny_stock_config,
+        "light": tiny_crack_config,
+        "lite0": lambda: tiny_crack_config("crack_efficientnet_lite.yaml"),
+    }[kind]()
+    cfg.CRACK.INFERENCE.PRECISION = "fp32"
+    # An untrained map hovers around its prior of .047: this cuts it into many instances.
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = cfg.MODEL.CRACK_MAP.THRESHOLD = 0.0475
+    torch.manual_seed(1)
+    model = build_model(cfg)
+    _settle(model)
+    fast = accelerate(model, cfg)
+    # Sizes that need padding and that do not, and a photo larger than the network's input.
+    for height, width in ((96, 128), (75, 110), (200, 64)):
+        image = torch.from_numpy(draw_photo(3, height=200, width=200).image[:height, :width].copy())
+        given = {"image": image.permute(2, 0, 1), "height": 2 * height, "width": 2 * width}
+        with torch.no_grad():
+            expected = model([given])[0]
+        found = fast([given])[0]
+        for name in ("scores", "pred_classes"):
+            torch.testing.assert_close(
+                found["instances"].get(name), expected["instances"].get(name), atol=1e-3, rtol=0
+            )
+        masks = expected["instances"].pred_masks
+        assert len(masks) > 0
+        assert (found["instances"].pred_masks != masks).float().mean() < 1e-3
+        if "crack_map" in expected:
+            torch.testing.assert_close(found["crack_map"], expected["crack_map"], atol=1e-3, rtol=0)
+
+
+def test_detector_gives_the_same_regions(tiny_crack_config) -> None:
+    cfg = tiny_crack_config()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.CRACK.INFERENCE.PRECISION = "fp32"
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.05
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.046
+    plain = DefaultDetector(cfg)
+    _settle(plain.predictor.model)
+    image = draw_photo(5).image
+    expected = plain(image)
+    found = FastDetector(plain, cfg)(image)
+    assert len(expected.regions) > 0
+    assert len(found.regions) == len(expected.regions)
+    for a, b in zip(found.regions, expected.regions, strict=True):
+        assert a.score == pytest.approx(b.score, abs=1e-3)
+    np.testing.assert_allclose(found.crack_map, expected.crack_map, atol=1e-3)
+
+
+def test_predictor_takes_the_fast_path_only_when_told(tiny_crack_config) -> None:
+    cfg = tiny_crack_config()
+    assert isinstance(CrackPredictor(cfg).detect, FastDetector)
+    cfg.CRACK.INFERENCE.FAST = "off"
+    assert isinstance(CrackPredictor(cfg).detect, DefaultDetector)
+    cfg.CRACK.INFERENCE.FAST = "yes"
+    with pytest.raises(CrackError, match=r"CRACK\.INFERENCE\.FAST is auto or off, not yes"):
+        CrackPredictor(cfg)
+
+
+def test_unknown_parts_are_left_alone(tiny_stock_config) -> None:
+    cfg = tiny_stock_config()
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIPool"
+    model = build_model(cfg)
+    assert not can_accelerate(model)
+    with pytest.raises(CrackError, match="FAST off"):
+        accelerate(model, cfg)
+
+
+def test_precision() -> None:
+    assert choose_precision("fp32") == "fp32"
+    assert choose_precision("auto") in ("fp32", "bf16")
+    with pytest.raises(CrackError, match="fp32, bf16 or auto, not int8"):
+        choose_precision("int8")
+
+
+def test_threads_are_as_before(tiny_crack_config) -> None:
+    cfg = tiny_crack_config()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    before = torch.get_num_threads()
+    CrackPredictor(cfg)(cv2.resize(draw_photo(0).image, (96, 96)))
+    assert torch.get_num_threads() == before
