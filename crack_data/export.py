@@ -6,6 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -107,7 +108,7 @@ def export_onnx(module: ExportModule, path: str | Path, example: torch.Tensor) -
         "masks": {0: "count", 1: "height", 2: "width"},
         "crack_map": {0: "height", 1: "width"},
     }
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # which its annotation does not know
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing warns of every Python number; the comparison with PyTorch is the real test.
         warnings.simplefilter("ignore")

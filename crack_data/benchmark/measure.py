@@ -82,10 +82,10 @@ def measure(rows: Sequence[Row], photos: Sequence[str], rounds: int) -> list[Res
     for predictor in predictors:
         for image in {x.shape: x for x in images}.values():
             predictor(image)
-    for index in range(rounds * len(images)):
-        image = index % len(images)
+    for turn in range(rounds * len(images)):
+        chosen = turn % len(images)
         for predictor, result in zip(predictors, results, strict=True):
-            _time_one(predictor, photos[image], images[image], result)
+            _time_one(predictor, photos[chosen], images[chosen], result)
     return results
 
 

@@ -175,6 +175,7 @@ def test_real_models(
     cfg = tiny_stock_config() if kind == "stock" else tiny_crack_config()
     cfg.OUTPUT_DIR = str(tmp_path / "out")
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.02
     cfg.MODEL.CRACK_MAP.THRESHOLD = 0.02  # an untrained map is sure of nothing
     torch.manual_seed(0)
     metrics = evaluate(cfg, build_model(cfg))["crack"]

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import openvino
 import torch
@@ -95,7 +96,7 @@ def _to_onnx(
     module: nn.Module, example: Sequence[torch.Tensor], dynamic: Sequence[Mapping[int, str]]
 ) -> bytes:
     names = [f"input{i}" for i in range(len(example))]
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # which its annotation does not know
     with warnings.catch_warnings(), torch.no_grad():
         # The tracing exporter is a quarter of the default one's time, which counts at start-up.
         warnings.simplefilter("ignore")
