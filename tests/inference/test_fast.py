@@ -46,7 +46,7 @@ def test_pooling_of_no_box() -> None:
     assert pool(table, Boxes(torch.zeros(0, 4)), pooler).shape == (0, 5, 7, 7)
 
 
-def _settle(model) -> None:  # noqa: ANN001 - any Detectron2 model
+def _settle(model) -> None:
     """Statistics of BatchNorm from a photo, so that an untrained model's activations vary."""
     model.train()
     image = torch.from_numpy(draw_photo(0).image).permute(2, 0, 1)

@@ -76,30 +76,36 @@ def accelerate(model: GeneralizedRCNN, cfg: CfgNode) -> FastRCNN:
             f"the fast path does not know {type(model).__name__} with these heads on "
             f"{model.device}; set CRACK.INFERENCE.FAST off"
         )
-    return FastRCNN(model, choose_precision(cfg.CRACK.INFERENCE.PRECISION))
+    wanted = cfg.CRACK.INFERENCE.PRECISION
+    precision = choose_precision(wanted)
+    # The narrow layers of the mobile networks, and a map that thin cracks hang together on, lose
+    # too much in bf16: it is theirs only where it is asked for by name.
+    delicate = isinstance(model.backbone.bottom_up, StagedBackbone) and wanted == "auto"
+    return FastRCNN(model, "fp32" if delicate else precision, precision)
 
 
 class FastRCNN(nn.Module):
     """Gives what the model gives, from the same inputs. For one thread at a time."""
 
-    def __init__(self, model: GeneralizedRCNN, precision: str) -> None:
+    def __init__(self, model: GeneralizedRCNN, dense_precision: str, precision: str) -> None:
         """Compile.
 
         Args:
             model: one that `can_accelerate`; its weights are copied, not shared.
-            precision: "fp32" or "bf16".
+            dense_precision: "fp32" or "bf16", of all that looks at every pixel.
+            precision: of the heads that look at regions.
         """
         super().__init__()
         model = model.eval()
         self.model = model
-        self.precision = precision
+        self.precision = dense_precision
         self.draws_map = isinstance(model, CrackRCNN)
         # Detections scored lower are dropped before masks are drawn for them.
         self.min_score = 0.0
         heads = model.roi_heads
         shapes = model.backbone.output_shape()
         self.roi_strides = [shapes[x].stride for x in heads.box_in_features]
-        self._compile_dense(precision)
+        self._compile_dense(dense_precision)
         channels = shapes[heads.box_in_features[0]].channels
         self.box_head = _compile_on_rois(heads.box_head, channels, heads.box_pooler, precision)
         if heads.mask_on:
@@ -108,14 +114,9 @@ class FastRCNN(nn.Module):
         self.anchors = lru_cache(maxsize=8)(self._anchors)
 
     def _compile_dense(self, precision: str) -> None:
-        # The narrow layers of the mobile networks lose in bf16 what a thin crack needs: the map
-        # then moves by up to .4; all that follows them moves it by .01.
-        delicate = isinstance(self.model.backbone.bottom_up, StagedBackbone)
         bottom = BottomPart(self.model).eval()
         image = torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
-        self.bottom = CompiledModule(
-            bottom, [image], [_sides(0)], "fp32" if delicate else precision
-        )
+        self.bottom = CompiledModule(bottom, [image], [_sides(0)], precision)
         inputs = list(self.bottom(image))
         if self.draws_map:
             inputs.append(image)
