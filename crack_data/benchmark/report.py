@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 
 from ..files import atomic_write
 from .measure import Result
@@ -125,32 +126,45 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Milliseconds against F1 (where measured), area by size; below, the stages as bars."""
+    """Milliseconds against F1 (where measured), area by size; beside it the stages as shares."""
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5), layout="constrained")
-    for index, row in enumerate(rows):
-        height = row["accuracy"].get("f1", index)
-        area = 20 * row["parameters"]["all"] / 1e6
-        left.scatter(row["median_ms"], height, s=area, alpha=0.6)
-        left.annotate(row["name"], (row["median_ms"], height), fontsize=8)
-    left.axvline(GOAL_MS, linestyle=":", color="grey")
-    left.set(xscale="log", xlabel="ms a photo (area: parameters)")
-    measured = any("f1" in row["accuracy"] for row in rows)
-    left.set_ylabel("pixel F1" if measured else "")
-    if not measured:
-        left.set_yticks([])
-    left.margins(0.3)
-    names = [row["name"] for row in rows]
-    start = [0.0] * len(rows)
-    for stage in dict.fromkeys(x for row in rows for x in row["stages_ms"]):
-        widths = [row["stages_ms"].get(stage, 0.0) for row in rows]
-        right.barh(names, widths, left=start, label=stage)
-        start = [a + b for a, b in zip(start, widths, strict=True)]
-    right.set(xlabel="ms a photo by stage", xscale="symlog")
-    right.invert_yaxis()
-    right.legend(fontsize=8)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(15, 5), layout="constrained")
+    _draw_models(left, rows)
+    _draw_stages(right, rows)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
     pyplot.close(figure)
+
+
+def _draw_models(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    measured = any("f1" in row["accuracy"] for row in rows)
+    for index, row in enumerate(rows):
+        height = row["accuracy"].get("f1", 0.0) if measured else -index
+        axes.scatter(row["median_ms"], height, s=20 * row["parameters"]["all"] / 1e6, alpha=0.6)
+        label = f"  {row['name']}: {row['median_ms']:.0f} ms"
+        axes.annotate(label, (row["median_ms"], height), fontsize=8, va="bottom")
+    axes.axvline(GOAL_MS, linestyle=":", color="grey")
+    axes.set(xscale="log", xlabel="ms a photo (area: parameters; dotted: the 200 ms goal)")
+    if measured:
+        axes.set_ylabel("pixel F1")
+    else:
+        axes.set_yticks([])
+    low, high = (limit([row["median_ms"] for row in rows]) for limit in (min, max))
+    axes.set_xlim(low / 2, high * 30)
+    axes.margins(y=0.2)
+
+
+def _draw_stages(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = [f"{row['name']}\n{row['median_ms']:.0f} ms" for row in rows]
+    totals = [sum(row["stages_ms"].values()) for row in rows]
+    start = [0.0] * len(rows)
+    for stage in dict.fromkeys(x for row in rows for x in row["stages_ms"]):
+        pairs = zip(rows, totals, strict=True)
+        widths = [100 * row["stages_ms"].get(stage, 0.0) / total for row, total in pairs]
+        axes.barh(names, widths, left=start, label=stage)
+        start = [a + b for a, b in zip(start, widths, strict=True)]
+    axes.set(xlabel="% of a photo's time by stage")
+    axes.invert_yaxis()
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
