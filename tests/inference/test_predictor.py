@@ -15,7 +15,10 @@ from crack_data.inference.predictor import CrackPredictor
 
 @pytest.fixture(scope="module")
 def predictor(tiny_cfg: CfgNode) -> CrackPredictor:
-    return CrackPredictor(tiny_cfg)
+    """On Detectron2's own path, which can be compared bit for bit; test_fast.py has the other."""
+    cfg = tiny_cfg.clone()
+    cfg.CRACK.INFERENCE.FAST = "off"
+    return CrackPredictor(cfg)
 
 
 @pytest.fixture
@@ -106,6 +109,7 @@ def test_a_stock_model_predicts_with_its_scores_as_map(
     tiny_stock_config: Callable[[], CfgNode], photo: np.ndarray
 ) -> None:
     cfg = tiny_stock_config()
+    cfg.CRACK.INFERENCE.FAST = "off"
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.2
     torch.manual_seed(0)
