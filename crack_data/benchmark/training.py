@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, build_detection_train_loader
+from detectron2.data import DatasetCatalog, DatasetMapper, build_detection_train_loader
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
@@ -71,7 +71,10 @@ def _stock_step(cfg: CfgNode) -> Callable[[], None]:
     cfg.INPUT.MIN_SIZE_TRAIN = (round(float(cfg.CRACK.AUG.CROP_SIZE * aspect**0.5)),)
     torch.manual_seed(0)
     model = build_model(cfg).train()
-    trainer = SimpleTrainer(model, build_detection_train_loader(cfg), build_optimizer(cfg, model))
+    # It drops the masks of models without a mask branch, but the crack map learns from them.
+    mapper = DatasetMapper(cfg, is_train=True, use_instance_mask=True)
+    loader = build_detection_train_loader(cfg, mapper=mapper)
+    trainer = SimpleTrainer(model, loader, build_optimizer(cfg, model))
     trainer.iter = 0
     return trainer.run_step
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from detectron2.structures import Boxes, Instances
 
-from .claim import find_components
+from .claim import Components, find_components
 
 # At most this many a photo, the most confident.
 _MAX_PROPOSALS = 50
@@ -32,10 +32,16 @@ def add_map_proposals(
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
         found = find_components(probability[:height, :width], link_threshold)
-        best = (-found.confidence).argsort(kind="stable")[:_MAX_PROPOSALS]
-        added = Instances(given.image_size)
-        boxes = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
-        added.proposal_boxes = Boxes(boxes)
-        added.objectness_logits = given.objectness_logits.new_full((len(best),), _SURE)
-        joined.append(Instances.cat([given, added]))
+        joined.append(join_components(given, found))
     return joined
+
+
+def join_components(proposals: Instances, found: Components) -> Instances:
+    """Append the components of one photo's crack map to its proposals."""
+    best = (-found.confidence).argsort(kind="stable")[:_MAX_PROPOSALS]
+    added = Instances(proposals.image_size)
+    added.proposal_boxes = Boxes(
+        torch.from_numpy(found.boxes[best]).to(proposals.proposal_boxes.tensor)
+    )
+    added.objectness_logits = proposals.objectness_logits.new_full((len(best),), _SURE)
+    return Instances.cat([proposals, added])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,14 +26,17 @@ from torch import nn
 
 from ...errors import CrackError
 from ...modeling import CrackRCNN
-from ...modeling.map_proposals import add_map_proposals
+from ...modeling.claim import Components, find_components
+from ...modeling.map_proposals import join_components
 from ...modeling.staged import StagedBackbone
-from .engine import CompiledModule, choose_precision, one_thread
+from .engine import CompiledModule, choose_precision, torch_threads
 from .parts import BottomPart, TopPart
 from .roi_pooling import FeatureTable, GridSize, pool
 
 # Traced at this size; it runs at any.
 _EXAMPLE_SIZE = 128
+# More boxes than this are pooled by all threads.
+_MANY_BOXES = 256
 
 
 def can_accelerate(model: Any) -> bool:
@@ -84,6 +88,24 @@ def accelerate(model: GeneralizedRCNN, cfg: CfgNode) -> FastRCNN:
     return FastRCNN(model, "fp32" if delicate else precision, precision)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the network says of one photo.
+
+    Attributes:
+        instances: at the size (H, W) of the network's input, with small masks where the model has
+            a mask branch.
+        logits: where it has a crack map, its logits, (1, H, W), padded.
+        probability: the crack map, (H, W).
+        components: of the crack map.
+    """
+
+    instances: Instances
+    logits: torch.Tensor | None
+    probability: torch.Tensor | None
+    components: Components | None
+
+
 class FastRCNN(nn.Module):
     """Gives what the model gives, from the same inputs. For one thread at a time."""
 
@@ -99,6 +121,7 @@ class FastRCNN(nn.Module):
         model = model.eval()
         self.model = model
         self.precision = dense_precision
+        self.threads = torch.get_num_threads()
         self.draws_map = isinstance(model, CrackRCNN)
         # Detections scored lower are dropped before masks are drawn for them.
         self.min_score = 0.0
@@ -124,32 +147,28 @@ class FastRCNN(nn.Module):
         self.top = CompiledModule(TopPart(self.model).eval(), inputs, axes, precision)
 
     @torch.inference_mode()
-    @one_thread()
+    @torch_threads(1)
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As the model's own; what is drawn does not depend on `min_score`."""
         outputs = []
         for given in batched_inputs:
-            instances, logits = self.detect(given["image"])
-            size = instances.image_size
-            if logits is None:
+            found = self.detect(given["image"])
+            instances, size = found.instances, found.instances.image_size
+            if found.logits is None:
                 height, width = given.get("height", size[0]), given.get("width", size[1])
                 drawn = {"instances": detector_postprocess(instances, height, width)}
             else:
-                drawn = self.model.draw([given], [size], [instances], logits)[0]
+                drawn = self.model.draw([given], [size], [instances], found.logits)[0]
             outputs.append(drawn)
         return outputs
 
     @torch.inference_mode()
-    @one_thread()
-    def detect(self, image: torch.Tensor) -> tuple[Instances, torch.Tensor | None]:
+    @torch_threads(1)
+    def detect(self, image: torch.Tensor) -> Found:
         """Run the network on one photo.
 
         Args:
             image: (3, H, W), as the model takes it.
-
-        Returns:
-            instances at the size (H, W), with small masks where the model has a mask branch, and
-            crack logits (1, H, W), padded, where it has a crack map.
         """
         images = self.model.preprocess_image([{"image": image}])
         padded = (images.tensor.shape[2], images.tensor.shape[3])
@@ -161,12 +180,16 @@ class FastRCNN(nn.Module):
         features = FeatureTable(table, _grids(padded, self.roi_strides))
         half = len(maps) // 2
         proposals = self.propose(maps[:half], maps[half:], padded, images.image_sizes)
+        probability = components = None
         if logits is not None:
-            proposals = add_map_proposals(proposals, logits, self.model.link_threshold)
+            height, width = images.image_sizes[0]
+            probability = logits[0, :height, :width].sigmoid()
+            components = find_components(probability.numpy(), self.model.link_threshold)
+            proposals = [join_components(proposals[0], components)]
         instances = self.classify(features, proposals)
         if self.model.roi_heads.mask_on:
             self.add_masks(features, instances)
-        return instances, logits
+        return Found(instances, logits, probability, components)
 
     def propose(
         self,
@@ -198,7 +221,9 @@ class FastRCNN(nn.Module):
     def classify(self, features: FeatureTable, proposals: list[Instances]) -> Instances:
         """The box branch on one photo's proposals."""
         heads = self.model.roi_heads
-        pooled = pool(features, proposals[0].proposal_boxes, heads.box_pooler)
+        boxes = proposals[0].proposal_boxes
+        with torch_threads(self.threads if len(boxes) > _MANY_BOXES else 1):
+            pooled = pool(features, boxes, heads.box_pooler)
         # The last layers, which decide on thin margins, stay in fp32.
         predictions = heads.box_predictor(self.box_head(pooled)[0])
         instances = heads.box_predictor.inference(predictions, proposals)[0][0]

@@ -12,7 +12,7 @@ from ...modeling.claim import MAX_INSTANCES, Components, find_components, score_
 from ...modeling.crack_rcnn import resize_probability
 from ..detector import DefaultDetector, Detections, Region, to_detections
 from .accelerate import accelerate
-from .engine import one_thread
+from .engine import torch_threads
 
 
 class FastDetector:
@@ -37,7 +37,7 @@ class FastDetector:
         self.model.min_score = plain.score_threshold**power
 
     @torch.inference_mode()
-    @one_thread()
+    @torch_threads(1)
     def __call__(self, image_bgr: np.ndarray) -> Detections:
         """See `Detections`."""
         height, width = image_bgr.shape[:2]
@@ -48,16 +48,17 @@ class FastDetector:
         if not self.model.draws_map:
             given = {"image": tensor, "height": height, "width": width}
             return to_detections(self.model([given])[0], (height, width), self.score_threshold)
-        instances, logits = self.model.detect(tensor)
-        assert logits is not None  # the model draws a map
-        rows, columns = instances.image_size
-        inside = logits[0, :rows, :columns].sigmoid()
-        probability = resize_probability(inside, height, width).numpy()
-        components = find_components(probability, self.model.model.link_threshold)
-        instances = detector_postprocess(instances, height, width)
+        found = self.model.detect(tensor)
+        probability, components = found.probability, found.components
+        if probability is None or components is None:
+            raise AssertionError("a model that draws a map gives one")
+        if tuple(probability.shape) != (height, width):
+            probability = resize_probability(probability, height, width)
+            components = find_components(probability.numpy(), self.model.model.link_threshold)
+        instances = detector_postprocess(found.instances, height, width)
         scores = score_components(components, instances)
         claimed = np.concatenate([[False], scores >= self.score_threshold])
-        crack_map = probability * claimed[components.labels]
+        crack_map = probability.numpy() * claimed[components.labels]
         return Detections(_regions(components, scores, self.score_threshold), crack_map)
 
 

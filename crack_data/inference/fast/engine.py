@@ -37,18 +37,18 @@ def choose_precision(wanted: str) -> str:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep PyTorch's own operators on the calling thread.
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch's own operators use ``count`` threads.
 
-    Between compiled parts they work on a few hundred numbers: waking PyTorch's threads costs more
-    than it saves, and these then spin on the cores that OpenVINO's threads need.
+    One is right between compiled parts, where they work on a few hundred numbers: waking threads
+    costs more than it saves, and these then spin on the cores that OpenVINO's threads need.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 class CompiledModule(nn.Module):
