@@ -152,7 +152,7 @@ def _draw_models(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     else:
         axes.set_yticks([])
     low, high = (limit([row["median_ms"] for row in rows]) for limit in (min, max))
-    axes.set_xlim(low / 2, high * 30)
+    axes.set_xlim(low / 2, high * 200)
     axes.margins(y=0.2)
 
 
