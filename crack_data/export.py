@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 import torch.nn.functional as F
 from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
 from torch import nn
 
 from .errors import CrackError
@@ -68,13 +69,13 @@ class ExportModule(nn.Module):
         images = model.preprocess_image([{"image": image}])
         features = model.backbone(images.tensor)
         proposals, _ = model.proposal_generator(images, features, None)
-        detected, _ = model.roi_heads(images, features, proposals, None)
         height, width = image.shape[1], image.shape[2]
-        found = detected[0]
+        found = self._detect(features, proposals)
         boxes, scores = found.pred_boxes.tensor, found.scores
-        region = _inside(boxes, image[0])
-        if found.has("pred_masks"):
-            region = _paste(found.pred_masks, boxes, image[0])
+        if model.roi_heads.mask_on:
+            region = _paste(self._small_masks(features, found), boxes, image[0])
+        else:
+            region = _inside(boxes, image[0])
         if self.draws_map:
             logits = model.crack_map_head(features, images.tensor)
             crack_map = logits[0, :height, :width].sigmoid()
@@ -82,6 +83,25 @@ class ExportModule(nn.Module):
         nothing = torch.zeros_like(image[:1])
         weighted = region * scores[:, None, None]
         return boxes, scores, region, torch.cat([nothing, weighted]).amax(dim=0)
+
+    # The parts of Detectron2's ROI heads one by one: as a whole they fix the number of detections
+    # of the traced photo.
+    def _detect(self, features: dict[str, torch.Tensor], proposals: list[Instances]) -> Instances:
+        heads = self.model.roi_heads
+        maps = [features[name] for name in heads.box_in_features]
+        pooled = heads.box_pooler(maps, [x.proposal_boxes for x in proposals])
+        predictions = heads.box_predictor(heads.box_head(pooled))
+        return heads.box_predictor.inference(predictions, proposals)[0][0]
+
+    def _small_masks(self, features: dict[str, torch.Tensor], found: Instances) -> torch.Tensor:
+        """Probabilities of each detection's own class, (N, 1, m, m)."""
+        heads = self.model.roi_heads
+        maps = [features[name] for name in heads.mask_in_features]
+        logits = heads.mask_head.layers(heads.mask_pooler(maps, [found.pred_boxes]))
+        if logits.shape[1] > 1:
+            own = found.pred_classes[:, None, None, None].expand_as(logits[:, :1])
+            logits = logits.gather(1, own)
+        return logits.sigmoid()
 
 
 def _paste(masks: torch.Tensor, boxes: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
@@ -91,8 +111,10 @@ def _paste(masks: torch.Tensor, boxes: torch.Tensor, picture: torch.Tensor) -> t
     """
     x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
     rows, columns = _centres(picture)
-    y = ((rows - y0) / (y1 - y0) * 2 - 1)[:, :, None].expand(-1, -1, len(columns))
-    x = ((columns - x0) / (x1 - x0) * 2 - 1)[:, None, :].expand(-1, len(rows), -1)
+    y = ((rows - y0) / (y1 - y0) * 2 - 1)[:, :, None]
+    x = ((columns - x0) / (x1 - x0) * 2 - 1)[:, None, :]
+    # Sums rather than `expand`, which would fix the traced photo's size.
+    x, y = x + 0 * y, y + 0 * x
     grid = torch.stack([x, y], dim=3)
     return F.grid_sample(masks, grid, align_corners=False)[:, 0] >= 0.5
 
