@@ -24,7 +24,7 @@ _VOUCHED_SHARE = 0.4
 # A component shorter than this, px, is less sure to be a crack, in proportion.
 _FULL_LENGTH = 80
 # At most this many instances a photo, the best.
-MAX_INSTANCES = 100
+_MAX_INSTANCES = 100
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,23 @@ def claim_pixels(
     """
     components = find_components(probability.cpu().numpy(), link_threshold)
     scores = score_components(components, instances)
-    claimed = np.concatenate([[False], scores >= score_threshold])[components.labels]
+    claimed = claimed_pixels(components, scores, score_threshold)
     return {
         "instances": _to_instances(components, scores, probability, threshold),
         "crack_map": probability * torch.from_numpy(claimed).to(probability.device),
     }
+
+
+def claimed_pixels(
+    components: Components, scores: np.ndarray, score_threshold: float
+) -> np.ndarray:
+    """Which pixels belong to a component scored at least ``score_threshold``: (H, W) bool."""
+    return np.concatenate([[False], scores >= score_threshold])[components.labels]
+
+
+def best_components(scores: np.ndarray) -> np.ndarray:
+    """Positions of the components that become instances, best first."""
+    return np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
 
 
 def score_components(components: Components, instances: Instances) -> np.ndarray:
@@ -100,6 +112,12 @@ def score_components(components: Components, instances: Instances) -> np.ndarray
         instances: as in `claim_pixels`.
     """
     return np.sqrt(_vouched_scores(components, instances) * components.confidence)
+
+
+def least_detector_score(score_threshold: float) -> float:
+    """Detections scored lower cannot lift any component to ``score_threshold``."""
+    # The map's confidence is at most 1.
+    return score_threshold**2
 
 
 def _vouched_scores(components: Components, instances: Instances) -> np.ndarray:
@@ -140,7 +158,7 @@ def _widened(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _to_instances(
     components: Components, scores: np.ndarray, probability: torch.Tensor, threshold: float
 ) -> Instances:
-    best = np.argsort(-scores, kind="stable")[:MAX_INSTANCES]
+    best = best_components(scores)
     best = best[scores[best] > 0]
     crack = (probability > threshold).cpu()
     masks = torch.from_numpy(components.labels[None] == (best + 1)[:, None, None]) & crack

@@ -8,7 +8,14 @@ from detectron2.config import CfgNode
 from detectron2.modeling import detector_postprocess
 from pycocotools import mask as coco_mask
 
-from ...modeling.claim import MAX_INSTANCES, Components, find_components, score_components
+from ...modeling.claim import (
+    Components,
+    best_components,
+    claimed_pixels,
+    find_components,
+    least_detector_score,
+    score_components,
+)
 from ...modeling.crack_rcnn import resize_probability
 from ..detector import DefaultDetector, Detections, Region, to_detections
 from .accelerate import accelerate
@@ -31,10 +38,8 @@ class FastDetector:
         self.predictor = plain.predictor
         self.score_threshold = plain.score_threshold
         self.model = accelerate(plain.predictor.model, cfg)
-        # An instance of a crack map scores the geometric mean of detector and map: below this a
-        # detection cannot lift one over the threshold.
-        power = 2 if self.model.draws_map else 1
-        self.model.min_score = plain.score_threshold**power
+        least = plain.score_threshold
+        self.model.min_score = least_detector_score(least) if self.model.draws_map else least
 
     @torch.inference_mode()
     @torch_threads(1)
@@ -57,15 +62,15 @@ class FastDetector:
             components = find_components(probability.numpy(), self.model.model.link_threshold)
         instances = detector_postprocess(found.instances, height, width)
         scores = score_components(components, instances)
-        claimed = np.concatenate([[False], scores >= self.score_threshold])
-        crack_map = probability.numpy() * claimed[components.labels]
+        claimed = claimed_pixels(components, scores, self.score_threshold)
+        crack_map = probability.numpy() * claimed
         return Detections(_regions(components, scores, self.score_threshold), crack_map)
 
 
 def _regions(
     components: Components, scores: np.ndarray, score_threshold: float
 ) -> tuple[Region, ...]:
-    best = np.argsort(-scores, kind="stable")[:MAX_INSTANCES]
+    best = best_components(scores)
     regions = []
     for index in best[scores[best] >= score_threshold].tolist():
         x0, y0, x1, y1 = components.boxes[index].tolist()
