@@ -19,7 +19,7 @@ from detectron2.modeling.backbone import FPN
 from torch import nn
 from torch.nn.functional import relu6
 
-from .staged import StagedBackbone, build_fpn, norm_layer
+from .staged import StagedBackbone, build_fpn, norm_layer, stage_settings
 
 # (expansion, output channels, blocks, stride of the first, kernel), the paper's table 1.
 _GROUPS = (
@@ -92,12 +92,7 @@ class EfficientNetLite0(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
         """Read MODEL.EFFICIENTNET_LITE."""
-        keys = cfg.MODEL.EFFICIENTNET_LITE
-        return {
-            "norm": keys.NORM,
-            "out_features": keys.OUT_FEATURES,
-            "freeze_at": keys.FREEZE_AT,
-        }
+        return stage_settings(cfg.MODEL.EFFICIENTNET_LITE)
 
     def stage(self, index: int) -> nn.ModuleList:
         """The blocks of stage ``index``, in order; the stem comes before the first."""

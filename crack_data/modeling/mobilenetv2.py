@@ -12,7 +12,7 @@ from detectron2.modeling.backbone import FPN
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from .staged import StagedBackbone, build_fpn, norm_layer
+from .staged import StagedBackbone, build_fpn, norm_layer, stage_settings
 
 # Where each stage begins and ends in torchvision's `features`; a stage ends before the layer
 # that halves the resolution again. Layer 18 widens to 1280 channels for the classifier: left out.
@@ -42,12 +42,7 @@ class MobileNetV2(StagedBackbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
         """Read MODEL.MOBILENETV2."""
         keys = cfg.MODEL.MOBILENETV2
-        return {
-            "width_mult": keys.WIDTH_MULT,
-            "norm": keys.NORM,
-            "out_features": keys.OUT_FEATURES,
-            "freeze_at": keys.FREEZE_AT,
-        }
+        return {"width_mult": keys.WIDTH_MULT, **stage_settings(keys)}
 
     def stage(self, index: int) -> nn.ModuleList:
         """The layers of stage ``index``, in order."""

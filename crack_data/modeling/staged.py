@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -72,6 +73,11 @@ class StagedBackbone(Backbone):
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each output."""
         return {name: self._shapes[name] for name in self._out_features}
+
+
+def stage_settings(keys: CfgNode) -> dict[str, Any]:
+    """Constructor arguments that every staged backbone takes, from its node of MODEL."""
+    return {"norm": keys.NORM, "out_features": keys.OUT_FEATURES, "freeze_at": keys.FREEZE_AT}
 
 
 def norm_layer(name: str) -> Callable[[int], nn.Module]:
