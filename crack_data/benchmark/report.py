@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from ..files import atomic_write
+from ..markdown import markdown_lines
 from .measure import Result
 
 GOAL_MS = 200.0
@@ -59,7 +60,7 @@ def to_markdown(
     """
     parts = ["# Benchmark", ", ".join(f"{k} {v}" for k, v in machine.items()) + "."]
     parts.append(f"Rows measured in turns on the same photos, n = {rows[0]['n']} each.")
-    parts.append(_table(_MAIN_HEAD, [_main_cells(x, rows[0]) for x in rows] + _earlier()))
+    parts.append(markdown_lines(_MAIN_HEAD, [_main_cells(x, rows[0]) for x in rows] + _earlier()))
     parts.append(f"The goal that started it: {GOAL_MS:.0f} ms.")
     parts.append("## Milliseconds by stage")
     parts.append(_by_part(rows, "stages_ms", "{:.1f}"))
@@ -73,7 +74,7 @@ def to_markdown(
     if training:
         parts += [
             "## Training",
-            _table(["what", "value"], [[k, f"{v:.3g}"] for k, v in training.items()]),
+            markdown_lines(["what", "value"], [[k, f"{v:.3g}"] for k, v in training.items()]),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -117,12 +118,7 @@ def _by_part(rows: Sequence[Mapping[str, Any]], key: str, form: str, factor: flo
         [row["name"], *(form.format(row[key][x] * factor) if x in row[key] else "" for x in parts)]
         for row in rows
     ]
-    return _table(["model", *parts], body)
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_lines(["model", *parts], body)
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

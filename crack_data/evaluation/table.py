@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from ..markdown import markdown_lines
 
 Metrics = Mapping[str, float]
 ABSENT = "–"
@@ -19,14 +21,11 @@ def markdown_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     Returns:
         Markdown, ending in a line break.
     """
-    rows = [["test set", *_COLUMNS], ["---"] + ["---:"] * len(_COLUMNS)]
-    for name, result in results.items():
-        rows.append([name, *(column(result) for column in _COLUMNS.values())])
-    return "".join(_line(row) for row in rows)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    body = [
+        [name, *(column(result) for column in _COLUMNS.values())]
+        for name, result in results.items()
+    ]
+    return markdown_lines(["test set", *_COLUMNS], body, numbers=True) + "\n"
 
 
 def _crack(name: str, digits: int = 3, factor: float = 1.0) -> Callable[[Mapping[str, Any]], str]:

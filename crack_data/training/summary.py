@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from ..files import atomic_write
+from ..markdown import markdown_lines
 from .history import series
 
 # The metrics that the page shows, of those there are.
@@ -71,7 +72,7 @@ def _facts(cfg: CfgNode, rows: list[dict[str, Any]], outcome: Mapping[str, Any])
         "speed": f"{speed:.1f} photos/s; {timedelta(seconds=round(duration))} of iterations",
         "seed": str(cfg.SEED),
     }
-    return _table(("what", "value"), list(facts.items()))
+    return markdown_lines(("what", "value"), list(facts.items()))
 
 
 def _metrics(cfg: CfgNode, rows: list[dict[str, Any]], outcome: Mapping[str, Any]) -> str:
@@ -92,7 +93,7 @@ def _metrics(cfg: CfgNode, rows: list[dict[str, Any]], outcome: Mapping[str, Any
     return (
         f"`model_best.pth` is from iteration {outcome['best_iteration']}, chosen by "
         f"{cfg.CRACK.BEST_METRIC}; `model_final.pth` is the last.\n\n"
-        + _table(("metric", "best", "last"), lines)
+        + markdown_lines(("metric", "best", "last"), lines)
     )
 
 
@@ -102,8 +103,3 @@ def _photos(outcome: Mapping[str, Any]) -> str:
         return "Every photo that came up could be read."
     lines = [f"- {name}: {reason}" for name, reason in list(bad.items())[:20]]
     return "\n".join([f"{len(bad)} photos could not be read and were skipped:", "", *lines])
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
