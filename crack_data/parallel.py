@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from typing import TypeVar
 
 import cv2
@@ -50,7 +52,8 @@ def ordered_map(
         waiting: deque[Future[list[Result]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_run_chunk, function, chunk))
+                with _ctrl_c_waits():  # it may start a worker, which must not be left half-known
+                    waiting.append(pool.submit(_run_chunk, function, chunk))
                 if len(waiting) > 3 * workers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -61,7 +64,8 @@ def ordered_map(
                 'the calling script lacks `if __name__ == "__main__":`'
             ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waits: a worker that is just starting must not lose what it shares with this process.
+            pool.shutdown(cancel_futures=True)
 
 
 def choose_workers(requested: int, items: int) -> int:
@@ -79,7 +83,43 @@ def _context(preload: str) -> multiprocessing.context.BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
+    _start_fork_server()
     return context
+
+
+def _start_fork_server() -> None:
+    """Start the server from which workers are forked, deaf to Ctrl-C from its first moment.
+
+    A terminal sends Ctrl-C to every process of a command, and the server would answer it with a
+    traceback while it still imports. It inherits the blocked signal.
+    """
+    # First: starting the tracker unblocks the signal again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold a Ctrl-C back, and take it afterwards.
+
+    By a handler, since a blocked signal would go to another thread (numpy and OpenCV have some)
+    and raise here all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker() -> None:
