@@ -28,13 +28,14 @@ def main() -> None:
     app = create_app(settings)
     try:
         server = Server(app, settings)
+        # Before the port is announced: whoever reads it may at once ask the server to stop.
+        server.stop_on_signals()
         _LOG.info(
             "listening on http://%s:%d; loading the model",
             settings.host,
             server.port,
             extra={"port": server.port},
         )
-        server.stop_on_signals()
         app.worker.on_built(lambda: _on_built(app, server))
         server.run()
     finally:
