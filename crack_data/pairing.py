@@ -68,7 +68,9 @@ def find_pairs(images: str | os.PathLike[str], masks: str | os.PathLike[str]) ->
     pairing = Pairing(Path(images))
     for folder in (Path(images), Path(masks)):
         if not folder.is_dir():
-            raise CrackError(f"folder {folder} does not exist")
+            raise CrackError(
+                f"folder {folder} {'is a file' if folder.exists() else 'does not exist'}"
+            )
     for photo_folder, mask_folder in _folders(Path(images), Path(masks)):
         _pair_folders(photo_folder, mask_folder, pairing)
     if not (pairing.pairs or pairing.photos_without_mask or pairing.unreadable):

@@ -15,9 +15,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
 PAIRS = 160
+WORKERS = 2
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,25 @@ def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path)
         forbidden.chmod(0o755)
 
 
+def test_any_file_name_is_listed_in_one_line(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    Image.new("L", (9, 9)).save(tmp_path / "images" / "a.png")
+    Image.new("L", (9, 9)).save(tmp_path / "masks" / "a.png")
+    names = (b"two\nlines.png", b"latin-\xfc.png", '裂 "x".png'.encode())
+    for name in names:
+        (tmp_path / "images" / os.fsdecode(name)).touch()
+    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout.splitlines()[1:4]
+    folder = tmp_path / "images"
+    assert listed == [
+        f"  {folder}/latin-\\udcfc.png",
+        f"  {folder}/two\\nlines.png",
+        f'  {folder}/裂 "x".png',
+    ]
+
+
 def _as_ordinary_user() -> list[str]:
     """What to put before a command so that file permissions count, also for root."""
     if os.geteuid() != 0:
@@ -117,7 +138,7 @@ def _as_ordinary_user() -> list[str]:
 def complete(folder: Path) -> tuple[bytes, float]:
     """The bytes of an undisturbed run, and the seconds it takes."""
     start = time.monotonic()
-    assert _run(_command(folder, folder / "whole.json", "--workers", "2")).returncode == 0
+    assert _run(_command(folder, folder / "whole.json", "--workers", str(WORKERS))).returncode == 0
     return (folder / "whole.json").read_bytes(), time.monotonic() - start
 
 
@@ -125,7 +146,7 @@ def complete(folder: Path) -> tuple[bytes, float]:
 def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
     (folder / "crack.json").write_bytes(b"old")
     process = subprocess.Popen(
-        _command(folder, folder / "crack.json", "--workers", "2"),
+        _command(folder, folder / "crack.json", "--workers", str(WORKERS)),
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
@@ -155,9 +176,10 @@ def test_a_kill_leaves_the_old_file_or_the_whole_new_one(
 
 
 def test_ctrl_c_leaves_the_old_file_and_no_other(
-    folder: Path, complete: tuple[bytes, float], started: subprocess.Popen[str]
+    folder: Path, started: subprocess.Popen[str]
 ) -> None:
-    time.sleep(0.5 * complete[1])
+    while len(psutil.Process(started.pid).children(recursive=True)) < WORKERS:
+        time.sleep(0.01)  # until the workers start; the work is then still to do
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, messages = started.communicate(timeout=60)
     assert started.returncode == 130

@@ -17,12 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.converter import ConversionOptions, convert
+from crack_data.converter.records import ConversionResult
+from crack_data.converter.splits import SplitOptions, parse_shares
+from crack_data.converter.suspicion import FLAGS
 from crack_data.errors import CrackError, run_tool
 from crack_data.masks import PRESETS, CleaningOptions, preset
 from crack_data.progress import show_progress
-from crack_data.records import ConversionResult
-from crack_data.splits import SplitOptions, parse_shares
-from crack_data.suspicion import FLAGS
 
 
 def parse_args() -> argparse.Namespace:
@@ -140,7 +140,12 @@ def print_result(result: ConversionResult) -> None:
 def _list(title: str, lines: list[str]) -> None:
     if lines:
         print(f"{title}: {len(lines)}")
-        print("".join(f"  {line}\n" for line in lines), end="")
+        print("".join(f"  {_printable(line)}\n" for line in lines), end="")
+
+
+def _printable(line: str) -> str:
+    """A line that stays one, whatever the file names in it hold, undecodable bytes included."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..records import PairRecord
+from ..converter.records import PairRecord
 
 BINS = 24
 
@@ -47,6 +48,9 @@ def _logarithmic(axes: Axes, label: str, values: Sequence[float]) -> None:
     edges = np.geomspace(low / 1.05, high * 1.05, BINS + 1)
     _draw(axes, label, values, edges)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes: Axes, label: str, values: Sequence[float], edges: np.ndarray) -> None:
@@ -54,7 +58,7 @@ def _draw(axes: Axes, label: str, values: Sequence[float], edges: np.ndarray) ->
     if len(values):
         middle = float(np.median(values))
         axes.axvline(middle, color="#333", linewidth=1, linestyle="--")
-        label = f"{label} (median {middle:.3g})"
+        label = f"{label} (median {middle:{'.0f' if middle >= 100 else '.3g'}})"
     axes.set_xlabel(label)
     axes.set_ylabel("photos")
     axes.spines[["top", "right"]].set_visible(False)

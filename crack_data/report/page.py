@@ -11,9 +11,9 @@ from pathlib import Path
 import jinja2
 
 from ..converter import ConversionOptions
+from ..converter.records import ConversionResult, PairRecord
+from ..converter.suspicion import FLAGS
 from ..files import atomic_write
-from ..records import ConversionResult, PairRecord
-from ..suspicion import FLAGS
 from .histograms import draw_histograms
 from .ordering import worst_first
 from .samples import Sample, draw_sample

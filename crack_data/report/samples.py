@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..converter.records import PairRecord
 from ..inference.photo import read_photo
-from ..mask_files import read_mask
 from ..masks import ByteMask, CleaningOptions, clean_mask, label_instances
-from ..records import PairRecord
+from ..masks.files import read_mask
 
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034

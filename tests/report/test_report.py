@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from crack_data.converter import ConversionOptions, convert
-from crack_data.records import ConversionResult, PairRecord
+from crack_data.converter.records import ConversionResult, PairRecord
+from crack_data.converter.splits import SplitOptions
 from crack_data.report import write_report
 from crack_data.report.ordering import worst_first
 from crack_data.report.samples import draw_sample
-from crack_data.splits import SplitOptions
 from crack_data.synthetic import write_photos
 
 COUNT = 8

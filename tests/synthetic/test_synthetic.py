@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from crack_data.errors import CrackError
-from crack_data.mask_files import read_mask
 from crack_data.masks import PRESETS, clean_mask
+from crack_data.masks.files import read_mask
 from crack_data.pairing import find_pairs
 from crack_data.synthetic import draw_photo, write_photos
 from crack_data.synthetic.cracks import Crack, draw_cracks

@@ -10,28 +10,36 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from crack_data.polygons import polygon_of
-from crack_data.rle import encode_labels
+from crack_data.annotations.polygons import polygon_of
+from crack_data.annotations.rle import encode_labels
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 MASKS = arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
 
 
-@given(mask=MASKS, connectivity=st.sampled_from([4, 8]))
+# Rows and columns of the photo above, below, left and right of the box.
+MARGINS = st.tuples(*[st.sampled_from([0, 0, 1, 7])] * 4)
+
+
+@given(mask=MASKS, connectivity=st.sampled_from([4, 8]), margins=MARGINS)
 @settings(max_examples=200, deadline=None)
-def test_rle_is_what_pycocotools_encodes(mask: np.ndarray, connectivity: int) -> None:
+def test_rle_is_what_pycocotools_encodes(
+    mask: np.ndarray, connectivity: int, margins: tuple[int, int, int, int]
+) -> None:
     count, labels = cv2.connectedComponents(mask, connectivity=connectivity)
-    encoded = encode_labels(labels, count - 1)
+    above, below, left, right = margins
+    whole = np.pad(labels, ((above, below), (left, right)))
+    encoded = encode_labels(labels, count - 1, whole.shape, left, above)
     assert len(encoded) == count - 1
     for label, rle in enumerate(encoded, start=1):
-        theirs = coco_mask.encode(np.asfortranarray((labels == label).astype(np.uint8)))
+        theirs = coco_mask.encode(np.asfortranarray((whole == label).astype(np.uint8)))
         assert rle["counts"] == theirs["counts"].decode()
         assert rle["size"] == theirs["size"]
 
 
 def test_rle_of_a_whole_image_and_of_none() -> None:
-    assert encode_labels(np.zeros((3, 4), np.int32), 0) == []
-    (rle,) = encode_labels(np.ones((3, 4), np.int32), 1)
+    assert encode_labels(np.zeros((3, 4), np.int32), 0, (3, 4)) == []
+    (rle,) = encode_labels(np.ones((3, 4), np.int32), 1, (3, 4))
     assert coco_mask.decode(rle).all()
 
 

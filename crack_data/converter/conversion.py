@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from .coco import AnnotationSpool, CocoWriter, image_root_for
+from ..annotations.coco import AnnotationSpool, CocoWriter, image_root_for
+from ..errors import CrackError
+from ..files import atomic_write
+from ..masks import PRESETS, CleaningOptions
+from ..pairing import Pair, Pairing, find_pairs
 from .duplicates import NearDuplicate, near_duplicates
-from .errors import CrackError
-from .files import atomic_write
-from .masks import PRESETS, CleaningOptions
 from .pair_worker import PairOptions, PairResult, process_pair
-from .pairing import Pair, Pairing, find_pairs
 from .parallel import choose_workers, ordered_map
 from .records import ConversionResult, PairRecord
 from .splits import SplitOptions, split_of, split_path
@@ -40,7 +40,7 @@ class ConversionOptions:
         resize_masks: scale masks to their photo where sizes differ.
         drop_empty: leave out photos without cracks.
         skip_bad: convert the rest when files are bad, and record what was left out.
-        skip_flagged: suspicions (keys of `crack_data.suspicion.FLAGS`) whose pairs are left out.
+        skip_flagged: suspicions (keys of `suspicion.FLAGS`) whose pairs are left out.
         strict: photos without mask and masks without photo are errors.
     """
 
@@ -133,7 +133,7 @@ def _process(pairs: list[Pair], options: ConversionOptions) -> Iterator[PairResu
     )
     workers = choose_workers(options.workers, len(pairs))
     function = partial(process_pair, options=pair_options)
-    return ordered_map(function, pairs, workers, preload="crack_data.pair_worker")
+    return ordered_map(function, pairs, workers, preload="crack_data.converter.pair_worker")
 
 
 def _record(pair: Pair, found: PairResult, options: ConversionOptions) -> PairRecord:

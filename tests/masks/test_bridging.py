@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crack_data.bridging import bridge_gaps
-from crack_data.components import label_components
+from crack_data.masks.bridging import bridge_gaps
+from crack_data.masks.components import label_components
 
 
 def _two_pieces(dx: int, dy: int) -> np.ndarray:

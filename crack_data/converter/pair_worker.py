@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .components import ByteMask, Labels
+from ..annotations.polygons import polygon_of
+from ..annotations.rle import encode_labels
+from ..errors import CrackError
+from ..masks import CleaningOptions, Cracks, find_cracks
+from ..masks.components import ByteMask
+from ..masks.files import read_mask
+from ..pairing import Pair
 from .duplicates import mask_digest, perceptual_hash
-from .errors import CrackError
-from .mask_files import read_mask
-from .masks import CleaningOptions, clean_mask, label_instances
-from .pairing import Pair
 from .photo_probe import probe_photo
-from .polygons import polygon_of
-from .rle import encode_labels
 from .suspicion import suspicions
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,18 @@ def process_pair(pair: Pair, options: PairOptions) -> PairResult:
     """Read, check, clean and encode one pair; errors are returned, not raised."""
     try:
         width, height, grey = probe_photo(pair.photo)
-        mask = clean_mask(_fitting_mask(pair, width, height, options), options.cleaning)
+        cracks = find_cracks(_fitting_mask(pair, width, height, options), options.cleaning)
     except CrackError as error:
         return PairResult(error=str(error))
+    annotations = _annotations(cracks, options)
     return PairResult(
         width=width,
         height=height,
-        annotations=_annotations(mask, options),
-        crack_area=cv2.countNonZero(mask),
-        mean_width=mean_width(mask),
-        flags=suspicions(pair.stem, grey, mask),
-        digest=mask_digest(mask),
+        annotations=annotations,
+        crack_area=cv2.countNonZero(cracks.mask) if cracks.count else 0,
+        mean_width=mean_width(cracks.mask),
+        flags=suspicions(pair.stem, grey, cracks.whole()),
+        digest=mask_digest(annotations, width, height),
         photo_hash=perceptual_hash(grey) if options.hash_photos else 0,
     )
 
@@ -109,32 +112,31 @@ def mean_width(mask: ByteMask) -> float:
     The perimeter is Cauchy's: pi/4 times the number of pixel edges it crosses along rows and
     columns, right on average over all directions of a crack.
     """
-    area = cv2.countNonZero(mask)
+    area = np.count_nonzero(mask)
     if not area:
         return 0.0
-    padded = np.pad(mask, 1)
+    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     across = np.count_nonzero(padded[:, 1:] != padded[:, :-1])
     down = np.count_nonzero(padded[1:] != padded[:-1])
     return 2 * area / (np.pi / 4 * (across + down))
 
 
-def _annotations(mask: ByteMask, options: PairOptions) -> list[str]:
+def _annotations(cracks: Cracks, options: PairOptions) -> list[str]:
     if options.instances == "single":
-        count, labels = int(mask.any()), mask.astype(np.int32)
-    else:
-        count, labels = label_instances(mask, options.cleaning)
-    rles = encode_labels(labels, count)
+        cracks = replace(cracks, count=min(cracks.count, 1), labels=cracks.mask)
+    rles = encode_labels(cracks.labels, cracks.count, cracks.shape, cracks.x, cracks.y)
     boxes = [[int(value) for value in box] for box in coco_mask.toBbox(rles)] if rles else []
     areas = coco_mask.area(rles).tolist() if rles else []
     shapes: list[Any] = rles
     if options.mask_format == "polygon":
-        shapes = [_polygons(labels, i, box) for i, box in enumerate(boxes, start=1)]
+        shapes = [_polygons(cracks, i, box) for i, box in enumerate(boxes, start=1)]
     return [_annotation(*entry) for entry in zip(boxes, areas, shapes, strict=True)]
 
 
-def _polygons(labels: Labels, label: int, box: list[int]) -> list[list[int]]:
+def _polygons(cracks: Cracks, label: int, box: list[int]) -> list[list[int]]:
     x, y, width, height = box
-    component = (labels[y : y + height, x : x + width] == label).astype(np.uint8)
+    top, left = y - cracks.y, x - cracks.x
+    component = (cracks.labels[top : top + height, left : left + width] == label).astype(np.uint8)
     return [polygon_of(component, x, y)]
 
 
@@ -146,4 +148,4 @@ def _annotation(box: list[int], area: int, segmentation: Any) -> str:
         "iscrowd": 0,
         "segmentation": segmentation,
     }
-    return json.dumps(entry, separators=(",", ":"))[1:-1]
+    return _to_json(entry)[1:-1]

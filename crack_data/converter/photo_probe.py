@@ -8,15 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from .errors import CrackError
-from .mask_files import EXIF_ORIENTATION, reason
+from ..errors import CrackError
+from ..masks.files import EXIF_ORIENTATION, reason
+
+SCALE = 4  # of the photo to its grey version
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
     """Decode a photo to the end, as cheaply as its format allows.
 
     Returns:
-        Width and height in px, upright by EXIF, and the upright photo in grey at half that size.
+        Width and height in px, upright by EXIF, and the upright photo in grey at a quarter of
+        that size, (H+3)//4 x (W+3)//4.
 
     Raises:
         CrackError: the file is missing, not an image, or damaged.
@@ -24,13 +27,15 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
     try:
         with Image.open(path) as image:
             width, height = image.size
-            half = (max(1, (width + 1) // 2), max(1, (height + 1) // 2))
+            quarter = (-(-width // SCALE), -(-height // SCALE))
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            image.draft("L", half)  # JPEG decodes at half size for a quarter of the work
+            # A JPEG is still read to its end, but only decoded at this size. Draft takes the
+            # largest scale that is not below the size asked for.
+            image.draft("L", (max(1, width // SCALE), max(1, height // SCALE)))
             image.load()
             grey = _grey(image)
-            if grey.size != half:
-                grey = grey.resize(half, Image.Resampling.BOX)
+            if grey.size != quarter:
+                grey = grey.resize(quarter, Image.Resampling.BOX)
             if orientation != 1:
                 grey = ImageOps.exif_transpose(_with_orientation(grey, orientation))
     except Exception as error:  # Pillow's decoders raise a dozen types, all meaning a bad file

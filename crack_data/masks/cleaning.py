@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import CrackError
 from .bridging import bridge_gaps
-from .components import ByteMask, Labels, areas_of, label_components, select
-from .errors import CrackError
+from .components import ByteMask, Labels, areas_of, label_components, renumber, under
 from .ringing import remove_ringing
 
 # Beside a thin crack that is large enough by itself, salt noise is smaller than this, in px.
@@ -93,17 +93,51 @@ def preset(name: str, **changes: Any) -> CleaningOptions:
     return replace(PRESETS[name], **changes)
 
 
+@dataclass(frozen=True)
+class Cracks:
+    """The cracks of a clean mask, cut out by a box that holds them all.
+
+    Attributes:
+        shape: height and width of the whole mask, px.
+        x, y: corner of the box, px.
+        mask: the box, HxW uint8 of 0 and 1, with a rim of background unless it ends at the photo's.
+        count: number of instances; labels: HxW, 0 for background, 1..count.
+    """
+
+    shape: tuple[int, int]
+    x: int
+    y: int
+    mask: ByteMask
+    count: int
+    labels: Labels
+
+    def whole(self) -> ByteMask:
+        """The whole mask, HxW of 0 and 1."""
+        mask = np.zeros(self.shape, np.uint8)
+        height, width = self.mask.shape
+        mask[self.y : self.y + height, self.x : self.x + width] = self.mask
+        return mask
+
+
 def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
+    return find_cracks(grey, options).whole()
+
+
+def find_cracks(grey: ByteMask, options: CleaningOptions) -> Cracks:
+    """Clean a grey mask, HxW uint8, and find its instances as `label_instances` does."""
     mask = binarize(grey, options)
     x, y, width, height = cv2.boundingRect(mask)
     if not width:
-        return mask
-    # Nothing grows beyond this box, and a rim of background (or the photo's own) tells its end.
-    box = np.s_[max(y - 1, 0) : y + height + 1, max(x - 1, 0) : x + width + 1]
-    cleaned = np.zeros_like(mask)
-    cleaned[box] = _clean(np.ascontiguousarray(mask[box]), options)
-    return cleaned
+        nothing = np.zeros((0, 0), np.uint8)
+        return Cracks(mask.shape, 0, 0, nothing, 0, nothing)
+    # The rim is what `_clusters` grows by. The box starts at even pixels, since components are
+    # numbered by the blocks of 2x2 they begin in: so they are as in the whole mask.
+    rim = (options.cluster_gap + 1) // 2 + 1
+    left, top = max(x - rim, 0) // 2 * 2, max(y - rim, 0) // 2 * 2
+    box = np.ascontiguousarray(mask[top : y + height + rim, left : x + width + rim])
+    cleaned, count, labels = _drop_specks(_clean(box, options), options)
+    return Cracks(mask.shape, left, top, cleaned, *_join_pieces(cleaned, count, labels, options))
 
 
 def _clean(mask: ByteMask, options: CleaningOptions) -> ByteMask:
@@ -117,12 +151,12 @@ def _clean(mask: ByteMask, options: CleaningOptions) -> ByteMask:
         mask = bridge_gaps(mask, options.bridge_gap, options.connectivity)
     if options.fill_holes:
         mask = fill_holes(mask, options.fill_holes, options.connectivity)
-    return drop_specks(mask, options)
+    return mask
 
 
 def binarize(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     """Threshold a grey mask, HxW uint8, and set the crack, dark or light, to 1."""
-    mask = (grey > _level(grey, options.threshold)).astype(np.uint8)
+    mask = np.greater(grey, _level(grey, options.threshold)).view(np.uint8)
     dark = options.invert == "yes"
     if options.invert == "auto":
         dark = 2 * cv2.countNonZero(mask) > mask.size
@@ -161,8 +195,12 @@ def _morphology(mask: ByteMask, size: int, opening: bool) -> ByteMask:
     return np.ascontiguousarray(padded[size:-size, size:-size])
 
 
-def drop_specks(mask: ByteMask, options: CleaningOptions) -> ByteMask:
-    """Drop what is too small to be a crack or a piece of one; see `CleaningOptions`."""
+def _drop_specks(mask: ByteMask, options: CleaningOptions) -> tuple[ByteMask, int, Labels]:
+    """Drop what is too small to be a crack or a piece of one; see `CleaningOptions`.
+
+    Returns:
+        The mask, the number of its components, and their labels, HxW.
+    """
     count, labels = label_components(mask, options.connectivity)
     areas = areas_of(mask, labels, count)
     keep = areas >= options.min_area
@@ -174,7 +212,11 @@ def drop_specks(mask: ByteMask, options: CleaningOptions) -> ByteMask:
         smallest = np.where(thick, options.min_piece, _MIN_DASH)
         keep |= np.where(beside_large, areas >= smallest, ~thick & (total >= options.min_area))
         keep[0] = False
-    return mask if keep[1:].all() else select(keep, labels)
+    if keep[1:].all():
+        return mask, count, labels
+    numbers = np.cumsum(keep) * keep
+    kept, labels = renumber(numbers, mask, labels)
+    return kept, int(numbers.max()), labels
 
 
 def label_instances(mask: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
@@ -183,7 +225,12 @@ def label_instances(mask: ByteMask, options: CleaningOptions) -> tuple[int, Labe
     Returns:
         Their number N, and the labels HxW, 0 for background, 1..N.
     """
-    count, labels = label_components(mask, options.connectivity)
+    return _join_pieces(mask, *label_components(mask, options.connectivity), options)
+
+
+def _join_pieces(
+    mask: ByteMask, count: int, labels: Labels, options: CleaningOptions
+) -> tuple[int, Labels]:
     if count < 2 or not options.cluster_gap:
         return count, labels
     clusters, thick = _clusters(mask, labels, count, options.cluster_gap)
@@ -191,7 +238,7 @@ def label_instances(mask: ByteMask, options: CleaningOptions) -> tuple[int, Labe
     owner[0] = -1
     _, instance_of = np.unique(owner, return_inverse=True)
     number = int(instance_of.max())
-    return (count, labels) if number == count else (number, instance_of.astype(np.int32)[labels])
+    return (count, labels) if number == count else (number, renumber(instance_of, mask, labels)[1])
 
 
 def _clusters(
@@ -203,11 +250,10 @@ def _clusters(
     have been broken; beside a thick crack, small pieces are compression's ringing.
     """
     _, grown = label_components(cv2.dilate(mask, _disc(gap)), 8)
-    inside = mask.view(np.bool_)
     cluster_of = np.zeros(count + 1, np.int64)
-    cluster_of[labels[inside]] = grown[inside]
+    cluster_of[under(mask, labels)] = under(mask, grown)
     thick = np.zeros(int(cluster_of.max(initial=0)) + 1, np.bool_)
-    thick[grown[cv2.erode(mask, np.ones((3, 3), np.uint8)).view(np.bool_)]] = True
+    thick[under(cv2.erode(mask, np.ones((3, 3), np.uint8)), grown)] = True
     return cluster_of, thick[cluster_of]
 
 
@@ -227,4 +273,4 @@ def fill_holes(mask: ByteMask, max_area: int, connectivity: int) -> ByteMask:
     fill[0] = False  # label 0 is the crack itself
     for rim in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         fill[rim] = False
-    return mask | select(fill, labels)
+    return mask | renumber(fill, background, labels)[0]

@@ -5,23 +5,36 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 
-def encode_labels(labels: np.ndarray, count: int) -> list[dict[str, Any]]:
+def encode_labels(
+    labels: np.ndarray, count: int, shape: tuple[int, int], x: int = 0, y: int = 0
+) -> list[dict[str, Any]]:
     """Encode the components 1..count of a label map, HxW, as compressed RLE.
+
+    Args:
+        labels: 0 for background; different labels touch nowhere within a column.
+        count: their number.
+        shape: height and width of the photo that the map is a box of, px.
+        x, y: corner of the box in the photo, px.
 
     Returns:
         One ``{"size": [H, W], "counts": str}`` per label, the very bytes that
-        `pycocotools.mask.encode` gives for ``labels == i``.
+        `pycocotools.mask.encode` gives for ``labels == i`` in the whole photo.
     """
     if not count:
         return []
-    height, width = labels.shape
-    starts, ends, owners = _runs(labels)
+    height, width = shape
+    column, row, lengths = _runs(labels)
+    starts, owners = (x + column) * height + y + row, labels[row, column]
     order = np.argsort(owners, kind="stable")
-    starts, ends, owners = starts[order], ends[order], owners[order]
+    starts, owners, ends = starts[order], owners[order], (starts + lengths)[order]
+    # A run to the foot of one column goes on from the head of the next.
+    parted = np.concatenate([[True], (starts[1:] != ends[:-1]) | (owners[1:] != owners[:-1])])
+    starts, owners, ends = starts[parted], owners[parted], ends[np.append(parted[1:], True)]
     bounds = np.searchsorted(owners, np.arange(1, count + 2))
     uncompressed = [
         {"size": [height, width], "counts": _counts(starts[a:b], ends[a:b], height * width)}
@@ -32,14 +45,13 @@ def encode_labels(labels: np.ndarray, count: int) -> list[dict[str, Any]]:
 
 
 def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start, end (exclusive) and label of every run of crack pixels in column-major order."""
-    flat = labels.ravel(order="F")
+    """Column, row and length, px, of the vertical runs of crack pixels, column by column."""
+    inside = np.not_equal(labels, 0).view(np.uint8)
+    columns = cv2.transpose(cv2.copyMakeBorder(inside, 1, 1, 0, 0, cv2.BORDER_CONSTANT))
+    flat = columns.ravel().view(np.bool_)
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0], edges])
-    ends = np.concatenate([edges, [flat.size]])
-    owners = flat[starts]
-    inside = owners > 0
-    return starts[inside], ends[inside], owners[inside]
+    column, row = np.divmod(edges[::2], columns.shape[1])
+    return column, row - 1, edges[1::2] - edges[::2]
 
 
 def _counts(starts: np.ndarray, ends: np.ndarray, size: int) -> list[int]:

@@ -17,7 +17,7 @@ class PairRecord:
         width, height: of the upright photo, px; 0 where it could not be read.
         instances: annotations this pair has.
         crack_area: px; coverage: percent of the photo; mean_width: px.
-        flags: suspicion (see `crack_data.suspicion.FLAGS`) → its value.
+        flags: suspicion (see `suspicion.FLAGS`) → its value.
         split: name of the split, "" without splits.
         error: why the pair is unusable, "" if it is fine.
         left_out: why a fine pair is not in the JSON, "" if it is in.

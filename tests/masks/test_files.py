@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from crack_data.errors import CrackError
-from crack_data.mask_files import read_mask
 from crack_data.masks import PRESETS, clean_mask
+from crack_data.masks.files import read_mask
 
 CRACK = np.zeros((60, 80), np.uint8)
 CRACK[20:26, 5:70] = 1

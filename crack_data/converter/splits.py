@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CrackError
+from ..errors import CrackError
 
 
 @dataclass(frozen=True)

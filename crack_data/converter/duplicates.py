@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .components import ByteMask
+from ..masks.components import ByteMask
 
 # Hashes of 64 bits that differ in at most this many mean the same photo, re-saved or resized.
 MAX_DISTANCE = 4
@@ -37,12 +37,12 @@ def perceptual_hash(grey: ByteMask) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def mask_digest(mask: ByteMask) -> bytes:
-    """A digest that equal masks, HxW of 0 and 1, share; empty for an empty mask."""
-    if not mask.any():
+def mask_digest(annotations: Sequence[str], width: int, height: int) -> bytes:
+    """A digest that equal masks share, from their annotations and size, px; empty without any."""
+    if not annotations:
         return b""
-    shape = repr(mask.shape).encode()
-    return hashlib.blake2b(shape + np.packbits(mask).tobytes(), digest_size=16).digest()
+    text = "\n".join([f"{width}x{height}", *annotations])
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def near_duplicates(

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from crack_data.parallel import ordered_map
+from crack_data.converter.parallel import ordered_map
 
 # Sends Ctrl-C to itself and all its workers, as a terminal does, a moment after the pool starts.
 _INTERRUPTED = """
 import os, signal, sys, threading, time
 from crack_data.errors import run_tool
-from crack_data.parallel import ordered_map
+from crack_data.converter.parallel import ordered_map
 
 def main():
     threading.Timer(float(sys.argv[1]), os.killpg, (0, signal.SIGINT)).start()
-    for _ in ordered_map(time.sleep, [0.05] * 500, 2, "crack_data.pair_worker"):
+    for _ in ordered_map(time.sleep, [0.05] * 500, 2, "crack_data.converter.pair_worker"):
         pass
 
 if __name__ == "__main__":
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 def test_results_come_in_order() -> None:
     items = list(range(-100, 100))
     for workers in (1, 2):
-        assert list(ordered_map(abs, items, workers, "crack_data.pair_worker")) == [
+        assert list(ordered_map(abs, items, workers, "crack_data.converter.pair_worker")) == [
             abs(item) for item in items
         ]
 

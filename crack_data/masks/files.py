@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import CrackError
 from .components import ByteMask
-from .errors import CrackError
 
 EXIF_ORIENTATION = 0x0112
 LOSSY_FORMATS = ("JPEG", "MPO")
@@ -64,7 +64,7 @@ def _to_grey(image: Image.Image) -> ByteMask:
         return _scale(np.asarray(image))
     if "A" in image.mode or "transparency" in image.info:
         return _from_rgba(np.asarray(image.convert("RGBA")))
-    return _from_rgb(np.asarray(image.convert("RGB")))
+    return _from_rgb(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
 
 
 def _scale(values: np.ndarray) -> ByteMask:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.ringing import remove_ringing
+from crack_data.masks.ringing import remove_ringing
 
 
 def _crack(width: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .components import ByteMask
+from ..masks.components import ByteMask
 
 # Turns at a lattice corner, left first: of two ways on, the left one keeps diagonal pixels in
 # separate rings, whose even-odd union is the same.

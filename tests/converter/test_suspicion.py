@@ -7,12 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from crack_data.mask_files import read_mask
+from crack_data.converter.photo_probe import SCALE, probe_photo
+from crack_data.converter.suspicion import suspicions
 from crack_data.masks import PRESETS, clean_mask
+from crack_data.masks.files import read_mask
 from crack_data.pairing import find_pairs
-from crack_data.photo_probe import probe_photo
-from crack_data.suspicion import suspicions
 
 # Looked at by eye: the only masks of this set that stand upside down.
 UPSIDE_DOWN = {
@@ -35,8 +36,8 @@ def _photo_and_mask() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flags(grey: np.ndarray, mask: np.ndarray, stem: str = "a") -> dict[str, float]:
-    half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    return suspicions(stem, half, np.ascontiguousarray(mask))
+    small = np.asarray(Image.fromarray(grey).reduce(SCALE))
+    return suspicions(stem, small, np.ascontiguousarray(mask))
 
 
 def test_a_mask_that_fits_has_no_flag() -> None:
@@ -77,8 +78,8 @@ def test_an_empty_mask_is_suspicious_when_the_name_says_crack(stem: str, flagged
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 1), (3, 3)])
 def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
-    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    flags = suspicions("a", np.full(half, 9, np.uint8), np.ones(size, np.uint8))
+    small = Image.fromarray(np.full(size, 9, np.uint8)).reduce(SCALE)
+    flags = suspicions("a", np.asarray(small), np.ones(size, np.uint8))
     assert flags == {"coverage": 100.0}
 
 

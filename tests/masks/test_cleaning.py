@@ -17,6 +17,7 @@ from crack_data.masks import (
     CleaningOptions,
     clean_mask,
     fill_holes,
+    find_cracks,
     label_instances,
     preset,
 )
@@ -72,6 +73,19 @@ def test_the_result_is_binary_and_keeps_its_size(name: str, grey: np.ndarray) ->
     assert cleaned.shape == grey.shape
     assert cleaned.dtype == np.uint8
     assert set(np.unique(cleaned)) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@given(grey=greys())
+@settings(max_examples=30, deadline=None)
+def test_instances_are_numbered_as_in_the_whole_mask(name: str, grey: np.ndarray) -> None:
+    cracks = find_cracks(np.pad(grey, 9), OPTIONS[name])
+    count, expected = label_instances(cracks.whole(), OPTIONS[name])
+    labels = np.zeros_like(expected)
+    height, width = cracks.labels.shape
+    labels[cracks.y : cracks.y + height, cracks.x : cracks.x + width] = cracks.labels
+    assert cracks.count == count
+    assert np.array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("thickness", [1, 2])

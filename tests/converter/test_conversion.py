@@ -14,11 +14,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.converter import ConversionOptions, convert
+from crack_data.converter.pair_worker import mean_width
+from crack_data.converter.splits import SplitOptions
 from crack_data.errors import CrackError
-from crack_data.mask_files import read_mask
 from crack_data.masks import PRESETS, clean_mask
-from crack_data.pair_worker import mean_width
-from crack_data.splits import SplitOptions
+from crack_data.masks.files import read_mask
 
 HEIGHT, WIDTH = 90, 120
 

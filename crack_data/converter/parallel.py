@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import cv2
 
-from .errors import CrackError
+from ..errors import CrackError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crack_data.converter.splits import SplitOptions, group_of, parse_shares, split_of, split_path
 from crack_data.errors import CrackError
-from crack_data.splits import SplitOptions, group_of, parse_shares, split_of, split_path
 
 SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
 
