@@ -23,6 +23,14 @@ def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to("a.json")
+    with atomic_write(tmp_path / "link.json") as stream:
+        stream.write(b"new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "a.json").read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_block_leaves_the_old_file(
     error: type[BaseException], tmp_path: Path
