@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import argparse
-
-from detectron2.config import CfgNode
+from typing import TYPE_CHECKING
 
 from crack_data.errors import CrackError, run_tool
 from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.run import run_prediction
 from crack_data.inference.storage import find_photos, full_path
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 def parse_arguments() -> argparse.Namespace:

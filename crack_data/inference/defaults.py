@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detectron2.config import CfgNode
+from . import start  # noqa: F401 - before any other module imports what it imports
 
+# isort: split
 from ..config import load_config
 from ..errors import CrackError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .skeleton import Centreline
@@ -53,7 +55,7 @@ def _walk(line: Centreline, end: int) -> tuple[np.ndarray, np.ndarray]:
             break
         before = here
         path.append(onward[0])
-        way.append(way[-1] + float(np.linalg.norm(line.points[here] - line.points[path[-1]])))
+        way.append(way[-1] + math.dist(line.points[here], line.points[path[-1]]))
     return np.array(path), np.array(way)
 
 

@@ -19,6 +19,9 @@ from .prediction import CrackInstance
 # other, which then holds it in several pieces.
 _SAME_CRACK_SHARE = 0.5
 
+# The network pads its input to multiples of it.
+_STRIDE = 32
+
 Span = tuple[int, int]
 Box = tuple[int, int, int, int]
 
@@ -70,10 +73,16 @@ class TileGrid:
 
 
 def _spans(length: int, size: int, overlap: int) -> tuple[Span, ...]:
-    """Evenly spread tiles that cover ``length`` and overlap by at least ``overlap``."""
+    """Evenly spread tiles of one length that cover ``length`` and overlap by at least ``overlap``.
+
+    As few as tiles of ``size`` would be, and then as short as they may be: the overlap is computed
+    twice.
+    """
     if length <= size:
         return ((0, length),)
     count = -(-(length - overlap) // (size - overlap))
+    shortest = -(-(length + (count - 1) * overlap) // count)
+    size = min(size, -(-shortest // _STRIDE) * _STRIDE)
     starts = np.linspace(0, length - size, count).round().astype(int).tolist()
     return tuple((start, start + size) for start in starts)
 

@@ -60,8 +60,8 @@ class _Block(nn.Module):
         self.adds_input = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = relu6(self._bn1(self._depthwise_conv(y)))
+        y = relu6(self._bn0(self._expand_conv(x)), inplace=True) if self.expands else x
+        y = relu6(self._bn1(self._depthwise_conv(y)), inplace=True)
         y = self._bn2(self._project_conv(y))
         return x + y if self.adds_input else y
 
@@ -109,7 +109,7 @@ class EfficientNetLite0(StagedBackbone):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}."""
-        return super().forward(relu6(self._bn0(self._conv_stem(x))))
+        return super().forward(relu6(self._bn0(self._conv_stem(x)), inplace=True))
 
 
 def _blocks(norm: str) -> list[nn.Module]:

@@ -7,43 +7,12 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes
 
 from crack_data.errors import CrackError
 from crack_data.inference.detector import DefaultDetector
 from crack_data.inference.fast import FastDetector, accelerate, can_accelerate, choose_precision
-from crack_data.inference.fast.roi_pooling import FeatureTable, pool
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.synthetic import draw_photo
-
-STRIDES = (4, 8, 16, 32)
-
-
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
-@pytest.mark.parametrize("size", [7, 14])
-def test_pooling_equals_roi_align(ratio: int, size: int) -> None:
-    torch.manual_seed(ratio)
-    features = [torch.randn(1, 8, 192 // s, 256 // s) for s in STRIDES]
-    corners = torch.rand(40, 2, 2) * torch.tensor([256.0, 192.0])
-    boxes = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
-    # The whole photo, one pixel, and long boxes along its borders.
-    boxes[:4] = torch.tensor(
-        [[0, 0, 256, 192], [5, 5, 6, 6], [0, 180, 256, 192], [250.0, 0, 256, 192]]
-    )
-    pooler = ROIPooler(size, [1 / s for s in STRIDES], ratio, "ROIAlignV2", 64)
-    expected = pooler(features, [Boxes(boxes)])
-    rows = torch.cat([x[0].flatten(1).t() for x in features])
-    grids = [(192 // s, 256 // s) for s in STRIDES]
-    torch.testing.assert_close(
-        pool(FeatureTable(rows, grids), Boxes(boxes), pooler), expected, atol=2e-4, rtol=1e-4
-    )
-
-
-def test_pooling_of_no_box() -> None:
-    pooler = ROIPooler(7, [0.25], 2, "ROIAlignV2")
-    table = FeatureTable(torch.zeros(12, 5), [(3, 4)])
-    assert pool(table, Boxes(torch.zeros(0, 4)), pooler).shape == (0, 5, 7, 7)
 
 
 def _settle(model) -> None:

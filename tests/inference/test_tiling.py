@@ -50,7 +50,17 @@ def test_tiles_cover_and_overlap(length: int) -> None:
     assert grid.rows[-1][1] == length
     for (_, stop), (start, _) in zip(grid.rows, grid.rows[1:], strict=False):
         assert stop - start >= 30
-    assert all(stop - start == min(100, length) for start, stop in grid.rows)
+    sizes = {stop - start for start, stop in grid.rows}
+    assert len(sizes) == 1
+    assert max(sizes) <= min(100, length)
+
+
+def test_tiles_are_no_larger_than_their_number_asks_for() -> None:
+    grid = TileGrid.for_photo(3000, 4000, keys(1024, 1024, 64))
+    assert grid is not None
+    assert {y1 - y0 for y0, y1 in grid.rows} == {800}
+    assert {x1 - x0 for x0, x1 in grid.columns} == {864}
+    assert (len(grid.rows), len(grid.columns)) == (4, 5)
 
 
 def test_small_photos_and_max_size_zero_are_not_tiled() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import ROIAlign
 from detectron2.modeling import GeneralizedRCNN, detector_postprocess
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone import FPN
@@ -28,10 +27,10 @@ from ...errors import CrackError
 from ...modeling import CrackRCNN
 from ...modeling.claim import Components, find_components
 from ...modeling.map_proposals import join_components
+from ...modeling.roi_pooling import FeatureTable, GridSize, knows_pooler, pool
 from ...modeling.staged import StagedBackbone
 from .engine import CompiledModule, choose_precision, torch_threads
 from .parts import BottomPart, TopPart
-from .roi_pooling import FeatureTable, GridSize, pool
 
 # Traced at this size; it runs at any.
 _EXAMPLE_SIZE = 128
@@ -50,7 +49,7 @@ def can_accelerate(model: Any) -> bool:
         and type(model.roi_heads) is StandardROIHeads
         and type(model.roi_heads.box_predictor) is FastRCNNOutputLayers
         and not model.roi_heads.keypoint_on
-        and _knows_pooler(model.roi_heads.box_pooler)
+        and knows_pooler(model.roi_heads.box_pooler)
         and (not model.roi_heads.mask_on or _knows_mask_branch(model.roi_heads))
     )
 
@@ -59,13 +58,7 @@ def _knows_mask_branch(heads: StandardROIHeads) -> bool:
     return (
         type(heads.mask_head) is MaskRCNNConvUpsampleHead
         and heads.mask_in_features == heads.box_in_features
-        and _knows_pooler(heads.mask_pooler)
-    )
-
-
-def _knows_pooler(pooler: Any) -> bool:
-    return isinstance(pooler, ROIPooler) and all(
-        isinstance(level, ROIAlign) and level.aligned for level in pooler.level_poolers
+        and knows_pooler(heads.mask_pooler)
     )
 
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
 from detectron2.structures import Boxes
+from torch import nn
 
 GridSize = tuple[int, int]
 
@@ -31,6 +34,38 @@ class FeatureTable:
 
     rows: torch.Tensor
     grids: Sequence[GridSize]
+
+
+class BagPooler(nn.Module):
+    """A `ROIPooler` that computes by `pool`, gradients included, for a whole batch."""
+
+    def __init__(self, pooler: ROIPooler) -> None:
+        """Args: pooler: one that `knows_pooler`."""
+        super().__init__()
+        self.pooler = pooler
+
+    def forward(self, features: Sequence[torch.Tensor], boxes: Sequence[Boxes]) -> torch.Tensor:
+        """See Detectron2's pooler; float32 whatever the features are."""
+        grids = [(x.shape[2], x.shape[3]) for x in features]
+        rows = torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in features], dim=1).float()
+        photos = zip(rows, boxes, strict=True)
+        return torch.cat([pool(FeatureTable(x, grids), y, self.pooler) for x, y in photos])
+
+
+def knows_pooler(pooler: Any) -> bool:
+    """Whether `pool` gives what a pooler gives."""
+    return isinstance(pooler, ROIPooler) and all(
+        isinstance(level, ROIAlign) and level.aligned for level in pooler.level_poolers
+    )
+
+
+def use_bag_pooling(model: nn.Module) -> None:
+    """Replace the poolers of a model on the CPU where each bin has the same number of samples."""
+    child: Any
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if knows_pooler(child) and child.level_poolers[0].sampling_ratio > 0:
+                setattr(parent, name, BagPooler(child))
 
 
 def pool(table: FeatureTable, boxes: Boxes, pooler: ROIPooler) -> torch.Tensor:

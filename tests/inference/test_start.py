@@ -1,0 +1,17 @@
+"""Importing the predictor's parts leaves the garbage collector as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("before", ["enable", "disable"])
+def test_the_collector_is_as_before(before: str) -> None:
+    code = (
+        f"import gc; gc.{before}(); state = gc.isenabled(); import crack_data.inference.defaults; "
+        "assert gc.isenabled() == state; assert gc.get_freeze_count() > 100_000"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
