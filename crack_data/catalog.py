@@ -71,18 +71,22 @@ def register_crack_dataset(
     DatasetCatalog[name] = partial(_load_checked, json_file, root, DatasetCatalog[name])
 
 
-def register_datasets_of(cfg: CfgNode) -> None:
-    """Register and check every data set that a config trains or tests on.
+def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
+    """Register and check the data sets that a config trains or tests on.
 
     A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. JSON and
     photos of all crack sets are looked for here, so that a test set which is not there is noticed
     before training and not after it.
 
+    Args:
+        cfg: a config.
+        keys: of DATASETS, those whose sets will be used.
+
     Raises:
         CrackError: ``DATASETS.TRAIN`` or ``DATASETS.TEST`` is no sequence of names, or a set is
             unknown, or its JSON or its photos are missing.
     """
-    for key in ("TRAIN", "TEST"):
+    for key in keys:
         for name in _names(f"DATASETS.{key}", cfg.DATASETS[key]):
             if name.endswith(".json"):
                 register_crack_dataset(name, name)

@@ -81,6 +81,8 @@ def _add_training_keys(cfg: CN) -> None:
     # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
     # number. Empty: every photo equally often.
     cfg.CRACK.SAMPLING_WEIGHTS = []
+    # Photos without cracks are drawn this many times as often as the others of their data set.
+    cfg.CRACK.CRACK_FREE_WEIGHT = 1.0
     # Exponential moving average of the weights; evaluated and saved beside the raw ones.
     cfg.CRACK.EMA_DECAY = 0.0
     # Keep the running statistics of pretrained BatchNorm layers fixed while training.
@@ -123,10 +125,10 @@ def _add_augmentation_keys(cfg: CN) -> None:
 def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE = CN()
     # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
-    # TILE_SIZE.
+    # at most TILE_SIZE.
     cfg.CRACK.INFERENCE.MAX_SIZE = 1024
-    cfg.CRACK.INFERENCE.TILE_SIZE = 640
-    cfg.CRACK.INFERENCE.TILE_OVERLAP = 96
+    cfg.CRACK.INFERENCE.TILE_SIZE = 1024
+    cfg.CRACK.INFERENCE.TILE_OVERLAP = 64
     # "auto": the fast path where it is safe; "off": Detectron2's own path.
     cfg.CRACK.INFERENCE.FAST = "auto"
     # fp32, bf16, or auto: bf16 where the processor computes it natively.

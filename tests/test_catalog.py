@@ -190,6 +190,14 @@ def test_a_json_of_something_else(json_file: Path, text: str, sentence: str) -> 
         catalog.register_datasets_of(_cfg(train=(str(json_file),)))
 
 
+def test_sets_that_will_not_be_used_need_not_be_there(json_file: Path) -> None:
+    cfg = _cfg(train=("datasets/nowhere.json",), test=(str(json_file),))
+    catalog.register_datasets_of(cfg, ("TEST",))
+    assert len(DatasetCatalog.get(str(json_file))) > 0
+    with pytest.raises(CrackError, match=r"nowhere\.json does not exist"):
+        catalog.register_datasets_of(cfg)
+
+
 def test_other_categories_are_refused(json_file: Path) -> None:
     _changed(json_file, categories=[{"id": 1, "name": "pothole"}])
     with pytest.raises(CrackError, match="pothole"):

@@ -9,6 +9,7 @@ from detectron2.engine import hooks
 from detectron2.engine.train_loop import HookBase
 from detectron2.utils import comm
 
+from .folding import fold_norm
 from .hooks import KeepBest, SaveCheckpoints, Speed, UpdateAverage
 from .loading import bottom_up
 from .norm import FixedNormStatistics, ReestimateNorm
@@ -41,6 +42,7 @@ def _step_hooks(trainer: CrackTrainer) -> list[HookBase]:
     cfg, model = trainer.cfg, trainer.plain_model
     found: list[HookBase] = [hooks.IterationTimer(), Speed(cfg.SOLVER.IMS_PER_BATCH)]
     if cfg.CRACK.FREEZE_BN_STATS:
+        fold_norm(bottom_up(model))
         averages = [] if trainer.average is None else [trainer.average.module]
         found.append(FixedNormStatistics(*(bottom_up(x) for x in [model, *averages])))
     found.append(hooks.LRScheduler())

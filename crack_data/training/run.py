@@ -78,7 +78,7 @@ def evaluate(cfg: CfgNode) -> None:
 def setup(args: argparse.Namespace) -> CfgNode:
     """Read the config, register its data sets, start the log."""
     cfg = load_config(args.config_file, args.opts)
-    register_datasets_of(cfg)
+    register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()

@@ -57,18 +57,35 @@ def load_records(cfg: CfgNode, names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def photo_weights(cfg: CfgNode, records: list[dict[str, Any]]) -> torch.Tensor:
-    """(photos,) the weight of each record's data set, from CRACK.SAMPLING_WEIGHTS.
+    """(photos,) how often each record is drawn, relative to the others.
+
+    That is the weight of its data set in CRACK.SAMPLING_WEIGHTS, times CRACK.CRACK_FREE_WEIGHT
+    where it has no crack.
 
     Raises:
-        CrackError: the weights do not go with DATASETS.TRAIN.
+        CrackError: a weight cannot be used, or they do not go with DATASETS.TRAIN.
     """
+    if cfg.CRACK.CRACK_FREE_WEIGHT < 0:
+        raise CrackError(
+            f"CRACK.CRACK_FREE_WEIGHT is {cfg.CRACK.CRACK_FREE_WEIGHT}; it must be 0 or more"
+        )
+    by_name = _weights_by_name(cfg)
+    return torch.tensor(
+        [
+            by_name[record["dataset_name"]]
+            * (1.0 if record["annotations"] else cfg.CRACK.CRACK_FREE_WEIGHT)
+            for record in records
+        ]
+    )
+
+
+def _weights_by_name(cfg: CfgNode) -> dict[str, float]:
     weights, names = cfg.CRACK.SAMPLING_WEIGHTS, cfg.DATASETS.TRAIN
     if not weights:
-        return torch.ones(len(records))
+        return dict.fromkeys(names, 1.0)
     if len(weights) != len(names) or min(weights) < 0 or max(weights) <= 0:
         raise CrackError(
             f"CRACK.SAMPLING_WEIGHTS is {list(weights)}; it needs one weight >= 0, not all 0, for "
             f"each of the {len(names)} data sets in DATASETS.TRAIN"
         )
-    by_name = dict(zip(names, weights, strict=True))
-    return torch.tensor([float(by_name[record["dataset_name"]]) for record in records])
+    return {name: float(weight) for name, weight in zip(names, weights, strict=True)}

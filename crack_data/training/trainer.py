@@ -22,6 +22,7 @@ from torch import nn
 from ..errors import CrackError
 from ..evaluation import CrackEvaluator
 from ..inference.weights import load_weights
+from ..modeling.roi_pooling import use_bag_pooling
 from .build_hooks import build_crack_hooks, build_reporting_hooks
 from .checkpointing import CrackCheckpointer, save_state
 from .ema import build_ema
@@ -29,6 +30,7 @@ from .evaluating import EvaluationMapper, with_means
 from .history import cut_metrics
 from .hooks import Progress, StopTraining
 from .loading import load_initial_weights
+from .memory import keep_freed_memory
 from .optimizer import build_crack_optimizer
 from .precision import on_cpu, uses_amp, uses_bf16
 from .samples import build_train_loader
@@ -70,6 +72,9 @@ class CrackTrainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.start_sample = 0
         self.plain_model = self.build_model(cfg)
+        if on_cpu(cfg):
+            use_bag_pooling(self.plain_model)
+            keep_freed_memory()
         decay = cfg.CRACK.EMA_DECAY
         self.average = build_ema(self.plain_model, decay) if decay > 0 else None
         self.stepper = self._build_stepper(cfg)

@@ -24,6 +24,8 @@ def _command(repo: Path, small: list[str], output: Path, *more: str) -> list[str
     # The evaluation, its outcome and the accumulation are part of what must be the same.
     overrides += ["SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "5"]
     overrides += ["SOLVER.ACCUMULATE", "2", "DATALOADER.NUM_WORKERS", "2"]
+    # As shipped: statistics frozen and folded, bf16.
+    overrides += ["CRACK.FREEZE_BN_STATS", "True", "SOLVER.CPU_BF16", "True"]
     return [sys.executable, tool, "--config-file", config, *more, *overrides]
 
 
