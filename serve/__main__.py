@@ -9,7 +9,7 @@ from crack_data.errors import run_tool
 
 from .app import CrackApp, create_app
 from .logs import configure_logging
-from .memory import give_back, share_one_arena
+from .memory import give_back, spare_memory
 from .settings import parse_settings
 from .wsgi import Server
 
@@ -22,7 +22,7 @@ def main() -> None:
     Raises:
         CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
     """
-    share_one_arena()
+    spare_memory()
     settings = parse_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import marshmallow as ma
 from flask import Response, g, request
 from flask_smorest import Api, Blueprint
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -51,7 +52,10 @@ def make_blueprint(settings: Settings, worker: InferenceWorker, metrics: Metrics
 
     @blueprint.route("/predict", methods=["POST"])
     @blueprint.doc(requestBody=schemas.REQUEST_BODY)
-    @blueprint.arguments(schemas.PredictQuery, location="query", error_status_code=400)
+    # Raising: a misspelt threshold must not be answered as if it had been obeyed.
+    @blueprint.arguments(
+        schemas.PredictQuery, location="query", error_status_code=400, unknown=ma.RAISE
+    )
     @_predict_responses(blueprint)
     def predict(query: Mapping[str, Any]) -> Response:
         """Find the cracks on a photo."""

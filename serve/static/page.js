@@ -22,8 +22,8 @@ async function post(query, signal) {
   const response = await fetch(`predict?${parameters}`, options);
   if (response.ok) return response;
   $("key-form").hidden = response.status !== 401;
-  const problem = await response.json();
-  throw new Error(problem.detail);
+  const problem = await response.json().catch(() => null); // a proxy's own page, say
+  throw new Error(problem?.detail ?? `the server answered ${response.status}`);
 }
 
 async function predict() {
@@ -39,7 +39,7 @@ async function predict() {
   } catch (error) {
     if (error.name === "AbortError") return;
     $("result").hidden = true;
-    say(error.message, true);
+    say(`${state.file.name}: ${error.message}`, true);
   }
   if (state.request === request) document.body.classList.remove("busy");
 }

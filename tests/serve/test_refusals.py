@@ -80,6 +80,7 @@ def test_empty_photo(url: str) -> None:
         ("threshold=1.5", "threshold"),
         ("threshold=nan", "threshold"),
         ("threshold=high", "threshold"),
+        ("treshold=0.3", "treshold"),
         ("format=gif", "format"),
         ("overlay=maybe", "overlay"),
     ],
