@@ -13,6 +13,7 @@ from crack_data.benchmark.measure import measure
 from crack_data.benchmark.photos import drawn_photos, find_images
 from crack_data.benchmark.report import write_report
 from crack_data.benchmark.rows import default_rows, rows_of
+from crack_data.benchmark.tiling import measure_tiling
 from crack_data.benchmark.training import measure_training
 from crack_data.errors import CrackError, run_tool
 
@@ -29,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--device", default="cpu", metavar="cpu|cuda")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the fast path")
     add("--train", metavar="NAME", help="also time training steps on this data set")
+    add("--tiles", action="store_true", help="also time a photo of 4000x3000 px on the last model")
     add("--output", default="benchmark_out", metavar="DIR", help="folder for the report")
     return parser.parse_args()
 
@@ -46,11 +48,15 @@ def main() -> None:
         rows = rows_of(given.config_file, given.device, given.precision, given.output)
     else:
         rows = default_rows(given.device, given.precision, given.output)
-    training = measure_training(given.train) if given.train else {}
+    extra = {}
+    if given.train:
+        extra["Training"] = measure_training(given.train)
     results = measure(rows, photos, given.rounds)
     accuracy = measure_accuracy(rows, given.dataset) if given.dataset else {}
+    if given.tiles:
+        extra[f"A large photo, {rows[-1].name}"] = measure_tiling(rows[-1], photos)
     machine = describe_machine(given.device)
-    page = write_report(Path(given.output), results, machine, accuracy, training)
+    page = write_report(Path(given.output), results, machine, accuracy, extra)
     sys.stdout.write(page)
 
 

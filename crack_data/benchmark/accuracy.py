@@ -45,7 +45,7 @@ def _evaluate(row: Row, dataset: str) -> dict[str, float]:
     cfg = row.cfg.clone()
     cfg.DATASETS.TEST = (dataset,)
     cfg.SOLVER.CPU_BF16 = False
-    register_datasets_of(cfg)
+    register_datasets_of(cfg, ("TEST",))
     predictor = CrackPredictor(cfg)
     model = network(predictor)
     if hasattr(model, "threshold"):

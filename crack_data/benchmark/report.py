@@ -24,7 +24,7 @@ def write_report(
     results: Sequence[Result],
     machine: Mapping[str, str],
     accuracy: Mapping[str, Mapping[str, float]],
-    training: Mapping[str, float],
+    extra: Mapping[str, Mapping[str, float]],
 ) -> str:
     """Write benchmark.md, benchmark.json and benchmark.png, and return the Markdown.
 
@@ -33,14 +33,14 @@ def write_report(
         results: the first is what the others are compared with.
         machine: see `describe_machine`.
         accuracy: metrics by row name, empty where no data set was given.
-        training: see `measure_training`, empty where not asked for.
+        extra: other figures, title by title, see `measure_training` and `measure_tiling`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [x.to_json() for x in results]
     for row in rows:
         row["accuracy"] = dict(accuracy.get(row["name"], {}))
-    content = {"machine": dict(machine), "rows": rows, "training": dict(training)}
-    page = to_markdown(rows, machine, training)
+    content = {"machine": dict(machine), "rows": rows, **extra}
+    page = to_markdown(rows, machine, extra)
     with atomic_write(folder / "benchmark.json") as file:
         file.write(json.dumps(content, indent=1).encode())
     with atomic_write(folder / "benchmark.md") as file:
@@ -50,13 +50,15 @@ def write_report(
 
 
 def to_markdown(
-    rows: Sequence[Mapping[str, Any]], machine: Mapping[str, str], training: Mapping[str, float]
+    rows: Sequence[Mapping[str, Any]],
+    machine: Mapping[str, str],
+    extra: Mapping[str, Mapping[str, float]],
 ) -> str:
     """The tables.
 
     Args:
         rows: as `Result.to_json` gives them, with "accuracy".
-        machine, training: as in `write_report`.
+        machine, extra: as in `write_report`.
     """
     parts = ["# Benchmark", ", ".join(f"{k} {v}" for k, v in machine.items()) + "."]
     parts.append(f"Rows measured in turns on the same photos, n = {rows[0]['n']} each.")
@@ -71,11 +73,9 @@ def to_markdown(
     metrics = [x for x in rows if x["accuracy"]]
     if metrics:
         parts += ["## Accuracy", _by_part(metrics, "accuracy", "{:.3f}")]
-    if training:
-        parts += [
-            "## Training",
-            markdown_lines(["what", "value"], [[k, f"{v:.3g}"] for k, v in training.items()]),
-        ]
+    for title, values in extra.items():
+        cells = [[name, f"{value:.3g}"] for name, value in values.items()]
+        parts += [f"## {title}", markdown_lines(["what", "value"], cells)]
     return "\n\n".join(parts) + "\n"
 
 

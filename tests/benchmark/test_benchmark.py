@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -18,6 +19,7 @@ from crack_data.benchmark.rows import Row
 from crack_data.benchmark.size import count_gflops, count_parameters, part_of
 from crack_data.benchmark.stages import stage_times
 from crack_data.benchmark.stand_in import stand_in_weights
+from crack_data.benchmark.tiling import lay_out
 
 
 def test_parameters_add_up(tiny_crack_config) -> None:
@@ -116,3 +118,12 @@ def test_report_of_two_rows(tiny_crack_config, tiny_stock_config, tmp_path: Path
     for line in ("1313.1", "181.9", "| stock | Detectron2 |", "| ours | fast |", "0.500"):
         assert line in page
     assert (tmp_path / "benchmark.png").stat().st_size > 10_000
+
+
+def test_a_large_photo_is_laid_out_of_small_ones() -> None:
+    small = [np.full((2, 3, 3), value, np.uint8) for value in (1, 2)]
+    assert lay_out(small, 3, 7)[:, :, 0].tolist() == [
+        [1, 1, 1, 2, 2, 2, 1],
+        [1, 1, 1, 2, 2, 2, 1],
+        [2, 2, 2, 1, 1, 1, 2],
+    ]
