@@ -1,9 +1,9 @@
-"""What training sees, drawn by Detectron2's ``Visualizer``: photos as annotated or as augmented."""
+"""Pictures of a data set: as annotated, as training sees it, and as a model predicts it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,42 +17,64 @@ from detectron2.utils.visualizer import Visualizer
 
 from .catalog import register_datasets_of
 from .errors import CrackError
+from .evaluation.contact_sheet import write_contact_sheet
+from .evaluation.inspection import inspection_strips
 from .files import atomic_write
 from .inference.photo import read_photo
+from .inference.predictor import CrackPredictor
 from .training.samples import build_train_loader
 
 SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not
-SOURCES = ("annotation", "dataloader")
+SOURCES = ("annotation", "dataloader", "prediction")
 
 Drawing = tuple[str, np.ndarray]
 
 
 def visualize(cfg: CfgNode, source: str, folder: str | os.PathLike[str], count: int) -> list[Path]:
-    """Draw the first samples of ``DATASETS.TRAIN`` into PNG files.
+    """Draw samples of a data set into PNG files.
 
     Args:
         cfg: the training's config.
-        source: "annotation": whole photos with the instances of the COCO JSON, set after set;
-            "dataloader": the crops that the model is given, in the order of training.
+        source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON,
+            set after set; "dataloader": the crops that the model is given, in the order of
+            training; "prediction": photos of DATASETS.TEST with truth, prediction and errors,
+            spread evenly over each set, on one contact sheet per set.
         folder: made where missing.
-        count: at most so many; a source of few photos gives fewer.
+        count: at most so many photos or crops, of each set for "prediction".
 
     Returns:
-        the files, ``00000_NAME.png`` and so on.
+        the files: ``00000_NAME.png`` and so on, or ``contact_sheet_SET.png``.
 
     Raises:
-        CrackError: a data set is unknown or missing, a photo cannot be read, or the folder cannot
-            be written to.
+        CrackError: a data set is unknown or missing, a photo or the checkpoint cannot be read, or
+            the folder cannot be written to.
     """
     if source not in SOURCES:
         raise CrackError(f"source {source} is not one of {', '.join(SOURCES)}")
-    register_datasets_of(cfg)
-    if not cfg.DATASETS.TRAIN:
-        raise CrackError("DATASETS.TRAIN is empty; name a data set to draw")
+    key = "TEST" if source == "prediction" else "TRAIN"
+    register_datasets_of(cfg, (key,))
+    if not cfg.DATASETS[key]:
+        raise CrackError(f"DATASETS.{key} is empty; name a data set to draw")
+    if source == "prediction":
+        return _draw_sheets(cfg, Path(folder), count)
     drawings = _annotations(cfg) if source == "annotation" else _batches(cfg)
+    return _write_drawings(islice(drawings, count), Path(folder))
+
+
+def _draw_sheets(cfg: CfgNode, folder: Path, count: int) -> list[Path]:
+    predictor = CrackPredictor(cfg)
     files = []
-    for number, (name, image) in enumerate(islice(drawings, count)):
-        files.append(Path(folder) / f"{number:05d}_{Path(name).stem}.png")
+    for name in cfg.DATASETS.TEST:
+        files.append(folder / f"contact_sheet_{Path(name).stem}.png")
+        strips = inspection_strips(name, lambda photo: predictor(photo).mask, count)
+        write_contact_sheet(files[-1], strips)
+    return files
+
+
+def _write_drawings(drawings: Iterable[Drawing], folder: Path) -> list[Path]:
+    files = []
+    for number, (name, image) in enumerate(drawings):
+        files.append(folder / f"{number:05d}_{Path(name).stem}.png")
         _, data = cv2.imencode(".png", image[:, :, ::-1])
         with atomic_write(files[-1]) as file:
             file.write(data.tobytes())

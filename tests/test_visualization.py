@@ -69,6 +69,17 @@ def test_the_loader_is_drawn_with_its_augmentation(cfg: CfgNode, tmp_path: Path)
     assert [path.name for path in again] == [path.name for path in files]
 
 
+def test_predictions_stand_beside_the_truth(cfg: CfgNode, tmp_path: Path) -> None:
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), cfg.DATASETS.TRAIN
+    (file,) = visualize(cfg, "prediction", tmp_path / "drawn", 3)
+    assert file.name == "contact_sheet_set.png"
+    _, columns = _read(file).shape[:2]
+    assert columns == 2 * (4 * 244 - 4) + 16
+    cfg.DATASETS.TEST = ()
+    with pytest.raises(CrackError, match=r"DATASETS\.TEST is empty"):
+        visualize(cfg, "prediction", tmp_path / "drawn", 3)
+
+
 def test_a_photo_without_cracks_is_drawn_as_it_is(cfg: CfgNode, tmp_path: Path) -> None:
     for path in (tmp_path / "masks").iterdir():
         cv2.imwrite(str(path), np.zeros((128, 160), np.uint8))
