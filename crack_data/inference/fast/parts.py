@@ -49,7 +49,7 @@ class TopPart(nn.Module):
             crack map, crack logits (1, H, W).
         """
         features = self.fpn(dict(zip(self.names, inputs, strict=False)))
-        table = torch.cat([features[x][0].flatten(1).t() for x in self.roi_features])
+        table = torch.cat([_rows(features[x]) for x in self.roi_features])
         objectness, deltas = self.rpn_head([features[x] for x in self.rpn_features])
         outputs = [table]
         outputs += [x.permute(0, 2, 3, 1).reshape(1, -1) for x in objectness]
@@ -57,3 +57,8 @@ class TopPart(nn.Module):
         if self.crack_map_head is not None:
             outputs.append(self.crack_map_head(features, inputs[-1]))
         return tuple(outputs)
+
+
+def _rows(feature: torch.Tensor) -> torch.Tensor:
+    """(1, C, H, W) as (H x W, C): how convolutions hold it anyway, where a transpose would copy."""
+    return feature.permute(0, 2, 3, 1).reshape(-1, feature.shape[1])
