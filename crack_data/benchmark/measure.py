@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,18 +123,21 @@ def model_input(predictor: CrackPredictor, image: np.ndarray) -> dict[str, Any]:
 
 
 def _time_one(predictor: CrackPredictor, path: str, image: np.ndarray, result: Result) -> None:
-    started = time.perf_counter()
-    read_photo(path)
-    result.stages["read"].append(1000 * (time.perf_counter() - started))
+    result.stages["read"].append(_milliseconds(lambda: read_photo(path)))
+    resize = _milliseconds(lambda: model_input(predictor, image))
     model = predictor.detect.model if result.path == "fast" else network(predictor)  # type: ignore[attr-defined]
     with stage_times(model) as stages:
-        started = time.perf_counter()
-        predictor(image)
-        total = 1000 * (time.perf_counter() - started)
+        total = _milliseconds(lambda: predictor(image))
     result.times.append(total)
-    for stage, spent in stages.items():
+    for stage, spent in [("resize", resize), *stages.items()]:
         result.stages[stage].append(spent)
-    result.stages["the rest"].append(total - sum(stages.values()))
+    result.stages["masks and the rest"].append(total - resize - sum(stages.values()))
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - started)
 
 
 class PeakMemory:
