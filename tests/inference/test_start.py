@@ -15,3 +15,9 @@ def test_the_collector_is_as_before(before: str) -> None:
         "assert gc.isenabled() == state; assert gc.get_freeze_count() > 100_000"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_starts_and_ends_without_a_word_from_libraries() -> None:
+    command = [sys.executable, "-c", "import crack_data.inference.defaults"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
