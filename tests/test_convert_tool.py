@@ -71,6 +71,20 @@ def test_it_says_what_it_wrote_in_plain_lines(folder: Path, tmp_path: Path) -> N
     assert "\r" not in done.stderr
 
 
+def test_of_many_alike_pairs_some_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    mask = np.zeros((64, 64), np.uint8)
+    mask[30:34] = 255
+    for number in range(30):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), 255 - mask)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
+    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    assert "suspicious: 30\n" in done.stdout
+    assert done.stdout.count(": alike 30\n") == 20
+    assert "  ... and 10 more alike" in done.stdout
+
+
 def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()

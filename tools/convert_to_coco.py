@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.converter import ConversionOptions, convert
-from crack_data.converter.records import ConversionResult
+from crack_data.converter.records import ConversionResult, PairRecord
 from crack_data.converter.splits import SplitOptions, parse_shares
 from crack_data.converter.suspicion import FLAGS
 from crack_data.errors import CrackError, run_tool
 from crack_data.masks import PRESETS, CleaningOptions, preset
 from crack_data.progress import show_progress
+
+# Of suspicious pairs of one kind: 20000 photos with one and the same mask are 20000 of them.
+MOST_LISTED = 20
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,14 +122,7 @@ def print_result(result: ConversionResult) -> None:
     _list("photos without a mask", result.photos_without_mask)
     _list("masks without a photo", result.masks_without_photo)
     _list("unusable, left out", result.bad_files())
-    _list(
-        "suspicious",
-        [
-            f"{record.photo}: {kind} {value:.3g}" + (" (left out)" if record.left_out else "")
-            for record in result.records
-            for kind, value in record.flags.items()
-        ],
-    )
+    _list_suspicious(result.records)
     _list(
         "near-duplicates across splits",
         [f"{d.photo} ({d.split}), {d.other} ({d.other_split})" for d in result.near_duplicates],
@@ -137,9 +134,25 @@ def print_result(result: ConversionResult) -> None:
         print(f"{path}: {len(used)} photos ({empty} without crack), {cracks} instances")
 
 
-def _list(title: str, lines: list[str]) -> None:
+def _list_suspicious(records: list[PairRecord]) -> None:
+    """The flags of all pairs, of each kind no more than a reader would look at."""
+    times: Counter[str] = Counter()
+    lines = []
+    for record in records:
+        for kind, value in record.flags.items():
+            times[kind] += 1
+            if times[kind] <= MOST_LISTED:
+                left_out = " (left out)" if record.left_out else ""
+                lines.append(f"{record.photo}: {kind} {value:.3g}{left_out}")
+    for kind, number in times.items():
+        if number > MOST_LISTED:
+            lines.append(f"... and {number - MOST_LISTED} more {kind}; --report lists all")
+    _list("suspicious", lines, times.total())
+
+
+def _list(title: str, lines: list[str], number: int = 0) -> None:
     if lines:
-        print(f"{title}: {len(lines)}")
+        print(f"{title}: {number or len(lines)}")
         print("".join(f"  {_printable(line)}\n" for line in lines), end="")
 
 

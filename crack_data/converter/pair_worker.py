@@ -8,14 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from ..annotations.polygons import polygon_of
-from ..annotations.rle import encode_labels
+from ..annotations.rle import boxes_and_areas, encode_runs
 from ..errors import CrackError
 from ..masks import CleaningOptions, Cracks, find_cracks
 from ..masks.components import ByteMask
 from ..masks.files import read_mask
+from ..masks.runs import Runs
 from ..pairing import Pair
 from .duplicates import mask_digest, perceptual_hash
 from .photo_probe import probe_photo
@@ -82,7 +82,7 @@ def process_pair(pair: Pair, options: PairOptions) -> PairResult:
         annotations=annotations,
         crack_area=cv2.countNonZero(cracks.mask) if cracks.count else 0,
         mean_width=mean_width(cracks.mask),
-        flags=suspicions(pair.stem, grey, cracks.whole()),
+        flags=suspicions(pair.stem, grey, cracks.mask, cracks.x, cracks.y, width * height),
         digest=mask_digest(annotations, width, height),
         photo_hash=perceptual_hash(grey) if options.hash_photos else 0,
     )
@@ -112,32 +112,36 @@ def mean_width(mask: ByteMask) -> float:
     The perimeter is Cauchy's: pi/4 times the number of pixel edges it crosses along rows and
     columns, right on average over all directions of a crack.
     """
-    area = np.count_nonzero(mask)
+    area = cv2.countNonZero(mask) if mask.size else 0
     if not area:
         return 0.0
-    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    across = np.count_nonzero(padded[:, 1:] != padded[:, :-1])
-    down = np.count_nonzero(padded[1:] != padded[:-1])
-    return 2 * area / (np.pi / 4 * (across + down))
+    # Edges at the rim, and those within, where neighbours differ.
+    edges = sum(int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    for one, other in ((mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])):
+        edges += round(cv2.norm(one, other, cv2.NORM_L1)) if one.size else 0
+    return 2 * area / (np.pi / 4 * edges)
 
 
 def _annotations(cracks: Cracks, options: PairOptions) -> list[str]:
-    if options.instances == "single":
-        cracks = replace(cracks, count=min(cracks.count, 1), labels=cracks.mask)
-    rles = encode_labels(cracks.labels, cracks.count, cracks.shape, cracks.x, cracks.y)
-    boxes = [[int(value) for value in box] for box in coco_mask.toBbox(rles)] if rles else []
-    areas = coco_mask.area(rles).tolist() if rles else []
-    shapes: list[Any] = rles
+    if options.instances == "single" and cracks.count:
+        cracks = replace(cracks, count=1, runs=Runs.of(cracks.mask))
+    boxes, areas = boxes_and_areas(cracks.runs, cracks.count, cracks.x, cracks.y)
+    shapes: list[Any]
     if options.mask_format == "polygon":
-        shapes = [_polygons(cracks, i, box) for i, box in enumerate(boxes, start=1)]
+        shapes = _polygons(cracks, boxes)
+    else:
+        shapes = encode_runs(cracks.runs, cracks.count, cracks.shape, cracks.x, cracks.y)
     return [_annotation(*entry) for entry in zip(boxes, areas, shapes, strict=True)]
 
 
-def _polygons(cracks: Cracks, label: int, box: list[int]) -> list[list[int]]:
-    x, y, width, height = box
-    top, left = y - cracks.y, x - cracks.x
-    component = (cracks.labels[top : top + height, left : left + width] == label).astype(np.uint8)
-    return [polygon_of(component, x, y)]
+def _polygons(cracks: Cracks, boxes: list[list[int]]) -> list[list[list[int]]]:
+    labels = cracks.labels
+    found = []
+    for label, (x, y, width, height) in enumerate(boxes, start=1):
+        top, left = y - cracks.y, x - cracks.x
+        component = labels[top : top + height, left : left + width] == label
+        found.append([polygon_of(component.astype(np.uint8), x, y)])
+    return found
 
 
 def _annotation(box: list[int], area: int, segmentation: Any) -> str:

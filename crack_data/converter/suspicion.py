@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ..masks.components import ByteMask
 from .photo_probe import SCALE
@@ -34,47 +33,65 @@ _SAYS_NONE = re.compile(
 Map = npt.NDArray[np.float32]
 
 
-def suspicions(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
+def suspicions(
+    stem: str, small_grey: ByteMask, mask: ByteMask, x: int = 0, y: int = 0, pixels: int = 0
+) -> dict[str, float]:
     """Flags of one pair that can be told without the others.
 
     Args:
         stem: the photo's name.
         small_grey: the photo in grey at a quarter of its size, see `probe_photo`.
-        mask: the clean mask, HxW of 0 and 1.
+        mask: the clean mask, HxW of 0 and 1, or a box of it that holds all cracks.
+        x, y: corner of that box, px.
+        pixels: of the whole mask, where ``mask`` is but a box.
     """
-    crack = cv2.countNonZero(mask)
+    crack = cv2.countNonZero(mask) if mask.size else 0
     if not crack:
         named = _SAYS_CRACK.search(stem) and not _SAYS_NONE.search(stem)
         return {"empty": 1.0} if named else {}
     flags = {}
-    coverage = 100 * crack / mask.size
+    coverage = 100 * crack / (pixels or mask.size)
     if coverage > MAX_COVERAGE:
         flags["coverage"] = coverage
-    gains = turning_gains(small_grey, mask)
+    gains = turning_gains(small_grey, mask, x, y)
     kind = max(gains, key=lambda name: gains[name])
     if gains[kind] > MIN_GAIN:
         flags[kind] = gains[kind]
     return flags
 
 
-def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
+def turning_gains(small_grey: ByteMask, mask: ByteMask, x: int = 0, y: int = 0) -> dict[str, float]:
     """How much better a mask fits the photo's dark lines turned than as it stands.
 
     Args:
-        small_grey, mask: as in `suspicions`.
+        small_grey, mask, x, y: as in `suspicions`.
 
     Returns:
         Difference of correlation coefficients for "upside_down" and "mirrored" (the better axis).
     """
-    lines = _normalized(dark_lines(small_grey))
-    small = np.asarray(Image.fromarray(mask * np.uint8(255)).reduce(SCALE))
-    drawn = _normalized(cv2.boxFilter(small, cv2.CV_32F, (3, 3)))
-    as_is = float(np.vdot(lines, drawn))
-    mirrored = max(np.vdot(lines, drawn[:, ::-1]), np.vdot(lines, drawn[::-1]))
+    lines = dark_lines(small_grey)
+    drawn = cv2.boxFilter(_reduced(mask, x, y, small_grey.shape), cv2.CV_32F, (3, 3))
+    # Turning leaves the means, so they cancel out, and both deviations.
+    as_is = np.vdot(lines, drawn)
+    mirrored = max(np.vdot(lines, cv2.flip(drawn, axis)) for axis in (0, 1))
+    scale = lines.size * _deviation(lines) * _deviation(drawn) or 1.0
     return {
-        "upside_down": float(np.vdot(lines, drawn[::-1, ::-1])) - as_is,
-        "mirrored": float(mirrored) - as_is,
+        "upside_down": float(np.vdot(lines, cv2.flip(drawn, -1)) - as_is) / scale,
+        "mirrored": float(mirrored - as_is) / scale,
     }
+
+
+def _reduced(mask: ByteMask, x: int, y: int, shape: tuple[int, ...]) -> ByteMask:
+    """A mask of this smaller shape, 0 to 255, of which the given one is a box at x, y."""
+    left, top = x % SCALE, y % SCALE
+    below, right = -(mask.shape[0] + top) % SCALE, -(mask.shape[1] + left) % SCALE
+    box: Any = cv2.copyMakeBorder(mask, top, below, left, right, cv2.BORDER_CONSTANT) * 255
+    for _ in range(SCALE // 2):  # OpenCV is quick at halving
+        box = cv2.resize(box, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    small = np.zeros(shape, np.uint8)
+    row, column = y // SCALE, x // SCALE
+    small[row : row + box.shape[0], column : column + box.shape[1]] = box
+    return small
 
 
 def dark_lines(grey: ByteMask) -> Map:
@@ -83,19 +100,17 @@ def dark_lines(grey: ByteMask) -> Map:
     The larger of two differences of box means, for lines up to about 2 and 4 px wide, over the
     local standard deviation, cut at 3 so that a few black spots do not decide.
     """
-    photo = grey.astype(np.float32)
-    line = _box(photo, 3)
-    fine, coarse = _box(photo, 5) - line, _box(photo, 9) - line
-    deviation = np.sqrt(_box(np.square(photo - _box(photo, 21)), 31)) + 2
-    return np.clip(np.maximum(fine, coarse) / deviation, 0, 3)
+    line = _box(grey, 3)
+    darker = cv2.subtract(cv2.max(_box(grey, 5), _box(grey, 9)), line)
+    rough = cv2.subtract(grey, _box(grey, 21), dtype=cv2.CV_32F)
+    deviation = np.sqrt(cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))) + 2
+    return np.clip(darker / deviation, 0, 3)
 
 
-def _box(values: Map, side: int) -> Map:
-    smoothed: Any = cv2.boxFilter(values, -1, (side, side))
+def _box(values: ByteMask, side: int) -> Map:
+    smoothed: Any = cv2.boxFilter(values, cv2.CV_32F, (side, side))
     return smoothed
 
 
-def _normalized(values: Map) -> Map:
-    centred = values - values.mean()
-    length = float(np.linalg.norm(centred))
-    return centred / length if length else centred
+def _deviation(values: Map) -> float:
+    return float(cv2.meanStdDev(values)[1][0, 0])

@@ -1,17 +1,9 @@
 """A mask file → a clean binary mask: reading, threshold, halo, bridges, specks, components."""
 
-from .cleaning import (
-    PRESETS,
-    CleaningOptions,
-    Cracks,
-    binarize,
-    clean_mask,
-    fill_holes,
-    find_cracks,
-    label_instances,
-    preset,
-)
+from .cleaning import Cracks, binarize, clean_mask, fill_holes, find_cracks
 from .components import ByteMask
+from .instances import label_instances
+from .options import PRESETS, CleaningOptions, preset
 
 __all__ = [
     "PRESETS",

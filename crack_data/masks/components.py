@@ -30,23 +30,4 @@ def label_components(mask: ByteMask, connectivity: int) -> tuple[int, Labels]:
 
 def under(mask: ByteMask, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The values, HxW, at the pixels that a contiguous mask, HxW of 0 and 1, sets, row by row."""
-    return values.ravel().take(_pixels(mask))
-
-
-def areas_of(mask: ByteMask, labels: Labels, count: int) -> npt.NDArray[np.int64]:
-    """Area in px of each label 0..count; that of label 0, the background, is given as 0."""
-    return np.bincount(under(mask, labels), minlength=count + 1)
-
-
-def renumber(numbers: npt.NDArray[Any], mask: ByteMask, labels: Labels) -> tuple[ByteMask, Labels]:
-    """Mask and labels, HxW, with ``numbers[i]`` instead of label i; 0 makes background of it."""
-    pixels = _pixels(mask)
-    owners = numbers.astype(labels.dtype)[labels.ravel().take(pixels)]
-    changed, renumbered = np.zeros_like(mask), np.zeros_like(labels)
-    changed.ravel()[pixels] = owners > 0
-    renumbered.ravel()[pixels] = owners
-    return changed, renumbered
-
-
-def _pixels(mask: ByteMask) -> npt.NDArray[np.intp]:
-    return np.flatnonzero(mask.view(np.bool_))
+    return values.ravel().take(np.flatnonzero(mask.view(np.bool_)))

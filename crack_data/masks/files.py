@@ -64,7 +64,14 @@ def _to_grey(image: Image.Image) -> ByteMask:
         return _scale(np.asarray(image))
     if "A" in image.mode or "transparency" in image.info:
         return _from_rgba(np.asarray(image.convert("RGBA")))
-    return _from_rgb(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    # Plane by plane: an array of all three would have to be taken apart again.
+    return _from_planes(*(_plane(image, band) for band in "RGB"))
+
+
+def _plane(image: Image.Image, band: str) -> ByteMask:
+    data = np.frombuffer(image.tobytes("raw", band), np.uint8)
+    return data.reshape(image.height, image.width)
 
 
 def _scale(values: np.ndarray) -> ByteMask:
@@ -76,16 +83,20 @@ def _scale(values: np.ndarray) -> ByteMask:
     return np.rint(values).astype(np.uint8)
 
 
-def _from_rgb(colours: np.ndarray) -> ByteMask:
-    red, green, blue = cv2.split(colours)
-    spread: Any = cv2.max(cv2.absdiff(red, green), cv2.absdiff(green, blue))
-    if int(spread.max(initial=0)) < GREY_SPREAD:
-        return np.asarray(green, np.uint8)
-    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+def _from_planes(*planes: ByteMask) -> ByteMask:
+    """The green plane of a grey mask; of a coloured one, the distance from its commonest colour."""
+    red, green, blue = planes
+    if max(cv2.norm(green, other, cv2.NORM_INF) for other in (red, blue)) < GREY_SPREAD:
+        return green
+    packed = red.astype(np.uint32) << 16 | green.astype(np.uint32) << 8 | blue
     found, counts = np.unique(packed, return_counts=True)
     common = int(found[counts.argmax()])
-    background = np.array([common >> 16, common >> 8 & 255, common & 255], np.int16)
-    return np.abs(colours.astype(np.int16) - background).max(axis=2).astype(np.uint8)
+    levels = (common >> 16, common >> 8 & 255, common & 255)
+    distances = [
+        cv2.absdiff(plane, np.full_like(plane, level))
+        for plane, level in zip(planes, levels, strict=True)
+    ]
+    return np.maximum.reduce(distances)
 
 
 def _from_rgba(pixels: np.ndarray) -> ByteMask:
@@ -94,7 +105,8 @@ def _from_rgba(pixels: np.ndarray) -> ByteMask:
     plain = colours[alpha > 0]
     if alpha.min(initial=255) < 255 and plain.size and (plain == plain[0]).all():
         return np.ascontiguousarray(alpha)
-    return _from_rgb(np.where(alpha[:, :, None] > 0, colours, np.uint8(0)))
+    opaque: Any = cv2.split(np.where(alpha[:, :, None] > 0, colours, np.uint8(0)))
+    return _from_planes(*opaque)
 
 
 def _read_mat(path: str | os.PathLike[str]) -> ByteMask:

@@ -23,6 +23,8 @@ _SPECK_AREA = 4
 _HALO_SPECKS = 0.4
 
 _SQUARE = np.ones((3, 3), np.uint8)
+_CENTRE = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.uint8)
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 def remove_ringing(mask: ByteMask) -> ByteMask:
@@ -36,13 +38,14 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
         mask: HxW uint8 of 0 and 1.
     """
     solid = _open(mask)
-    rim = cv2.countNonZero(solid - cv2.erode(solid, _SQUARE))
-    if not rim or _most_specks(mask, solid) <= _HALO_SPECKS * rim:
+    rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, _SQUARE))
+    least = _HALO_SPECKS * rim
+    if not rim or _most_specks(mask, solid) <= least:
         return mask
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-    if _specks(mask, reach) <= _HALO_SPECKS * rim:
+    if _single_pixels(mask, reach) <= least and _specks(mask, reach) <= least:
         return mask
-    return solid | (mask & (1 - reach))
+    return cv2.bitwise_or(solid, cv2.subtract(mask, reach))
 
 
 def _open(mask: ByteMask) -> ByteMask:
@@ -53,10 +56,17 @@ def _open(mask: ByteMask) -> ByteMask:
 
 
 def _most_specks(mask: ByteMask, solid: ByteMask) -> int:
-    """More pixels than specks can have: they hold no square, unless cut by the photo's rim."""
-    cut = solid.copy()
-    cut[2:-2, 2:-2] = 0
-    return cv2.countNonZero(mask) - cv2.countNonZero(solid) + cv2.countNonZero(cut)
+    """At least as many pixels as specks have: those not beside a square of the mask."""
+    # At the photo's rim, part of a square may lie beyond it.
+    sure = np.zeros_like(solid)
+    sure[2:-2, 2:-2] = solid[2:-2, 2:-2]
+    return cv2.countNonZero(cv2.subtract(mask, cv2.dilate(sure, _CROSS)))
+
+
+def _single_pixels(mask: ByteMask, reach: ByteMask) -> int:
+    """Specks of one pixel within reach: where there are many, the others need no counting."""
+    beside = cv2.dilate(mask, _CROSS - _CENTRE)
+    return cv2.countNonZero(cv2.subtract(cv2.bitwise_and(mask, reach), beside))
 
 
 def _specks(mask: ByteMask, reach: ByteMask) -> int:

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from crack_data.annotations.polygons import polygon_of
-from crack_data.annotations.rle import encode_labels
+from crack_data.annotations.rle import boxes_and_areas, encode_labels
+from crack_data.masks.runs import Runs
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 MASKS = arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
@@ -35,6 +36,16 @@ def test_rle_is_what_pycocotools_encodes(
         theirs = coco_mask.encode(np.asfortranarray((whole == label).astype(np.uint8)))
         assert rle["counts"] == theirs["counts"].decode()
         assert rle["size"] == theirs["size"]
+
+
+@given(mask=MASKS.filter(np.any), x=st.integers(0, 900), y=st.integers(0, 900))
+@settings(max_examples=100, deadline=None)
+def test_boxes_and_areas_are_those_of_the_components(mask: np.ndarray, x: int, y: int) -> None:
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask)
+    runs = Runs.of(mask, labels).renumbered(np.arange(count))
+    boxes, areas = boxes_and_areas(runs, count - 1, x, y)
+    assert boxes == (statistics[1:, :4] + [x, y, 0, 0]).tolist()
+    assert areas == statistics[1:, 4].tolist()
 
 
 def test_rle_of_a_whole_image_and_of_none() -> None:

@@ -226,6 +226,18 @@ def test_statistics_of_a_pair(tmp_path: Path) -> None:
     assert record.coverage == pytest.approx(100 * 5 / HEIGHT)
 
 
+def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
+    _write_pair(tmp_path, "a", 0)
+    mask = np.kron(np.pad([[1]], 1), np.ones((6, 6))).astype(np.uint8) * 255
+    mask = np.tile(mask, (17, 18))
+    Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
+    Image.fromarray(mask).save(tmp_path / "images" / "a.jpg")
+    convert(_options(tmp_path))
+    annotations = _load(tmp_path / "crack.json")["annotations"]
+    assert len(annotations) == 17 * 18 > 255
+    assert {annotation["area"] for annotation in annotations} == {36}
+
+
 @pytest.mark.parametrize("width", [2, 4, 9])
 def test_mean_width_over_directions(width: int) -> None:
     # Bands of every direction; single ones are off by the direction, their mean is not.

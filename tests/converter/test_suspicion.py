@@ -76,6 +76,17 @@ def test_an_empty_mask_is_suspicious_when_the_name_says_crack(stem: str, flagged
     assert _flags(grey, np.zeros_like(mask), stem) == ({"empty": 1.0} if flagged else {})
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (1, 2), (7, 5)])
+def test_a_box_of_the_mask_tells_as_much_as_the_whole(corner: tuple[int, int]) -> None:
+    grey, mask = _photo_and_mask()
+    turned = np.zeros_like(mask)
+    turned[20:160, 10:200] = mask[::-1, ::-1][20:160, 10:200]
+    x, y = corner
+    small = np.asarray(Image.fromarray(grey).reduce(SCALE))
+    box = turned[y:161, x:203]
+    assert suspicions("a", small, box, x, y, turned.size) == _flags(grey, turned) != {}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 1), (3, 3)])
 def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
     small = Image.fromarray(np.full(size, 9, np.uint8)).reduce(SCALE)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from crack_data.masks import ringing
+from crack_data.masks.components import label_components
 from crack_data.masks.ringing import remove_ringing
 
 
@@ -43,6 +45,19 @@ def test_a_halo_goes_and_the_crack_stays() -> None:
 def test_a_clean_mask_is_untouched(width: int) -> None:
     crack = _crack(width)
     assert np.array_equal(remove_ringing(crack), crack)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_quick_counts_enclose_the_specks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = _crack(1 + seed % 9) | (rng.random((160, 160)) < 0.02 * (seed % 5)).astype(np.uint8)
+    mask = np.ascontiguousarray(mask[4 * (seed % 6) :, seed % 3 :])
+    labels = label_components(mask, 4)[1]
+    specks = mask & (np.bincount(labels.ravel()) <= 4)[labels]
+    everywhere = np.ones_like(mask)
+    assert ringing._specks(mask, everywhere) == specks.sum()
+    assert ringing._single_pixels(mask, everywhere) <= specks.sum()
+    assert ringing._most_specks(mask, ringing._open(mask)) >= specks.sum()
 
 
 def test_an_empty_and_a_full_mask_are_untouched() -> None:
