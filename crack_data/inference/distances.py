@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 # Columns looked at to each side at first; then ever more.
@@ -37,10 +39,12 @@ def half_widths(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
     which = np.arange(len(rows))
     squared = nearest(which, np.zeros(1, dtype=int))
     reach = 0
+    which = which[squared > 1]
     while len(which):
-        away = np.arange(reach + 1, 2 * reach + _FIRST_REACH + 1)
+        farthest = min(2 * reach + _FIRST_REACH, math.isqrt(int(squared[which].max())))
+        away = np.arange(reach + 1, farthest + 1)
         found = nearest(which, np.concatenate([-away, away]))
         squared[which] = np.minimum(squared[which], found)
-        reach = int(away[-1])
+        reach = farthest
         which = which[squared[which] > (reach + 1) ** 2]
     return np.sqrt(squared) / 2.0

@@ -47,16 +47,17 @@ def _correct(line: Centreline, mask: np.ndarray, end: int) -> float:
 def _walk(line: Centreline, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels from a tip inwards, to the next junction at most, and their way from the tip, px."""
     limit = 2 * (_RADII + 2.0) * float(line.radius.max()) + 20.0
-    neighbours, points = line.graph.neighbours, line.points
     path, way, before = [end], [0.0], -1
-    place = points[end].tolist()
-    while way[-1] < limit and (len(path) == 1 or len(neighbours[path[-1]]) == 2):
-        onward = [x for x in neighbours[path[-1]] if x != before]
+    place = line.points[end].tolist()
+    around = line.graph.neighbours(end)
+    while way[-1] < limit and (len(path) == 1 or len(around) == 2):
+        onward = [x for x in around if x != before]
         if not onward or onward[0] == end:
             break
         before = path[-1]
         path.append(onward[0])
-        after = points[onward[0]].tolist()
+        around = line.graph.neighbours(onward[0])
+        after = line.points[onward[0]].tolist()
         way.append(way[-1] + math.dist(place, after))
         place = after
     return np.array(path), np.array(way)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
@@ -31,10 +30,14 @@ class PixelGraph:
         self.others = edges[:, ::-1].T.reshape(-1)[np.argsort(ends, kind="stable")]
 
     @cached_property
-    def neighbours(self) -> list[list[int]]:
-        """Neighbours of each pixel."""
-        others, first = self.others.tolist(), self.first.tolist()
-        return [others[a:b] for a, b in pairwise(first)]
+    def _lists(self) -> tuple[list[int], list[int]]:
+        """What the arrays hold, for single look-ups, which lists answer faster."""
+        return self.others.tolist(), self.first.tolist()
+
+    def neighbours(self, pixel: int) -> list[int]:
+        """Neighbours of one pixel."""
+        others, first = self._lists
+        return others[first[pixel] : first[pixel + 1]]
 
     def along(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two neighbours of pixels that have two, (len(place),) each."""
@@ -75,10 +78,10 @@ def _spurs(points: np.ndarray, radius: np.ndarray, graph: PixelGraph) -> list[in
     places, degree = points.tolist(), graph.degree.tolist()
     spurs: list[int] = []
     for end in np.flatnonzero(graph.degree == 1).tolist():
-        path, length, here = [end], 0.0, graph.neighbours[end][0]
+        path, here = [end], graph.neighbours(end)[0]
         length = math.dist(places[end], places[here])
         while degree[here] == 2 and length < longest:
-            onward = graph.neighbours[here]
+            onward = graph.neighbours(here)
             after = onward[1] if onward[0] == path[-1] else onward[0]
             path.append(here)
             length += math.dist(places[here], places[after])
