@@ -43,7 +43,8 @@ def find_photos(pattern: str) -> list[PhotoFile]:
         if fs.isfile(root):
             return [PhotoFile(_full(fs, root), posixpath.basename(root))]
         if fs.isdir(root):
-            found = [x["name"] for x in fs.ls(root, detail=True) if x["type"] == "file"]
+            # Not "file": a link to a photo has a type of its own.
+            found = [x["name"] for x in fs.ls(root, detail=True) if x["type"] != "directory"]
             base = root
         elif any(x in pattern for x in _MAGIC):
             found = [x for x in fs.glob(root) if fs.isfile(x)]
@@ -72,7 +73,7 @@ def read_bytes(path: str) -> bytes:
         raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def write_bytes(path: str, data: bytes) -> None:
+def write_bytes(path: str, data: bytes | memoryview) -> None:
     """Write a file whole or not at all.
 
     Raises:
@@ -84,7 +85,7 @@ def write_bytes(path: str, data: bytes) -> None:
             stream.write(data)
         return
     try:
-        fs.pipe_file(name, data)  # object stores show an object when it is complete
+        fs.pipe_file(name, bytes(data))  # object stores show an object when it is complete
     except OSError as error:
         raise CrackError(f"{path} cannot be written: {error.strerror or error}") from error
 
