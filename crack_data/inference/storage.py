@@ -73,7 +73,7 @@ def read_bytes(path: str) -> bytes:
         raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def write_bytes(path: str, data: bytes | memoryview) -> None:
+def write_bytes(path: str, data: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
@@ -85,7 +85,7 @@ def write_bytes(path: str, data: bytes | memoryview) -> None:
             stream.write(data)
         return
     try:
-        fs.pipe_file(name, bytes(data))  # object stores show an object when it is complete
+        fs.pipe_file(name, data)  # object stores show an object when it is complete
     except OSError as error:
         raise CrackError(f"{path} cannot be written: {error.strerror or error}") from error
 
