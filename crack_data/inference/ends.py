@@ -48,23 +48,29 @@ def _walk(line: Centreline, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels from a tip inwards, to the next junction at most, and their way from the tip, px."""
     limit = 2 * (_RADII + 2.0) * float(line.radius.max()) + 20.0
     path, way, before = [end], [0.0], -1
-    while way[-1] < limit and (len(path) == 1 or line.degree[path[-1]] == 2):
-        here = path[-1]
-        onward = [x for x in line.neighbours(here) if x != before]
+    place = line.points[end].tolist()
+    around = line.graph.neighbours(end)
+    while way[-1] < limit and (len(path) == 1 or len(around) == 2):
+        onward = [x for x in around if x != before]
         if not onward or onward[0] == end:
             break
-        before = here
+        before = path[-1]
         path.append(onward[0])
-        way.append(way[-1] + math.dist(line.points[here], line.points[path[-1]]))
+        around = line.graph.neighbours(onward[0])
+        after = line.points[onward[0]].tolist()
+        way.append(way[-1] + math.dist(place, after))
+        place = after
     return np.array(path), np.array(way)
 
 
 def _reach(mask: np.ndarray, start: np.ndarray, direction: np.ndarray) -> float:
     """Distance from a point to where the mask ends in a direction, px."""
-    distance = 0.0
+    height, width = mask.shape
+    (row, column), (down, right) = start.tolist(), direction.tolist()
+    distance = _STEP
     while True:
-        row, column = start + (distance + _STEP) * direction
-        inside = -0.5 <= row < mask.shape[0] - 0.5 and -0.5 <= column < mask.shape[1] - 0.5
-        if not inside or not mask[round(row), round(column)]:
-            return distance
+        y, x = row + distance * down, column + distance * right
+        inside = -0.5 <= y < height - 0.5 and -0.5 <= x < width - 0.5
+        if not inside or not mask[round(y), round(x)]:
+            return distance - _STEP
         distance += _STEP

@@ -130,12 +130,14 @@ def _decode(image: Image.Image) -> np.ndarray:
 def _to_bgr(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for top in range(0, image.height, _BAND):
-        band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
+        band = image
+        if image.height > _BAND:
+            band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
         if band.mode in ("P", "PA"):
             band = band.convert("RGBA")
-        cv2.cvtColor(
-            np.asarray(band.convert("RGB")), cv2.COLOR_RGB2BGR, pixels[top : top + band.height]
-        )
+        if band.mode != "RGB":
+            band = band.convert("RGB")
+        cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top : top + band.height])
     return pixels
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from ..annotations.rle import encode_labels
 from .measuring import measure
 from .prediction import CrackInstance, CrackPrediction
 
@@ -74,23 +74,5 @@ def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> dict[str, Any]:
     Returns:
         {"size": [height, width], "counts": str}.
     """
-    height, width = size
     x0, y0, _, _ = instance.box
-    mask = instance.mask
-    rows = mask.shape[0]
-    # Pixels of the crop, column by column, as COCO counts them.
-    edges = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    column, start = np.nonzero(edges == 1)
-    stop = np.nonzero(edges == -1)[1]
-    first = (column + x0) * height + y0
-    start, stop = first + start, first + stop
-    if rows == height:  # a run may go on at the top of the next column
-        touching = start[1:] == stop[:-1]
-        start = start[np.r_[True, ~touching]]
-        stop = stop[np.r_[~touching, True]]
-    bounds = np.column_stack([start, stop]).ravel()
-    counts = np.diff(np.r_[0, bounds, height * width])
-    if counts[-1] == 0:
-        counts = counts[:-1]
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    return encode_labels(instance.mask.view(np.uint8), 1, size, x0, y0)[0]

@@ -43,7 +43,8 @@ def find_photos(pattern: str) -> list[PhotoFile]:
         if fs.isfile(root):
             return [PhotoFile(_full(fs, root), posixpath.basename(root))]
         if fs.isdir(root):
-            found = [x["name"] for x in fs.ls(root, detail=True) if x["type"] == "file"]
+            # Not "file": a link to a photo has a type of its own.
+            found = [x["name"] for x in fs.ls(root, detail=True) if x["type"] != "directory"]
             base = root
         elif any(x in pattern for x in _MAGIC):
             found = [x for x in fs.glob(root) if fs.isfile(x)]

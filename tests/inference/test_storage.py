@@ -29,6 +29,14 @@ def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
     assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
 
 
+def test_links_to_photos_count(tmp_path: Path) -> None:
+    make(tmp_path, "kept/a.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "b.png").symlink_to(tmp_path / "kept" / "a.png")
+    (tmp_path / "set" / "folder.png").mkdir()
+    assert names_of(find_photos(str(tmp_path / "set"))) == ["b.png"]
+
+
 def test_a_file_may_have_any_suffix_and_brackets(tmp_path: Path) -> None:
     make(tmp_path, "photo[1]", "set[2]/x.png")
     assert names_of(find_photos(str(tmp_path / "photo[1]"))) == ["photo[1]"]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from serve.trial.server_process import ServerProcess
 
@@ -30,15 +30,26 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile, closed with its pages after the test."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    yield context
+    context.close()
+
+
 class Visit:
     """A page that was opened, and what it complained about or fetched from elsewhere."""
 
-    def __init__(self, browser: Browser, url: str, size: tuple[int, int]) -> None:
+    def __init__(self, context: BrowserContext, url: str, size: tuple[int, int]) -> None:
         self.complaints: list[str] = []
         self.foreign: list[str] = []
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-        context.set_default_timeout(PATIENCE_MS)
         self.page: Page = context.new_page()
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        # Playwright catches file choosers while somebody listens, and a key pressed right after the
+        # first one begins to may overtake that: the chooser then opens unseen.
+        self.page.on("filechooser", lambda chooser: None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda line: self.complaints.append(f"{line.type}: {line.text}"))
         self.page.on("request", lambda request: self._note(request.url, url))
@@ -56,9 +67,9 @@ class Visit:
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_upload_shows_photo_cracks_and_percentage(
-    browser: Browser, server: ServerProcess, photo_file: Path, size: tuple[int, int]
+    context: BrowserContext, server: ServerProcess, photo_file: Path, size: tuple[int, int]
 ) -> None:
-    visit = Visit(browser, server.url, size)
+    visit = Visit(context, server.url, size)
     page = visit.page
     visit.upload(photo_file)
     answer = requests.post(
@@ -83,9 +94,9 @@ def test_upload_shows_photo_cracks_and_percentage(
 
 
 def test_threshold_slider_changes_the_answer(
-    browser: Browser, server: ServerProcess, photo_file: Path
+    context: BrowserContext, server: ServerProcess, photo_file: Path
 ) -> None:
-    page = Visit(browser, server.url, WIDE).page
+    page = Visit(context, server.url, WIDE).page
     page.set_input_files("#file", photo_file)
     expect(page.locator("#result")).to_be_visible(timeout=PATIENCE_MS)
     page.locator("#threshold").fill("1")
@@ -98,8 +109,8 @@ def test_threshold_slider_changes_the_answer(
     expect(page.locator("#threshold-value")).to_have_text("0.99")
 
 
-def test_drop_a_photo(browser: Browser, server: ServerProcess, photo_file: Path) -> None:
-    page = Visit(browser, server.url, WIDE).page
+def test_drop_a_photo(context: BrowserContext, server: ServerProcess, photo_file: Path) -> None:
+    page = Visit(context, server.url, WIDE).page
     transfer = page.evaluate_handle(
         """bytes => {
             const transfer = new DataTransfer();
@@ -114,9 +125,9 @@ def test_drop_a_photo(browser: Browser, server: ServerProcess, photo_file: Path)
 
 
 def test_downloads(
-    browser: Browser, server: ServerProcess, photo_file: Path, tmp_path: Path
+    context: BrowserContext, server: ServerProcess, photo_file: Path, tmp_path: Path
 ) -> None:
-    visit = Visit(browser, server.url, WIDE)
+    visit = Visit(context, server.url, WIDE)
     visit.upload(photo_file)
     saved = {}
     for button, name in [
@@ -135,8 +146,10 @@ def test_downloads(
     assert cv2.imread(str(saved["wall_overlay.png"])).shape == (96, 128, 3)
 
 
-def test_works_by_keyboard_alone(browser: Browser, server: ServerProcess, photo_file: Path) -> None:
-    page = Visit(browser, server.url, WIDE).page
+def test_works_by_keyboard_alone(
+    context: BrowserContext, server: ServerProcess, photo_file: Path
+) -> None:
+    page = Visit(context, server.url, WIDE).page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
     with page.expect_file_chooser() as chooser:
@@ -152,9 +165,9 @@ def test_works_by_keyboard_alone(browser: Browser, server: ServerProcess, photo_
 
 
 def test_a_refusal_is_shown_as_a_sentence(
-    browser: Browser, server: ServerProcess, tmp_path: Path
+    context: BrowserContext, server: ServerProcess, tmp_path: Path
 ) -> None:
-    page = Visit(browser, server.url, WIDE).page
+    page = Visit(context, server.url, WIDE).page
     (tmp_path / "notes.png").write_text("not a photo at all")
     page.set_input_files("#file", tmp_path / "notes.png")
     status = page.locator("#status.error")
@@ -162,10 +175,12 @@ def test_a_refusal_is_shown_as_a_sentence(
     expect(page.locator("#result")).to_be_hidden()
 
 
-def test_asks_for_the_key(browser: Browser, model_flags: list[str], photo_file: Path) -> None:
+def test_asks_for_the_key(
+    context: BrowserContext, model_flags: list[str], photo_file: Path
+) -> None:
     with ServerProcess([*model_flags, "--api-key", "sesame"]) as server:
         server.wait_ready()
-        page = Visit(browser, server.url, PHONE).page
+        page = Visit(context, server.url, PHONE).page
         page.set_input_files("#file", photo_file)
         expect(page.locator("#key-form")).to_be_visible(timeout=PATIENCE_MS)
         page.fill("#key", "sesame")
