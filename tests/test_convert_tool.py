@@ -17,6 +17,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from .conftest import UNMEASURED
+
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
 PAIRS = 160
 WORKERS = 2
@@ -164,6 +166,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | UNMEASURED,
     )
     yield process
     process.kill()
