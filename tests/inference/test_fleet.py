@@ -52,13 +52,16 @@ def cluster(s3: str) -> Iterator[None]:
     import ray
 
     repo = str(Path(__file__).resolve().parents[2])
-    ray.init(
-        num_cpus=2,
-        object_store_memory=100 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers stand back behind all other processes, and here the other tests are those.
+        patch.setenv("RAY_worker_niceness", "0")
+        ray.init(
+            num_cpus=2,
+            object_store_memory=100 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"}},
+        )
     yield
     ray.shutdown()
 
@@ -105,13 +108,16 @@ def _kill_one(folder: Path, killed: list[int]) -> None:
     while time.monotonic() < deadline:
         if len(list(folder.glob("*_mask.png"))) >= 3:
             # Ours alone: below this process.
-            workers = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "MapWorker" in " ".join(process.cmdline())
-            ]
+            workers = list(filter(_is_worker, psutil.Process().children(recursive=True)))
             if workers:
                 os.kill(workers[0].pid, signal.SIGKILL)
                 killed.append(workers[0].pid)
                 return
         time.sleep(0.02)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "MapWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
