@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     add("--photos", type=int, default=60, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
     add("--crop", type=int, default=320, metavar="PX", help="side of the training crops")
+    add("--rounds", type=int, default=3, metavar="N", help="how often the benchmark times a photo")
     return parser.parse_args()
 
 
