@@ -16,7 +16,7 @@ install:  ## environment, torch, Detectron2, this project [VENV=.venv PYTHON=pyt
 	@bash tools/install.sh "$(VENV)" "$(PYTHON)" "$(DETECTRON2)"
 
 test: install  ## unit, then end-to-end tests, with coverage
-	$(RUN) -m pytest -m "not slow" --cov --cov-report=term
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-slow: install  ## the long tests only
 	$(RUN) -m pytest -m slow

@@ -21,6 +21,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CRACK_SHARED", REPO.parent / "shared"))
+# In the environment of a process that is killed, or may not write: its coverage is not measured,
+# for it would leave half a file of it.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

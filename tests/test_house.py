@@ -18,6 +18,9 @@ PACKAGES = ("crack_data", "serve")
 SOURCES = sorted(
     path for top in (*PACKAGES, "tools", "tests") for path in (REPO / top).rglob("*.py")
 )
+TOOLS = sorted((REPO / "tools").glob("*.py"))
+# What makes a tool, run by its path, import the checkout that it lies in, installed or not.
+FROM_CHECKOUT = "sys.path.insert(0, str(Path(__file__).resolve().parent.parent))"
 WITHOUT_TORCH = ("masks", "pairing", "converter", "report", "synthetic")
 
 
@@ -30,6 +33,14 @@ def test_functions_are_short() -> None:
     lengths = sorted(length for path in SOURCES for length in _function_lengths(path))
     assert statistics.median(lengths) < 14
     assert lengths[int(0.9 * len(lengths))] < 50
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
+def test_tools_import_the_checkout_that_they_lie_in(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    ours = [i for i, line in enumerate(lines) if line.startswith(("from crack_data", "from serve"))]
+    assert lines.count(FROM_CHECKOUT) == 1
+    assert lines.index(FROM_CHECKOUT) < min(ours)
 
 
 def test_modules_do_not_import_in_circles() -> None:

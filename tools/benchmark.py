@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from crack_data.benchmark.accuracy import measure_accuracy
 from crack_data.benchmark.machine import describe_machine
 from crack_data.benchmark.measure import measure

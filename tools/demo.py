@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.demo.plan import DemoOptions
 from crack_data.demo.run import run_demo
@@ -21,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     add("--photos", type=int, default=60, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
     add("--crop", type=int, default=320, metavar="PX", help="side of the training crops")
+    add("--rounds", type=int, default=3, metavar="N", help="how often the benchmark times a photo")
     return parser.parse_args()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.errors import CrackError, run_tool
 from crack_data.export import ExportModule, compare, export_onnx, photo_tensor

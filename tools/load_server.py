@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.errors import run_tool
 from serve.trial.load import BarePredictor, put_under_load

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.errors import CrackError, run_tool
 from crack_data.inference.defaults import load_predict_config

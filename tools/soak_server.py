@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from crack_data.errors import CrackError, run_tool
 from serve.trial.server_process import ServerProcess
 from serve.trial.soak import expected_answers, soak

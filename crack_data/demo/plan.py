@@ -22,6 +22,7 @@ class DemoOptions:
         iterations: of the fine-tuning.
         samples: how many validation photos are predicted and shown.
         crop: side of the training crops, px.
+        rounds: how often the benchmark times each photo.
     """
 
     output: Path
@@ -31,6 +32,7 @@ class DemoOptions:
     iterations: int = 40
     samples: int = 6
     crop: int = 320
+    rounds: int = 3
 
     def __post_init__(self) -> None:
         """Check that both folders are given, or none.
@@ -94,7 +96,7 @@ def benchmark_step(options: DemoOptions) -> Step:
         "Compare the light model with R101",
         _python(
             *("tools/benchmark.py", "--images", options.output / "samples"),
-            *("--max-images", 2, "--rounds", 3),
+            *("--max-images", 2, "--rounds", options.rounds),
             *("--config-file", "configs/crack_r101.yaml", "--config-file", CONFIG),
             *("--output", options.output / "benchmark"),
         ),

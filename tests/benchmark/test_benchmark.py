@@ -78,12 +78,16 @@ class _Sleep(nn.Module):
 
 def test_stage_times_see_where_time_goes() -> None:
     model = _Slow()
+    start = time.perf_counter()
     with stage_times(model) as times:
         model(torch.zeros(1))
         model(torch.zeros(1))
+    passed = 1000 * (time.perf_counter() - start)
     assert times["crack map"] >= 40
     assert times["box head"] >= 20
-    assert times["backbone + FPN"] < 5
+    # No part's time is in another's, however busy the machine is.
+    assert times["crack map"] + times["box head"] + times["backbone + FPN"] <= passed
+    assert set(times) == {"crack map", "box head", "backbone + FPN"}
     seen = dict(times)
     model(torch.zeros(1))
     assert dict(times) == seen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,11 +27,10 @@ def _make(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_made
-def test_a_second_run_takes_seconds_and_says_what_is_there() -> None:
-    started = time.monotonic()
+def test_a_second_run_installs_nothing_and_says_what_is_there() -> None:
     done = _make("install", f"VENV={sys.prefix}")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 30
+    assert "Successfully installed" not in done.stdout
     assert "Detectron2" in done.stdout
     assert "torch" in done.stdout
 

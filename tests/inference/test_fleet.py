@@ -52,13 +52,16 @@ def cluster(s3: str) -> Iterator[None]:
     import ray
 
     repo = str(Path(__file__).resolve().parents[2])
-    ray.init(
-        num_cpus=2,
-        object_store_memory=100 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers stand back behind all other processes, and here the other tests are those.
+        patch.setenv("RAY_worker_niceness", "0")
+        ray.init(
+            num_cpus=2,
+            object_store_memory=100 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"}},
+        )
     yield
     ray.shutdown()
 
@@ -66,15 +69,6 @@ def cluster(s3: str) -> Iterator[None]:
 def run(cfg: CfgNode, photos: str | Path, folder: str | Path, ray_address: str | None) -> int:
     options = OutputOptions(str(folder))
     return run_prediction(cfg, find_photos(str(photos)), options, ray_address=ray_address)
-
-
-@pytest.mark.usefixtures("cluster")
-def test_the_fleet_writes_what_one_machine_writes(
-    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
-) -> None:
-    assert run(tiny_cfg, photos, tmp_path / "one", None) == 1
-    assert run(tiny_cfg, photos, tmp_path / "fleet", "local") == 1
-    assert content(tmp_path / "fleet") == content(tmp_path / "one")
 
 
 @pytest.mark.usefixtures("cluster")
@@ -93,18 +87,18 @@ def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_worker_loses_nothing(tiny_cfg: CfgNode, tmp_path: Path) -> None:
-    photos = tmp_path / "in"
-    photos.mkdir()
-    for number in range(40):
-        write_photo(photos / f"{number:02}.png", number)
+def test_the_fleet_writes_what_one_machine_writes_though_a_worker_is_killed(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    for number in range(3, 40):
+        write_photo(photos / f"photo{number}.png", number)
     killed: list[int] = []
     watcher = threading.Thread(target=_kill_one, args=(tmp_path / "fleet", killed))
     watcher.start()
-    assert run(tiny_cfg, photos, tmp_path / "fleet", "local") == 0
+    assert run(tiny_cfg, photos, tmp_path / "fleet", "local") == 1  # one is no photo
     watcher.join()
     assert len(killed) == 1
-    assert run(tiny_cfg, photos, tmp_path / "one", None) == 0
+    assert run(tiny_cfg, photos, tmp_path / "one", None) == 1
     assert content(tmp_path / "fleet") == content(tmp_path / "one")
 
 
@@ -114,13 +108,16 @@ def _kill_one(folder: Path, killed: list[int]) -> None:
     while time.monotonic() < deadline:
         if len(list(folder.glob("*_mask.png"))) >= 3:
             # Ours alone: below this process.
-            workers = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "MapWorker" in " ".join(process.cmdline())
-            ]
+            workers = list(filter(_is_worker, psutil.Process().children(recursive=True)))
             if workers:
                 os.kill(workers[0].pid, signal.SIGKILL)
                 killed.append(workers[0].pid)
                 return
         time.sleep(0.02)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "MapWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False

@@ -17,6 +17,7 @@ import requests
 from crack_data.errors import CrackError
 from serve.trial.server_process import ServerProcess
 
+from ..conftest import UNMEASURED
 from .conftest import ONE_THREAD
 from .test_refusals import check_problem
 
@@ -93,7 +94,7 @@ def test_nothing_is_written_to_disk(model_flags: list[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (800, 800, 3), np.uint8)
     large = cv2.imencode(".png", noise)[1].tobytes()
     assert len(large) > 1_500_000
-    with ServerProcess(model_flags, ONE_THREAD) as server:
+    with ServerProcess(model_flags, ONE_THREAD | UNMEASURED) as server:
         server.wait_ready()
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, 0))  # no file may grow
         for form in ({"files": {"image": large}}, {"data": large, "headers": RAW}):

@@ -89,7 +89,7 @@ def test_past_its_deadline_a_photo_is_not_computed(gate: Gate, post_later: Calla
         assert gate.entered.acquire(timeout=9)
         started = time.monotonic()
         check_problem(post_later(url).result(), 504, "0.3 s")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20  # the gate would wait for 30
         wait_for_depth(url, 0)
         gate.open.set()
         # The one that was being computed is answered, however long it took.
