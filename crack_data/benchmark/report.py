@@ -170,4 +170,4 @@ def _draw_stages(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         start = [a + b for a, b in zip(start, widths, strict=True)]
     axes.set(xlabel="% of a photo's time by stage")
     axes.invert_yaxis()
-    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.12), ncols=3)

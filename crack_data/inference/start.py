@@ -19,11 +19,8 @@ gc.disable()
 try:
     import torch
 
-    # PyTorch imports Triton where it is installed. Triton compiles for GPUs alone, and reports its
-    # objects that the last collection does not see as leaked.
-    if torch.cuda.is_available():
-        atexit.register(gc.unfreeze)
-    else:
+    # PyTorch imports Triton where it is installed, though it compiles for GPUs alone.
+    if not torch.cuda.is_available():
         sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
     import detectron2.modeling
@@ -35,5 +32,8 @@ finally:
     if sys.modules.get("triton", False) is None:
         del sys.modules["triton"]
     gc.freeze()
+    if "triton" in sys.modules:
+        # It reports those of its objects as leaked that the last collection does not see.
+        atexit.register(gc.unfreeze)
     if _collects:
         gc.enable()

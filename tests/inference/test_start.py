@@ -17,7 +17,8 @@ def test_the_collector_is_as_before(before: str) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
-def test_starts_and_ends_without_a_word_from_libraries() -> None:
-    command = [sys.executable, "-c", "import crack_data.inference.defaults"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("earlier", ["crack_data", "torchvision"])
+def test_starts_and_ends_without_a_word_from_libraries(earlier: str) -> None:
+    code = f"import crack_data, {earlier}, crack_data.inference.defaults"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == ""
