@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ..errors import CrackError
 from .components import ByteMask
+from .png import read_plain_png
 
 EXIF_ORIENTATION = 0x0112
 LOSSY_FORMATS = ("JPEG", "MPO")
@@ -33,15 +35,26 @@ def read_mask(path: str | os.PathLike[str]) -> ByteMask:
     if Path(path).suffix.lower() == ".mat":
         return _read_mat(path)
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) != 1
-            grey = _to_grey(ImageOps.exif_transpose(image) if turned else image)
-            lossy = image.format in LOSSY_FORMATS
+        pixels = read_plain_png(path)
+        grey, lossy = _of_plain(pixels) if pixels is not None else _by_pillow(path)
     except Exception as error:  # Pillow's decoders raise a dozen types, all meaning a bad file
         raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error
     if lossy and grey.size and int(grey.max()) < LOSSY_FLOOR:
         return np.zeros_like(grey)
     return grey
+
+
+def _of_plain(pixels: npt.NDArray[np.uint8]) -> tuple[ByteMask, bool]:
+    planes: Any = cv2.split(pixels)
+    return pixels if pixels.ndim == 2 else _from_planes(*planes), False
+
+
+def _by_pillow(path: str | os.PathLike[str]) -> tuple[ByteMask, bool]:
+    """The grey mask, and whether its format is a lossy one."""
+    with Image.open(path) as image:
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+        grey = _to_grey(ImageOps.exif_transpose(image) if turned else image)
+        return grey, image.format in LOSSY_FORMATS
 
 
 def reason(error: Exception, path: str | os.PathLike[str]) -> str:
@@ -85,7 +98,7 @@ def _scale(values: np.ndarray) -> ByteMask:
 
 def _from_planes(*planes: ByteMask) -> ByteMask:
     """The green plane of a grey mask; of a coloured one, the distance from its commonest colour."""
-    red, green, blue = planes
+    red, green, blue = planes  # or the other way round: both say the same
     if max(cv2.norm(green, other, cv2.NORM_INF) for other in (red, blue)) < GREY_SPREAD:
         return green
     packed = red.astype(np.uint32) << 16 | green.astype(np.uint32) << 8 | blue

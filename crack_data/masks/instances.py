@@ -30,15 +30,19 @@ def find_instances(mask: ByteMask, options: CleaningOptions) -> tuple[ByteMask, 
     keep = areas >= options.min_area
     keep[0] = False
     clusters = square = keep
-    if options.cluster_gap and count > 1:
+    clustered = options.cluster_gap > 0 and count > 1
+    if clustered:
         square = _holding_squares(mask, labels, count)
+        # Where all are large and thick, each is a crack by itself in whatever cluster.
+        clustered = not (keep & square)[1:].all()
+    if clustered:
         clusters = _clusters(mask, runs, count, options.cluster_gap)
         keep = _worth_keeping(areas, keep, clusters, square, options)
     dropped = ~keep[runs.owners]
     if dropped.any():
         mask = mask.copy()
         mask.ravel()[runs.select(dropped).pixels(mask.shape[1])] = 0
-    if options.cluster_gap and count > 1:
+    if clustered:
         if _may_fall_apart(keep, clusters, square):
             clusters = _clusters(mask, runs.select(~dropped), count, options.cluster_gap)
         numbers = _joined(keep, clusters, square)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .components import ByteMask, label_components, under
+from .components import ByteMask, Labels, label_components, under
 
 # Ringing reaches through the block next to the edge's own: 8 px and the pixel at its rim.
 _REACH = 9
@@ -42,8 +42,11 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     least = _HALO_SPECKS * rim
     if not rim or _most_specks(mask, solid) <= least:
         return mask
+    count, labels = label_components(mask, 4)
+    if count * _SPECK_AREA <= least:  # even if all were specks
+        return mask
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-    if _single_pixels(mask, reach) <= least and _specks(mask, reach) <= least:
+    if _single_pixels(mask, reach) <= least and _specks(mask, labels, reach) <= least:
         return mask
     return cv2.bitwise_or(solid, cv2.subtract(mask, reach))
 
@@ -69,8 +72,8 @@ def _single_pixels(mask: ByteMask, reach: ByteMask) -> int:
     return cv2.countNonZero(cv2.subtract(cv2.bitwise_and(mask, reach), beside))
 
 
-def _specks(mask: ByteMask, reach: ByteMask) -> int:
-    """Pixels of specks within reach."""
-    owners = under(mask, label_components(mask, 4)[1])
+def _specks(mask: ByteMask, labels: Labels, reach: ByteMask) -> int:
+    """Pixels of specks, told by their labels, within reach."""
+    owners = under(mask, labels)
     is_speck = np.bincount(owners) <= _SPECK_AREA
     return int(np.count_nonzero(is_speck[owners] & under(mask, reach)))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from crack_data.errors import CrackError
 from crack_data.masks import (
@@ -21,6 +20,7 @@ from crack_data.masks import (
     label_instances,
     preset,
 )
+from tests.masks.greys import greys
 
 EVERYTHING = CleaningOptions(
     opening=3, closing=4, bridge_gap=3, fill_holes=5, min_area=6, min_piece=4, connectivity=4
@@ -38,20 +38,6 @@ TURNS = {
     "rotated": lambda grey: np.rot90(grey, 2),
     "transposed": np.transpose,
 }
-
-
-@st.composite
-def greys(draw: st.DrawFn) -> np.ndarray:
-    """Lines of several widths and specks, partly at the rim, some of them grey."""
-    height, width = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
-    grey = np.zeros((height, width), np.uint8)
-    point = st.tuples(st.integers(-3, width + 3), st.integers(-3, height + 3))
-    for _ in range(draw(st.integers(0, 4))):
-        start, end = draw(point), draw(point)
-        level, thickness = draw(st.integers(60, 255)), draw(st.integers(1, 5))
-        cv2.line(grey, start, end, level, thickness)
-    noise = draw(arrays(np.uint8, (height, width), elements=st.integers(0, 255), fill=st.just(0)))
-    return np.maximum(grey, noise)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
