@@ -48,18 +48,15 @@ def _walk(line: Centreline, end: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels from a tip inwards, to the next junction at most, and their way from the tip, px."""
     limit = 2 * (_RADII + 2.0) * float(line.radius.max()) + 20.0
     path, way, before = [end], [0.0], -1
-    place = line.points[end].tolist()
     around = line.graph.neighbours(end)
     while way[-1] < limit and (len(path) == 1 or len(around) == 2):
-        onward = [x for x in around if x != before]
-        if not onward or onward[0] == end:
+        after = around[0] if around[0] != before else around[-1]
+        if after == end:
             break
         before = path[-1]
-        path.append(onward[0])
-        around = line.graph.neighbours(onward[0])
-        after = line.points[onward[0]].tolist()
-        way.append(way[-1] + math.dist(place, after))
-        place = after
+        path.append(after)
+        way.append(way[-1] + math.dist(line.places[before], line.places[after]))
+        around = line.graph.neighbours(after)
     return np.array(path), np.array(way)
 
 
