@@ -1,20 +1,31 @@
-"""PNG files by OpenCV, which undoes their filters in a fraction of Pillow's time."""
+"""PNG files in a fraction of the usual time.
+
+OpenCV undoes the filters of those that it reads quicker than Pillow does; to write, ISA-L deflates
+about five times as fast as zlib at its fastest, to as few bytes.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
-import zlib
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # there are no wheels of it for this machine
+    import zlib  # type: ignore[no-redef]
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH = 24  # where it stands in the header, which comes first; the type of colour follows
+_LEVEL = 2  # of ISA-L's three, or zlib's nine
+_BAND = 256  # rows filtered at a time, so that a huge picture is not held twice
 # Transparency, animation and EXIF are Pillow's to read.
 _UNUSUAL = (b"tRNS", b"acTL", b"eXIf")
+_GREY, _RGB = 0, 2  # types of colour
 _EXIF_AS_TEXT = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
 
 
@@ -33,7 +44,7 @@ def read_plain_png(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | None
     colour = _colour_type(data)
     if colour is None:
         return None
-    flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+    flags = cv2.IMREAD_COLOR if colour == _RGB else cv2.IMREAD_GRAYSCALE
     try:
         pixels: Any = cv2.imdecode(
             np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
@@ -43,8 +54,44 @@ def read_plain_png(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | None
     return pixels
 
 
+def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Write a picture.
+
+    Args:
+        pixels: uint8, HxW of grey, or HxWx3 in OpenCV's order of blue, green and red.
+    """
+    height, width = pixels.shape[:2]
+    colour = _GREY if pixels.ndim == 2 else _RGB
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    deflate = zlib.compressobj(_LEVEL)
+    parts = [_SIGNATURE, _chunk(b"IHDR", header)]
+    above = np.zeros(pixels[0].size, np.uint8)
+    for top in range(0, height, _BAND):
+        band: Any = pixels[top : top + _BAND]
+        if colour == _RGB:
+            band = cv2.cvtColor(band, cv2.COLOR_BGR2RGB)
+        rows = band.reshape(len(band), -1)
+        parts.append(_chunk(b"IDAT", deflate.compress(_filtered(rows, above))))
+        above = rows[-1]
+    return b"".join([*parts, _chunk(b"IDAT", deflate.flush()), _chunk(b"IEND", b"")])
+
+
+def _filtered(rows: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Each row less the one above it, after a byte that says so: PNG's filter Up."""
+    filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 2
+    np.subtract(rows[0], above, out=filtered[0, 1:])
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + zlib.crc32(body).to_bytes(4, "big")
+
+
 def _colour_type(data: bytes) -> int | None:
-    """0 for grey, 2 for RGB, of 8 bits; None if it is another, or not whole and plain.
+    """The type of colour, grey or RGB of 8 bits; None if another, or not whole and plain.
 
     Checksums are compared here since libpng, given a damaged file, writes to the terminal.
     """
@@ -62,7 +109,7 @@ def _colour_type(data: bytes) -> int | None:
             return None
         place = end + 4
     depth, colour = data[_DEPTH : _DEPTH + 2]
-    return colour if depth == 8 and colour in (0, 2) else None
+    return colour if depth == 8 and colour in (_GREY, _RGB) else None
 
 
 def _checksum(data: bytes, start: int, end: int) -> bytes:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..errors import CrackError
+from ..png import encode_png
 from . import storage
 from .drawing import draw_on
 from .photo import read_photo
@@ -81,7 +81,7 @@ def predict_photo(
         return {**about, "file_name": photo.file_name, "error": sentence}
     draw_on(image, prediction, options.boxes, options.scores)
     for kind, picture in _pictures(image, prediction):
-        storage.write_bytes(storage.join(options.folder, f"{name}_{kind}.png"), _png(picture))
+        storage.write_bytes(storage.join(options.folder, f"{name}_{kind}.png"), encode_png(picture))
     record = {**about, **to_json(prediction, photo.file_name, options.mm_per_px)}
     path = storage.join(options.folder, f"{RECORDS}/{name}.json")
     storage.write_bytes(path, json.dumps(record).encode())
@@ -90,14 +90,8 @@ def predict_photo(
 
 def _pictures(drawn: np.ndarray, prediction: CrackPrediction) -> Iterable[tuple[str, np.ndarray]]:
     yield "overlay", drawn
-    yield "mask", prediction.mask.astype(np.uint8) * np.uint8(255)
+    yield "mask", prediction.mask.view(np.uint8) * np.uint8(255)
     yield "prob", prediction.probability
-
-
-def _png(picture: np.ndarray) -> bytes:
-    # Light compression: three quarters of the time of the default for a tenth more bytes.
-    _, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    return data.tobytes()
 
 
 def output_names(photos: Iterable[PhotoFile], known: dict[str, str]) -> list[str]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ..errors import CrackError
+from ..png import read_plain_png
 from .components import ByteMask
-from .png import read_plain_png
 
 EXIF_ORIENTATION = 0x0112
 LOSSY_FORMATS = ("JPEG", "MPO")
