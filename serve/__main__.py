@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 
 from crack_data.errors import run_tool
@@ -15,6 +16,10 @@ from .wsgi import Server
 
 _LOG = logging.getLogger("serve")
 
+# How long a thread may keep the interpreter from the others, s. By default it is 0.005, for which
+# the inference thread then waits again and again while answers are made.
+_SWITCH_INTERVAL = 0.0005
+
 
 def main() -> None:
     """Serve until told to stop.
@@ -23,6 +28,7 @@ def main() -> None:
         CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
     """
     spare_memory()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     settings = parse_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)

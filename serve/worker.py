@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -28,7 +29,7 @@ class ClientGone(Exception):
     """The client closed its connection before its photo's turn came."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, photos being costly to compare
 class _Job:
     image: np.ndarray
     threshold: float | None
@@ -50,10 +51,10 @@ class InferenceWorker:
         self._deadline_s = deadline_s
         self._slots = threading.BoundedSemaphore(queue_size + 1)
         self._capacity = queue_size + 1
-        self._waiting = 0
+        self._line: deque[_Job] = deque()
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._building: Future[Predictor] = self._thread.submit(build)
+        self._building: Future[Predictor] = self._thread.submit(self._build, build)
 
     @property
     def ready(self) -> bool:
@@ -70,7 +71,7 @@ class InferenceWorker:
     @property
     def waiting(self) -> int:
         """Photos in line for the inference thread, not counting the one it is at."""
-        return self._waiting
+        return len(self._line)
 
     def on_built(self, callback: Callable[[], None]) -> None:
         """Call back once the predictor is built or has failed to."""
@@ -116,15 +117,15 @@ class InferenceWorker:
         """
         arrived = time.monotonic()
         job = _Job(image, threshold, gone, arrived + self._deadline_s)
-        with self._lock:
-            self._waiting += 1
-        future = self._thread.submit(self._run, job)
+        with self._lock:  # so that the line has the order of the thread's
+            self._line.append(job)
+            future = self._thread.submit(self._run, job)
         try:
             return future.result(timeout=self._deadline_s)
         except FutureTimeoutError:
             if future.cancel():
                 with self._lock:
-                    self._waiting -= 1
+                    self._line.remove(job)
                 raise self._too_late() from None
             return future.result()  # its turn has come: it is being computed
         except CancelledError:
@@ -134,16 +135,31 @@ class InferenceWorker:
         """Finish the photo at hand and end the thread; photos in line are dropped."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _build(self, build: Callable[[], Predictor]) -> Predictor:
+        predictor = build()
+        if hasattr(predictor, "upcoming"):
+            predictor.upcoming = self._first_in_line
+        return predictor
+
+    def _first_in_line(self) -> np.ndarray | None:
+        """The photo to be predicted next, as far as one can tell."""
+        with self._lock:
+            job = self._line[0] if self._line else None
+        return None if job is None or job.gone() or self._late(job) else job.image
+
     def _run(self, job: _Job) -> tuple[CrackPrediction, float]:
         with self._lock:
-            self._waiting -= 1
-        now = time.monotonic()
+            self._line.remove(job)
+        waited_ms = (time.monotonic() - job.deadline + self._deadline_s) * 1000
         if job.gone():
             raise ClientGone
-        if now > job.deadline:
+        if self._late(job):
             raise self._too_late()
-        waited_ms = (now - job.deadline + self._deadline_s) * 1000
         return self._building.result()(job.image, threshold=job.threshold), waited_ms
+
+    @staticmethod
+    def _late(job: _Job) -> bool:
+        return time.monotonic() > job.deadline
 
     def _too_late(self) -> GatewayTimeout:
         return GatewayTimeout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class CrackPredictor:
         cfg.freeze()
         self.cfg = cfg
         self.detect: Detector = build_detector(cfg)
+        # The photo of the next call, where the caller knows it: it may be begun ahead of time.
+        self.upcoming: Callable[[], np.ndarray | None] = lambda: None
+        if isinstance(self.detect, FastDetector):
+            self.detect.upcoming = self._upcoming_picture
         keys = cfg.MODEL.CRACK_MAP
         # Other models than CrackRCNN draw no map; their scores stand in for it.
         self._scores_as_map = cfg.MODEL.META_ARCHITECTURE != "CrackRCNN"
@@ -55,7 +60,7 @@ class CrackPredictor:
         _check(image_bgr, threshold)
         height, width = image_bgr.shape[:2]
         started = time.perf_counter()
-        grid = TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
+        grid = self._grid(image_bgr)
         if grid is None:
             detections = self.detect(image_bgr)
             probability = to_uint8(detections.crack_map)
@@ -71,6 +76,14 @@ class CrackPredictor:
         }
         instances.sort(key=lambda x: -x.score)
         return CrackPrediction(height, width, tuple(instances), probability, threshold, timing)
+
+    def _grid(self, image_bgr: np.ndarray) -> TileGrid | None:
+        height, width = image_bgr.shape[:2]
+        return TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
+
+    def _upcoming_picture(self) -> np.ndarray | None:
+        image = self.upcoming()
+        return None if image is None or self._grid(image) else image
 
     def _cut(
         self, regions: tuple[Region, ...], probability: np.ndarray, threshold: float

@@ -107,3 +107,47 @@ def test_threads_are_as_before(tiny_crack_config) -> None:
     before = torch.get_num_threads()
     CrackPredictor(cfg)(cv2.resize(draw_photo(0).image, (96, 96)))
     assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def detector(tiny_crack_config) -> FastDetector:
+    """A fast detector of an untrained model that finds something."""
+    cfg = tiny_crack_config()
+    cfg.CRACK.INFERENCE.PRECISION = "fp32"
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.05
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.046
+    plain = DefaultDetector(cfg)
+    _settle(plain.predictor.model)
+    return FastDetector(plain, cfg)
+
+
+def test_pictures_begun_ahead_of_their_call_give_the_same(detector: FastDetector) -> None:
+    pictures = [draw_photo(i, height=96 + 32 * (i % 2)).image for i in range(4)]
+    expected = [detector(picture) for picture in pictures]
+    begun: list[np.ndarray] = []
+    begin = detector._input
+    detector._input = lambda picture: begun.append(picture) or begin(picture)  # type: ignore
+    # The third call is told of a picture that never comes.
+    told = iter([pictures[1], pictures[2], pictures[0], None])
+    detector.upcoming = lambda: next(told)
+    for number, picture in enumerate(pictures):
+        found = detector(picture)
+        assert found.regions == expected[number].regions
+        assert np.array_equal(found.crack_map, expected[number].crack_map)
+    order = [next(i for i, x in enumerate(pictures) if x is picture) for picture in begun]
+    assert order == [0, 1, 2, 0, 3]
+
+
+def test_an_upcoming_picture_that_cannot_be_begun_spoils_its_own_call_only(
+    detector: FastDetector,
+) -> None:
+    picture = draw_photo(0).image
+    expected = detector(picture)
+    bad = np.zeros((0, 5, 3), np.uint8)
+    detector.upcoming = lambda: bad
+    found = detector(picture)
+    assert np.array_equal(found.crack_map, expected.crack_map)
+    detector.upcoming = lambda: None
+    with pytest.raises(Exception, match=r"."):
+        detector(bad)
+    assert np.array_equal(detector(picture).crack_map, expected.crack_map)

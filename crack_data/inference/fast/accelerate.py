@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,7 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
 from ...errors import CrackError
@@ -145,7 +145,7 @@ class FastRCNN(nn.Module):
         """As the model's own; what is drawn does not depend on `min_score`."""
         outputs = []
         for given in batched_inputs:
-            found = self.detect(given["image"])
+            found = self.detect(self.begin(given["image"]))
             instances, size = found.instances, found.instances.image_size
             if found.logits is None:
                 height, width = given.get("height", size[0]), given.get("width", size[1])
@@ -157,18 +157,35 @@ class FastRCNN(nn.Module):
 
     @torch.inference_mode()
     @torch_threads(1)
-    def detect(self, image: torch.Tensor) -> Found:
-        """Run the network on one photo.
+    def begin(self, image: torch.Tensor) -> ImageList:
+        """Start the network's first part on one photo; `detect` has to follow before the next.
 
         Args:
             image: (3, H, W), as the model takes it.
+
+        Returns:
+            the photo as it goes through the network.
         """
         images = self.model.preprocess_image([{"image": image}])
+        self.bottom.start(images.tensor)
+        return images
+
+    @torch.inference_mode()
+    @torch_threads(1)
+    def detect(self, images: ImageList, meanwhile: Callable[[], None] = lambda: None) -> Found:
+        """Run the rest of the network on the photo that was begun.
+
+        Args:
+            images: of `begin`.
+            meanwhile: called when nothing but work for one processor core is left; may `begin`
+                the next photo.
+        """
         padded = (images.tensor.shape[2], images.tensor.shape[3])
-        inputs = self.bottom(images.tensor)
+        inputs = self.bottom.result()
         if self.draws_map:
             inputs = (*inputs, images.tensor)
         table, *maps = self.top(*inputs)
+        meanwhile()
         logits = maps.pop() if self.draws_map else None
         features = FeatureTable(table, _grids(padded, self.roi_strides))
         half = len(maps) // 2

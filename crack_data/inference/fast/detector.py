@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import detector_postprocess
+from detectron2.structures import ImageList
 from pycocotools import mask as coco_mask
 
 from ...modeling.claim import (
@@ -40,20 +43,20 @@ class FastDetector:
         self.model = accelerate(plain.predictor.model, cfg)
         least = plain.score_threshold
         self.model.min_score = least_detector_score(least) if self.model.draws_map else least
+        # The picture of the next call, where that is known: the network begins it while one core
+        # still works on the last one.
+        self.upcoming: Callable[[], np.ndarray | None] = lambda: None
+        self._begun: tuple[np.ndarray, ImageList] | None = None
 
     @torch.inference_mode()
     @torch_threads(1)
     def __call__(self, image_bgr: np.ndarray) -> Detections:
         """See `Detections`."""
         height, width = image_bgr.shape[:2]
-        image = self.predictor.aug.get_transform(image_bgr).apply_image(image_bgr)
-        if self.predictor.input_format == "RGB":
-            image = image[:, :, ::-1]
-        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         if not self.model.draws_map:
-            given = {"image": tensor, "height": height, "width": width}
+            given = {"image": self._input(image_bgr), "height": height, "width": width}
             return to_detections(self.model([given])[0], (height, width), self.score_threshold)
-        found = self.model.detect(tensor)
+        found = self.model.detect(self._take_begun(image_bgr), self._begin_next)
         probability, components = found.probability, found.components
         if probability is None or components is None:
             raise AssertionError("a model that draws a map gives one")
@@ -65,6 +68,30 @@ class FastDetector:
         claimed = claimed_pixels(components, scores, self.score_threshold)
         crack_map = probability.numpy() * claimed
         return Detections(_regions(components, scores, self.score_threshold), crack_map)
+
+    def _input(self, image_bgr: np.ndarray) -> torch.Tensor:
+        image = self.predictor.aug.get_transform(image_bgr).apply_image(image_bgr)
+        if self.predictor.input_format == "RGB":
+            image = image[:, :, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+    def _begin_next(self) -> None:
+        image = self.upcoming()
+        if image is None:
+            return
+        try:
+            self._begun = (image, self.model.begin(self._input(image)))
+        except Exception:  # its own call, not this one, is to fail
+            self._begun = None
+
+    def _take_begun(self, image_bgr: np.ndarray) -> ImageList:
+        """What was begun of a picture, now if not before."""
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] is image_bgr:
+            return begun[1]
+        if begun is not None:
+            self.model.bottom.result()  # begun in vain
+        return self.model.begin(self._input(image_bgr))
 
 
 def _regions(
