@@ -22,7 +22,7 @@ FLAGS = {
 }
 MAX_COVERAGE = 40.0
 # Six masks of CRACK500's 251 are known to stand upside down: they gain 0.19 to 0.37, the next of
-# 1743 pairs of four sets gains 0.10 (tools/bench_convert.py prints both).
+# 1743 pairs of four sets gains 0.10 (tools/bench_masks.py prints both).
 MIN_GAIN = 0.14
 
 _SAYS_CRACK = re.compile(r"crack|riss", re.IGNORECASE)
