@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import skeletonize
+
+from ..thinning import thin
 
 PIXEL_TOLERANCE = 2
 CENTRELINE_TOLERANCE = 4
@@ -107,10 +108,10 @@ def centreline_counts(truth: BoolMask, mask: BoolMask) -> tuple[int, int, int]:
 
 def centreline(mask: BoolMask) -> BoolMask:
     """Skeleton one pixel wide (Zhang and Suen 1984) of a bool mask of shape (H, W)."""
-    if not mask.any():
-        return mask
-    line: BoolMask = skeletonize(mask)
-    return line
+    padded = np.pad(mask, 1)
+    line = np.zeros(padded.size, np.bool_)
+    line[thin(padded)] = True
+    return line.reshape(padded.shape)[1:-1, 1:-1]
 
 
 def dilate(mask: BoolMask, radius: int) -> BoolMask:

@@ -9,9 +9,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from ..thinning import thin
 from .distances import half_widths
 from .graph import PixelGraph, prune
-from .thinning import thin
 
 # The mask is thinned at twice its resolution, where Zhang and Suen's method loses no diagonal of
 # two px and an even width has a middle; and block by block. Within a block the result is that of

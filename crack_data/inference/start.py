@@ -27,7 +27,6 @@ try:
     import openvino
     import scipy.sparse.csgraph
     import scipy.spatial
-    import skimage.morphology
 finally:
     if sys.modules.get("triton", False) is None:
         del sys.modules["triton"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.morphology import skeletonize
 
-from crack_data.inference.thinning import thin
+from crack_data.thinning import thin
 
 
 @st.composite
