@@ -24,7 +24,11 @@ from crack_data.converter.parallel import ordered_map, usable_cores
 from crack_data.errors import CrackError, run_tool
 from crack_data.pairing import Pair, find_pairs
 
-TOOLS = Path(__file__).resolve().parent
+REPO = Path(__file__).resolve().parent.parent
+COMMANDS = {
+    "plain": ["-m", "crack_data.converter.plain"],
+    "ours": [str(REPO / "tools" / "convert_to_coco.py")],
+}
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
 # A set is repeated until it has so many pairs, beside which the start of a command counts little.
 PAIRS = 3000
@@ -53,8 +57,8 @@ def _print_speed(name: str, folder: Path) -> None:
     pairs = find_pairs(folder / "images", folder / "masks").pairs
     times: dict[str, list[float]] = {"plain": [], "ours": [], "decoding": []}
     for _ in range(3):  # in turn, so that all see the same machine
-        times["plain"].append(_run("plain_conversion.py", folder))
-        times["ours"].append(_run("convert_to_coco.py", folder))
+        times["plain"].append(_run("plain", folder))
+        times["ours"].append(_run("ours", folder))
         times["decoding"].append(_decode_all(pairs))
     _compare(name, folder)
     rate = {kind: len(pairs) / min(seconds) for kind, seconds in times.items()}
@@ -68,12 +72,13 @@ def _print_speed(name: str, folder: Path) -> None:
     )
 
 
-def _run(tool: str, folder: Path) -> float:
+def _run(kind: str, folder: Path) -> float:
     """Seconds of a whole command, its start included."""
-    command = [sys.executable, str(TOOLS / tool), "--images", str(folder / "images")]
-    command += ["--masks", str(folder / "masks"), "--output", str(folder / f"{tool}.json")]
+    command = [sys.executable, *COMMANDS[kind], "--images", str(folder / "images")]
+    command += ["--masks", str(folder / "masks"), "--output", str(folder / f"{kind}.json")]
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     start = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=REPO, **quiet)
     return time.monotonic() - start
 
 
@@ -92,9 +97,7 @@ def _decode(pair: Pair) -> None:
 
 def _compare(name: str, folder: Path) -> None:
     """See that both commands found the same cracks."""
-    plain, ours = (
-        _cracks(folder / f"{tool}.json") for tool in ("plain_conversion.py", "convert_to_coco.py")
-    )
+    plain, ours = (_cracks(folder / f"{kind}.json") for kind in COMMANDS)
     if plain != ours:
         raise CrackError(f"{name}: the plain script gives other annotations")
 
@@ -134,7 +137,7 @@ def _generate(folder: Path, size: int) -> None:
 
 
 def _peak_mb(folder: Path) -> float:
-    command = [sys.executable, str(TOOLS / "convert_to_coco.py"), "--workers", "2"]
+    command = [sys.executable, *COMMANDS["ours"], "--workers", "2"]
     command += ["--images", str(folder / "images"), "--masks", str(folder / "masks")]
     command += ["--output", str(folder / "crack.json"), "--split", "train=0.8,val=0.2"]
     peak = 0.0
@@ -163,7 +166,7 @@ def main() -> int:
     """Run the chosen measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", help="speed, memory; default: both")
-    default = os.environ.get("CRACK_SHARED", TOOLS.parent.parent / "shared")
+    default = os.environ.get("CRACK_SHARED", REPO.parent / "shared")
     parser.add_argument("--shared", type=Path, default=default, help="folder that holds data/")
     args = parser.parse_args()
     measurements: dict[str, Callable[[], None]] = {

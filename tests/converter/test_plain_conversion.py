@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from crack_data.converter import plain
 from crack_data.masks import PRESETS, find_cracks
 from tests.conftest import REPO
 from tests.masks.greys import greys
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("plain", REPO / "tools" / "plain_conversion.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-plain = _load()
 
 
 @given(grey=greys())
@@ -48,7 +35,6 @@ def test_both_find_the_same_instances_in_any_mask(grey: np.ndarray) -> None:
 def test_both_give_the_same_annotations_and_flags(tmp_path: Path) -> None:
     _tool("make_synthetic.py", "--output", tmp_path, "--count", 24, "--noise")
     folders = ["--images", tmp_path / "images", "--masks", tmp_path / "masks"]
-    _tool("plain_conversion.py", *folders, "--output", tmp_path / "plain.json")
     _compare(tmp_path, folders)
 
 
@@ -57,11 +43,11 @@ def test_both_give_the_same_annotations_and_flags(tmp_path: Path) -> None:
 def test_so_they_do_on_real_sets(name: str, shared: Path, tmp_path: Path) -> None:
     folders = ["--images", shared / "data" / name / "images"]
     folders += ["--masks", shared / "data" / name / "masks"]
-    _tool("plain_conversion.py", *folders, "--output", tmp_path / "plain.json")
     _compare(tmp_path, folders)
 
 
 def _compare(tmp_path: Path, folders: list[Any]) -> None:
+    _run("-m", "crack_data.converter.plain", *folders, "--output", tmp_path / "plain.json")
     _tool("convert_to_coco.py", *folders, "--output", tmp_path / "c.json", "--report", tmp_path)
     expected = json.loads((tmp_path / "plain.json").read_bytes())
     ours = json.loads((tmp_path / "c.json").read_bytes())
@@ -74,8 +60,12 @@ def _compare(tmp_path: Path, folders: list[Any]) -> None:
 
 
 def _tool(name: str, *arguments: Any) -> None:
-    command = [sys.executable, str(REPO / "tools" / name), *map(str, arguments)]
-    subprocess.run(command, check=True, capture_output=True)
+    _run(REPO / "tools" / name, *arguments)
+
+
+def _run(*arguments: Any) -> None:
+    command = [sys.executable, *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPO)
 
 
 def _cracks(content: dict[str, Any]) -> list[tuple[Any, ...]]:

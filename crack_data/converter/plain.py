@@ -1,9 +1,10 @@
-#!/usr/bin/env python
-"""Convert photos and masks to COCO JSON as one writes it first, with the rules of preset thin.
+"""The conversion as one writes it first, with the rules of preset thin.
 
-The yardstick of bench_convert.py, and a second opinion in the tests: one process, whole photos read
-with cv2.imread, one mask in the photo's size for each component. Only the pairs are told by the
-project's own code. No bad file is told from a good one, and a set is held in memory.
+The yardstick of tools/bench_convert.py, and a second opinion in the tests: one process, whole
+photos read with cv2.imread, one mask in the photo's size for each component. Only the pairs are
+told by the project's own code. No bad file is told from a good one, and a set is held in memory.
+
+``python -m crack_data.converter.plain --images DIR --masks DIR --output FILE.json``
 """
 
 from __future__ import annotations
@@ -11,19 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from crack_data.errors import CrackError, run_tool
-from crack_data.pairing import find_pairs
+from ..errors import CrackError, run_tool
+from ..pairing import find_pairs
 
 SQUARE = np.ones((3, 3), np.uint8)
 REACH = np.ones((19, 19), np.uint8)
