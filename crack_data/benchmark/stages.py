@@ -21,7 +21,7 @@ STAGES = {
     "roi_heads.mask_pooler": "mask head",
     "roi_heads.mask_head": "mask head",
     "crack_map_head": "crack map",
-    "bottom": "backbone",
+    "finish_bottom": "backbone",
     "top": "FPN, RPN head, crack map",
     "propose": "RPN",
     "classify": "box head",

@@ -181,7 +181,7 @@ class FastRCNN(nn.Module):
                 the next photo.
         """
         padded = (images.tensor.shape[2], images.tensor.shape[3])
-        inputs = self.bottom.result()
+        inputs = self.finish_bottom()
         if self.draws_map:
             inputs = (*inputs, images.tensor)
         table, *maps = self.top(*inputs)
@@ -200,6 +200,10 @@ class FastRCNN(nn.Module):
         if self.model.roi_heads.mask_on:
             self.add_masks(features, instances)
         return Found(instances, logits, probability, components)
+
+    def finish_bottom(self) -> tuple[torch.Tensor, ...]:
+        """Wait for what was begun: the features that the FPN reads."""
+        return self.bottom.result()
 
     def propose(
         self,

@@ -90,7 +90,7 @@ class FastDetector:
         if begun is not None and begun[0] is image_bgr:
             return begun[1]
         if begun is not None:
-            self.model.bottom.result()  # begun in vain
+            self.model.finish_bottom()  # begun in vain
         return self.model.begin(self._input(image_bgr))
 
 
