@@ -93,8 +93,8 @@ class CompiledModule(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run on one set of inputs, float32."""
-        outputs = self.request.infer(_arrays(inputs), share_inputs=True, share_outputs=True)
-        return tuple(torch.from_numpy(x) for x in outputs.values())
+        self.start(*inputs)
+        return self.result()
 
     def start(self, *inputs: torch.Tensor) -> None:
         """Begin to run on one set of inputs; the caller goes on meanwhile.
