@@ -36,7 +36,7 @@ def read_mask(path: str | os.PathLike[str]) -> ByteMask:
         return _read_mat(path)
     try:
         pixels = read_plain_png(path)
-        grey, lossy = _of_plain(pixels) if pixels is not None else _by_pillow(path)
+        grey, lossy = _by_pillow(path) if pixels is None else (_of_plain(pixels), False)
     except Exception as error:  # Pillow's decoders raise a dozen types, all meaning a bad file
         raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error
     if lossy and grey.size and int(grey.max()) < LOSSY_FLOOR:
@@ -44,9 +44,11 @@ def read_mask(path: str | os.PathLike[str]) -> ByteMask:
     return grey
 
 
-def _of_plain(pixels: npt.NDArray[np.uint8]) -> tuple[ByteMask, bool]:
-    planes: Any = cv2.split(pixels)
-    return pixels if pixels.ndim == 2 else _from_planes(*planes), False
+def _of_plain(pixels: npt.NDArray[np.uint8]) -> ByteMask:
+    if pixels.ndim == 2:
+        return pixels
+    blue, green, red = cv2.split(pixels)
+    return _from_planes(np.asarray(red), np.asarray(green), np.asarray(blue))
 
 
 def _by_pillow(path: str | os.PathLike[str]) -> tuple[ByteMask, bool]:
@@ -98,7 +100,7 @@ def _scale(values: np.ndarray) -> ByteMask:
 
 def _from_planes(*planes: ByteMask) -> ByteMask:
     """The green plane of a grey mask; of a coloured one, the distance from its commonest colour."""
-    red, green, blue = planes  # or the other way round: both say the same
+    red, green, blue = planes
     if max(cv2.norm(green, other, cv2.NORM_INF) for other in (red, blue)) < GREY_SPREAD:
         return green
     packed = red.astype(np.uint32) << 16 | green.astype(np.uint32) << 8 | blue
