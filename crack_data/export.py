@@ -18,7 +18,7 @@ from torch import nn
 
 from .errors import CrackError
 from .files import atomic_write
-from .inference.photo import read_photo
+from .photos import read_photo
 from .modeling import CrackRCNN
 
 _OPSET = 17

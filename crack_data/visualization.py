@@ -15,12 +15,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
 
-from .catalog import register_datasets_of
+from .datasets import register_datasets_of
 from .errors import CrackError
 from .evaluation.contact_sheet import write_contact_sheet
 from .evaluation.inspection import inspection_strips
 from .files import atomic_write
-from .inference.photo import read_photo
+from .photos import read_photo
 from .inference.predictor import CrackPredictor
 from .training.samples import build_train_loader
 

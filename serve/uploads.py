@@ -16,7 +16,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.formparser import FormDataParser
 
-from crack_data.inference.photo import PhotoError, decode_photo
+from crack_data.photos import PhotoError, decode_photo
 
 from .problems import body_too_large
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 
-from crack_data.benchmark.stand_in import stand_in_weights
+from benchmarks.backbones.stand_in import stand_in_weights
 from crack_data.errors import CrackError
 from crack_data.export import ExportModule, compare, export_onnx
 from crack_data.synthetic import draw_photo

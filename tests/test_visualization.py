@@ -13,7 +13,7 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from crack_data.converter import ConversionOptions, convert
+from crack_data.convert.conversion import ConversionOptions, convert
 from crack_data.errors import CrackError
 from crack_data.synthetic import write_photos
 from crack_data.visualization import visualize

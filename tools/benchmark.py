@@ -9,14 +9,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.benchmark.accuracy import measure_accuracy
-from crack_data.benchmark.machine import describe_machine
-from crack_data.benchmark.measure import measure
-from crack_data.benchmark.photos import drawn_photos, find_images
-from crack_data.benchmark.report import write_report
-from crack_data.benchmark.rows import default_rows, rows_of
-from crack_data.benchmark.tiling import measure_tiling
-from crack_data.benchmark.training import measure_training
+from benchmarks.backbones.accuracy import measure_accuracy
+from benchmarks.backbones.machine import describe_machine
+from benchmarks.backbones.measure import measure
+from benchmarks.backbones.photos import drawn_photos, find_images
+from benchmarks.backbones.report import write_report
+from benchmarks.backbones.rows import default_rows, rows_of
+from benchmarks.backbones.tiling import measure_tiling
+from benchmarks.backbones.training import measure_training
 from crack_data.errors import CrackError, run_tool
 
 

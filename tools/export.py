@@ -13,7 +13,7 @@ from crack_data.errors import CrackError, run_tool
 from crack_data.export import ExportModule, compare, export_onnx, photo_tensor
 from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.detector import DefaultDetector
-from crack_data.inference.storage import find_photos
+from crack_data.storage import find_photos
 
 
 def parse_arguments() -> argparse.Namespace:

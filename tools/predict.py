@@ -14,7 +14,7 @@ from crack_data.errors import CrackError, run_tool
 from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.run import run_prediction
-from crack_data.inference.storage import find_photos, full_path
+from crack_data.storage import find_photos, full_path
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..files import atomic_write
-from ..inference.photo import read_photo
+from ..photos import read_photo
 from .plan import DemoOptions, evaluation_folder
 
 # Metric of crack_metrics.json → its heading, factor and digits.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..inference.photo import read_photo
+from ..photos import read_photo
 from .contact_sheet import Picture, Strip
 from .ground_truth import GroundTruth
 from .pixel_metrics import BoolMask

@@ -13,7 +13,7 @@ from detectron2.engine import DefaultPredictor
 from pycocotools import mask as coco_mask
 
 from ..modeling import CrackRCNN
-from .weights import load_weights
+from ..weights import load_weights
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..errors import CrackError
 from ..png import encode_png
-from . import storage
+from .. import storage
 from .drawing import draw_on
-from .photo import read_photo
+from ..photos import read_photo
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
 from .results import to_json
-from .storage import PhotoFile
+from ..storage import PhotoFile
 
 PICTURES = ("overlay", "mask", "prob")
 # One small file per finished photo while the run lasts; what --resume knows of a broken-off run.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..annotations.rle import encode_labels
+from ..convert.rle import encode_labels
 from .measuring import measure
 from .prediction import CrackInstance, CrackPrediction
 

@@ -12,11 +12,12 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..errors import CrackError
-from . import storage, summary
+from .. import storage
+from . import summary
 from .fleet import predict_fleet
 from .outputs import OutputOptions, PhotoTask, output_names, predict_photo
 from .predictor import CrackPredictor
-from .storage import PhotoFile
+from ..storage import PhotoFile
 
 
 def run_prediction(

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from ..errors import CrackError
-from . import storage
+from .. import storage
 from .outputs import PICTURES, RECORDS
 
 Record = dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from detectron2.structures import Boxes, Instances
 
-from .claim import Components, find_components
+from .instances import Components, find_components
 
 # At most this many a photo, the most confident.
 _MAX_PROPOSALS = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..converter.records import PairRecord
+from ..convert.records import PairRecord
 
 MEASURES = ("instances", "coverage", "mean_width")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jinja2
 
-from ..converter import ConversionOptions
-from ..converter.records import ConversionResult, PairRecord
-from ..converter.suspicion import FLAGS
+from ..convert.conversion import ConversionOptions
+from ..convert.records import ConversionResult, PairRecord
+from ..convert.suspicion import FLAGS
 from ..files import atomic_write
 from .histograms import draw_histograms
 from .ordering import worst_first

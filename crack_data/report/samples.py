@@ -9,10 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..converter.records import PairRecord
-from ..inference.photo import read_photo
-from ..masks import ByteMask, CleaningOptions, clean_mask, label_instances
-from ..masks.files import read_mask
+from ..convert.records import PairRecord
+from ..photos import read_photo
+from ..convert.components import ByteMask
+from ..convert.options import CleaningOptions
+from ..convert.cleaning import clean_mask
+from ..convert.instances import label_instances
+from ..convert.mask_files import read_mask
 
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034

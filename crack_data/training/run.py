@@ -10,10 +10,10 @@ from detectron2.engine import default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..catalog import register_datasets_of
+from ..datasets import register_datasets_of
 from ..config import load_config
 from ..errors import CrackError
-from ..inference.weights import load_weights
+from ..weights import load_weights
 from .evaluating import last_sentence
 from .trainer import CrackTrainer
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crack_data.inference.defaults import load_predict_config, shipped
-from crack_data.inference.photo import read_photo
+from crack_data.photos import read_photo
 from crack_data.inference.prediction import CrackInstance, CrackPrediction
 from crack_data.inference.predictor import CrackPredictor
 

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.run import run_prediction
-from crack_data.inference.storage import find_photos, join, list_names, read_bytes, write_bytes
+from crack_data.storage import find_photos, join, list_names, read_bytes, write_bytes
 
 from .conftest import write_photo
 from .test_run import content

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from crack_data.inference.outputs import output_names
-from crack_data.inference.storage import PhotoFile
+from crack_data.storage import PhotoFile
 
 
 def names(*files: str, known: dict[str, str] | None = None) -> list[str]:

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.converter import ConversionOptions, convert
-from crack_data.converter.records import ConversionResult, PairRecord
-from crack_data.converter.splits import SplitOptions
+from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.records import ConversionResult, PairRecord
+from crack_data.convert.splits import SplitOptions
 from crack_data.report import write_report
 from crack_data.report.ordering import worst_first
 from crack_data.report.samples import draw_sample

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from serve import Settings, create_app
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 from serve.wsgi import Server
 
 if TYPE_CHECKING:

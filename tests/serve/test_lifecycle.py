@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from crack_data.errors import CrackError
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 from ..conftest import UNMEASURED
 from .conftest import ONE_THREAD

@@ -12,7 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 pytestmark = pytest.mark.browser
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from PIL import Image
 
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 SIZE = (48, 64)  # height, width
 

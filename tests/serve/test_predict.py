@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from crack_data.inference.drawing import draw_prediction
 from crack_data.inference.results import to_json
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from crack_data.inference.predictor import CrackPredictor

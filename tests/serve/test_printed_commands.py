@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 
 def printed_commands(text: str) -> list[str]:

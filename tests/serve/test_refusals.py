@@ -15,7 +15,7 @@ import pytest
 import requests
 from PIL import Image
 
-from serve.trial.server_process import ServerProcess
+from benchmarks.server.server_process import ServerProcess
 
 from .conftest import running_server
 

@@ -12,7 +12,7 @@ import pytest
 from detectron2.config import CfgNode
 from pycocotools import mask as coco_mask
 
-from crack_data.catalog import register_datasets_of
+from crack_data.datasets import register_datasets_of
 
 SIZE = (72, 96)  # height, width
 

@@ -25,7 +25,7 @@ from torch import nn
 
 from ...errors import CrackError
 from ...modeling import CrackRCNN
-from ...modeling.claim import Components, find_components
+from ...modeling.instances import Components, find_components
 from ...modeling.map_proposals import join_components
 from ...modeling.roi_pooling import FeatureTable, GridSize, knows_pooler, pool
 from ...modeling.staged import StagedBackbone

@@ -11,7 +11,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import ImageList
 from pycocotools import mask as coco_mask
 
-from ...modeling.claim import (
+from ...modeling.instances import (
     Components,
     best_components,
     claimed_pixels,

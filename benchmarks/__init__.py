@@ -1,0 +1,1 @@
+"""What measures this project: run by hand, outside the packages."""

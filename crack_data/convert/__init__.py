@@ -1,0 +1,1 @@
+"""Photos and combined masks → COCO JSON: pairing, reading, cleaning, instances, checks, splits."""

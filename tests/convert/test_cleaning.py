@@ -1,0 +1,186 @@
+"""Cleaning treats all directions alike, keeps thin cracks, and drops what is no crack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crack_data.errors import CrackError
+from crack_data.convert.options import PRESETS, CleaningOptions, preset
+from crack_data.convert.cleaning import clean_mask, fill_holes, find_cracks
+from crack_data.convert.instances import label_instances
+from tests.convert.greys import greys
+
+EVERYTHING = CleaningOptions(
+    opening=3, closing=4, bridge_gap=3, fill_holes=5, min_area=6, min_piece=4, connectivity=4
+)
+OPTIONS = {
+    **PRESETS,
+    "everything": EVERYTHING,
+    "otsu": replace(EVERYTHING, threshold="otsu", opening=0, closing=2, connectivity=8),
+    "small classic": replace(PRESETS["classic"], min_area=8),
+    "bridged": CleaningOptions(min_area=4, min_piece=2, cluster_gap=3, bridge_gap=4),
+}
+TURNS = {
+    "mirrored": np.fliplr,
+    "upside down": np.flipud,
+    "rotated": lambda grey: np.rot90(grey, 2),
+    "transposed": np.transpose,
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@given(grey=greys(), turn=st.sampled_from(sorted(TURNS)))
+@settings(max_examples=60, deadline=None)
+def test_cleaning_a_turned_mask_gives_the_turned_result(
+    name: str, grey: np.ndarray, turn: str
+) -> None:
+    turned = np.ascontiguousarray(TURNS[turn](grey))
+    expected = TURNS[turn](clean_mask(grey, OPTIONS[name]))
+    assert np.array_equal(clean_mask(turned, OPTIONS[name]), expected)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@given(grey=greys())
+@settings(max_examples=30, deadline=None)
+def test_the_result_is_binary_and_keeps_its_size(name: str, grey: np.ndarray) -> None:
+    cleaned = clean_mask(grey, OPTIONS[name])
+    assert cleaned.shape == grey.shape
+    assert cleaned.dtype == np.uint8
+    assert set(np.unique(cleaned)) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@given(grey=greys())
+@settings(max_examples=30, deadline=None)
+def test_instances_are_numbered_as_in_the_whole_mask(name: str, grey: np.ndarray) -> None:
+    cracks = find_cracks(np.pad(grey, 9), OPTIONS[name])
+    count, expected = label_instances(cracks.whole(), OPTIONS[name])
+    labels = np.zeros_like(expected)
+    height, width = cracks.labels.shape
+    labels[cracks.y : cracks.y + height, cracks.x : cracks.x + width] = cracks.labels
+    assert cracks.count == count
+    assert np.array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("thickness", [1, 2])
+def test_thin_keeps_a_thin_crack_that_classic_erases(thickness: int) -> None:
+    grey = np.zeros((100, 100), np.uint8)
+    cv2.line(grey, (0, 10), (99, 80), 255, thickness)
+    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), grey // 255)
+    if thickness == 1:
+        assert not clean_mask(grey, PRESETS["classic"]).any()
+
+
+def test_classic_opens_and_closes_as_the_definition_says() -> None:
+    # An opening is the union of all 2x2 squares that fit; a closing is its dual.
+    rng = np.random.default_rng(0)
+    mask = (rng.random((30, 40)) < 0.6).astype(np.uint8)
+    opened = _union_of_squares(mask)
+    closed = 1 - _union_of_squares(np.pad(1 - opened, 2, constant_values=1))[2:-2, 2:-2]
+    options = replace(PRESETS["classic"], min_area=0, invert="no")
+    # Compared away from the rim, where the mask counts as continuing.
+    ours = clean_mask(mask * np.uint8(255), options)
+    assert np.array_equal(ours[2:-2, 2:-2], closed[2:-2, 2:-2])
+
+
+def _union_of_squares(mask: np.ndarray) -> np.ndarray:
+    fits = mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]
+    union = np.zeros_like(mask)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            union[dy : union.shape[0] - 1 + dy, dx : union.shape[1] - 1 + dx] |= fits
+    return union
+
+
+def test_a_broken_thin_crack_stays_and_is_one_instance() -> None:
+    grey = np.zeros((60, 120), np.uint8)
+    for x in range(5, 115, 6):  # dashes of 3 px, 3 px apart
+        grey[30, x : x + 3] = 255
+    cleaned = clean_mask(grey, PRESETS["thin"])
+    assert np.array_equal(cleaned, grey // 255)
+    assert label_instances(cleaned, PRESETS["thin"])[0] == 1
+
+
+def test_specks_go_alone_and_beside_a_thick_crack() -> None:
+    grey = np.zeros((120, 120), np.uint8)
+    grey[50:56] = 255
+    crack = grey // 255
+    grey[60, 10:13] = grey[62, 30] = grey[100, 100] = 255
+    grey[20:23, 20:23] = 255
+    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), crack)
+
+
+@pytest.mark.parametrize(
+    ("grey", "expected"),
+    [
+        (np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)),  # no pixel
+        (np.full((1, 1), 255, np.uint8), np.zeros((1, 1), np.uint8)),  # one pixel, no majority
+        (np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)),  # black: no crack
+        (np.full((9, 9), 255, np.uint8), np.zeros((9, 9), np.uint8)),  # white: no crack either
+    ],
+)
+def test_edge_cases(grey: np.ndarray, expected: np.ndarray) -> None:
+    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), expected)
+
+
+@pytest.mark.parametrize(
+    ("background", "crack"),
+    [(0, 255), (255, 0), (0, 1), (1, 0), (0, 3), (0, 128), (30, 220), (0, 100), (255, 128)],
+)
+def test_auto_finds_cracks_of_any_level(background: int, crack: int) -> None:
+    grey = np.full((50, 60), background, np.uint8)
+    grey[20:24] = crack
+    expected = np.zeros((50, 60), np.uint8)
+    expected[20:24] = 1
+    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), expected)
+
+
+def test_threshold_and_invert_do_what_they_say() -> None:
+    grey = np.zeros((20, 30), np.uint8)
+    grey[5:9], grey[12:16] = 100, 200
+    rows = clean_mask(grey, preset("thin", threshold=150)).any(axis=1)
+    assert np.flatnonzero(rows).tolist() == [12, 13, 14, 15]
+    dark = clean_mask(grey, preset("thin", threshold=150, invert="yes"))
+    assert np.array_equal(dark, (grey <= 150).astype(np.uint8))
+    otsu = clean_mask(grey, preset("thin", threshold="otsu"))
+    assert np.array_equal(otsu, (grey > 0).astype(np.uint8))
+
+
+def test_small_holes_are_filled_large_and_open_ones_stay() -> None:
+    mask = np.ones((20, 20), np.uint8)
+    mask[4:6, 4:6] = 0  # 4 px
+    mask[10:14, 10:14] = 0  # 16 px
+    mask[0, 3] = 0  # at the rim: not enclosed
+    filled = fill_holes(mask, 4, 8)
+    assert filled[4:6, 4:6].all()
+    assert not filled[10:14, 10:14].any()
+    assert not filled[0, 3]
+
+
+def test_a_hole_that_opens_through_a_diagonal_depends_on_connectivity() -> None:
+    mask = np.zeros((7, 7), np.uint8)
+    mask[2:5, 2:5] = 1
+    mask[3, 3] = mask[2, 2] = 0
+    assert fill_holes(mask, 1, 8)[3, 3] == 1
+    assert fill_holes(mask, 1, 4)[3, 3] == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"threshold": 300}, {"threshold": "best"}, {"invert": "?"}, {"connectivity": 6},
+     {"min_area": -1}],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(changes: dict) -> None:
+    with pytest.raises(CrackError, match=next(iter(changes))):
+        preset("thin", **changes)
+
+
+def test_an_unknown_preset_names_the_known() -> None:
+    with pytest.raises(CrackError, match="classic, thin"):
+        preset("thick")

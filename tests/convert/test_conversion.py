@@ -1,0 +1,265 @@
+"""Folders of photos and masks → COCO JSON: content, order, splits, bad and suspicious pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.pair_worker import mean_width
+from crack_data.convert.splits import SplitOptions
+from crack_data.errors import CrackError
+from crack_data.convert.options import PRESETS
+from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.mask_files import read_mask
+
+HEIGHT, WIDTH = 90, 120
+
+
+def _write_pair(root: Path, name: str, seed: int, cracks: int = 2) -> None:
+    """A grainy photo with dark cracks, and its mask."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for i in range(cracks):
+        y = 15 + 60 * i // max(cracks, 1)
+        cv2.line(mask, (0, y), (int(rng.integers(60, 120)), y + int(rng.integers(8))), 255, 2)
+    grey = rng.normal(150, 10, mask.shape) - 0.3 * mask
+    photo = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo).save(root / "images" / f"{name}.jpg", quality=92)
+    Image.fromarray(mask).save(root / "masks" / f"{name}_mask.png")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, name in enumerate("abcde"):
+        _write_pair(tmp_path, name, seed)
+    _write_pair(tmp_path, "nothing", 9, cracks=0)
+    return tmp_path
+
+
+def _options(root: Path, **changes: Any) -> ConversionOptions:
+    options = ConversionOptions(root / "images", root / "masks", root / "crack.json")
+    return replace(options, **changes)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("mask_format", ["rle", "polygon"])
+@pytest.mark.parametrize("instances", ["components", "single"])
+def test_decoding_gives_the_cleaned_masks_back(
+    folder: Path, mask_format: str, instances: str
+) -> None:
+    result = convert(_options(folder, mask_format=mask_format, instances=instances))
+    coco = COCO(str(result.outputs[""]))
+    assert coco.dataset["categories"][0]["name"] == "crack"
+    assert len(coco.imgs) == 6
+    for image in coco.imgs.values():
+        stem = image["file_name"].removesuffix(".jpg")
+        expected = clean_mask(read_mask(folder / "masks" / f"{stem}_mask.png"), PRESETS["thin"])
+        found = np.zeros_like(expected)
+        annotations = coco.imgToAnns[image["id"]]
+        for annotation in annotations:
+            instance = coco.annToMask(annotation)
+            assert annotation["bbox"] == list(cv2.boundingRect(instance))
+            assert annotation["area"] == instance.sum()
+            assert annotation["iscrowd"] == 0
+            found |= instance
+        assert np.array_equal(found, expected)
+        if expected.any():
+            assert len(annotations) == (1 if instances == "single" else 2)
+
+
+def test_ids_and_names_are_stable(folder: Path) -> None:
+    data = _load(convert(_options(folder)).outputs[""])
+    assert [image["file_name"] for image in data["images"]] == [
+        "a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "nothing.jpg"
+    ]  # fmt: skip
+    assert [image["id"] for image in data["images"]] == [1, 2, 3, 4, 5, 6]
+    assert [entry["id"] for entry in data["annotations"]] == list(range(1, 11))
+    assert data["info"]["image_root"] == "images"
+    assert data["licenses"] == []
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    for seed in range(40):
+        _write_pair(tmp_path, f"{seed:02d}", seed)
+    splits = SplitOptions({"train": 0.7, "val": 0.3})
+    one = convert(_options(tmp_path, splits=splits, workers=1))
+    before = {split: path.read_bytes() for split, path in one.outputs.items()}
+    three = convert(_options(tmp_path, splits=splits, workers=3))
+    assert {split: path.read_bytes() for split, path in three.outputs.items()} == before
+    assert one.records == three.records
+
+
+def test_the_photos_may_lie_elsewhere(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    output = tmp_path_factory.mktemp("out") / "crack.json"
+    convert(_options(folder, output=output))
+    assert _load(output)["info"]["image_root"] == str((folder / "images").resolve())
+
+
+def test_photos_without_crack_stay_or_go(folder: Path) -> None:
+    assert len(_load(convert(_options(folder)).outputs[""])["images"]) == 6
+    result = convert(_options(folder, drop_empty=True))
+    assert len(_load(result.outputs[""])["images"]) == 5
+    assert result.records[-1].left_out == "no crack"
+
+
+def test_exif_orientation_gives_the_size_that_training_sees(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.open(folder / "images" / "a.jpg").rotate(90, expand=True)
+    turned.save(folder / "images" / "a.jpg", exif=exif, quality=92)
+    image = _load(convert(_options(folder)).outputs[""])["images"][0]
+    assert (image["height"], image["width"]) == (HEIGHT, WIDTH)
+
+
+def test_a_mask_of_another_size_is_an_error_or_resized(folder: Path) -> None:
+    mask = cv2.imread(str(folder / "masks" / "a_mask.png"), 0)
+    cv2.imwrite(str(folder / "masks" / "a_mask.png"), cv2.resize(mask, None, fx=2, fy=2))
+    with pytest.raises(CrackError, match=r"240x180 px.*120x90 px"):
+        convert(_options(folder))
+    result = convert(_options(folder, resize_masks=True))
+    assert result.records[0].instances == 2
+
+
+def _spoil(folder: Path) -> None:
+    whole = (folder / "images" / "a.jpg").read_bytes()
+    (folder / "images" / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "masks" / "b_mask.png").write_text("no picture")
+    (folder / "images" / "c.jpg").write_bytes(b"")
+
+
+def test_bad_files_are_all_named_and_nothing_is_written(folder: Path) -> None:
+    _spoil(folder)
+    (folder / "crack.json").write_text("old")
+    with pytest.raises(CrackError) as caught:
+        convert(_options(folder))
+    message = str(caught.value)
+    assert "3 files" in message
+    for name in ("a.jpg", "b_mask.png", "c.jpg"):
+        assert str(Path(name)) in message
+    assert (folder / "crack.json").read_text() == "old"
+
+
+def test_skip_bad_writes_the_rest_and_says_what_is_missing(folder: Path) -> None:
+    _spoil(folder)
+    result = convert(_options(folder, skip_bad=True))
+    data = _load(result.outputs[""])
+    assert [image["file_name"] for image in data["images"]] == ["d.jpg", "e.jpg", "nothing.jpg"]
+    assert sorted(data["info"]["left_out"]) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert "not an image" in data["info"]["left_out"]["b.jpg"]
+    assert len(result.bad_files()) == 3
+
+
+def test_nothing_usable_is_an_error_even_with_skip_bad(tmp_path: Path) -> None:
+    _write_pair(tmp_path, "a", 0)
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    with pytest.raises(CrackError, match="no usable pair"):
+        convert(_options(tmp_path, skip_bad=True))
+
+
+def test_strict_names_files_without_partner(folder: Path) -> None:
+    (folder / "masks" / "a_mask.png").unlink()
+    (folder / "images" / "b.jpg").unlink()
+    result = convert(_options(folder))
+    assert [Path(path).name for path in result.photos_without_mask] == ["a.jpg"]
+    assert [Path(path).name for path in result.masks_without_photo] == ["b_mask.png"]
+    with pytest.raises(CrackError, match=r"(?s)2 files have no partner.*a\.jpg.*b_mask\.png"):
+        convert(_options(folder, strict=True))
+
+
+def test_alike_masks_are_flagged_and_left_out_on_request(folder: Path) -> None:
+    mask = (folder / "masks" / "a_mask.png").read_bytes()
+    (folder / "masks" / "c_mask.png").write_bytes(mask)
+    result = convert(_options(folder))
+    flags = {Path(record.photo).stem: record.flags for record in result.records}
+    assert flags["a"]["alike"] == flags["c"]["alike"] == 2
+    assert "alike" not in flags["b"]
+    result = convert(_options(folder, skip_flagged=("alike",)))
+    data = _load(result.outputs[""])
+    assert [image["file_name"] for image in data["images"]] == [
+        "b.jpg", "d.jpg", "e.jpg", "nothing.jpg"
+    ]  # fmt: skip
+    assert data["info"]["left_out"]["a.jpg"] == "flagged alike"
+
+
+def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
+    for name in ("a2", "a3", "a4", "a5", "a6"):
+        for part in ("images/{}.jpg", "masks/{}_mask.png"):
+            (folder / part.format(name)).write_bytes((folder / part.format("a")).read_bytes())
+    splits = SplitOptions({"train": 0.5, "val": 0.5})
+    result = convert(_options(folder, splits=splits))
+    names = {
+        split: {image["file_name"] for image in _load(path)["images"]}
+        for split, path in result.outputs.items()
+    }
+    assert [path.name for path in result.outputs.values()] == ["crack_train.json", "crack_val.json"]
+    assert not names["train"] & names["val"]
+    assert len(names["train"] | names["val"]) == 11
+    assert result.near_duplicates
+    assert all(Path(pair.photo).stem.startswith("a") for pair in result.near_duplicates)
+    together = replace(splits, group_by="^.")
+    assert not convert(_options(folder, splits=together)).near_duplicates
+
+
+def test_statistics_of_a_pair(tmp_path: Path) -> None:
+    _write_pair(tmp_path, "a", 0)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[20:25] = 255
+    Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
+    (record,) = convert(_options(tmp_path)).records
+    assert (record.width, record.height, record.instances) == (WIDTH, HEIGHT, 1)
+    assert record.crack_area == 5 * WIDTH
+    assert record.coverage == pytest.approx(100 * 5 / HEIGHT)
+
+
+def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
+    _write_pair(tmp_path, "a", 0)
+    mask = np.kron(np.pad([[1]], 1), np.ones((6, 6))).astype(np.uint8) * 255
+    mask = np.tile(mask, (17, 18))
+    Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
+    Image.fromarray(mask).save(tmp_path / "images" / "a.jpg")
+    convert(_options(tmp_path))
+    annotations = _load(tmp_path / "crack.json")["annotations"]
+    assert len(annotations) == 17 * 18 > 255
+    assert {annotation["area"] for annotation in annotations} == {36}
+
+
+@pytest.mark.parametrize("width", [2, 4, 9])
+def test_mean_width_over_directions(width: int) -> None:
+    # Bands of every direction; single ones are off by the direction, their mean is not.
+    found = []
+    for degrees in range(0, 180, 5):
+        y, x = np.mgrid[-200:200, -200:200]
+        angle = np.deg2rad(degrees)
+        distance = np.abs(x * np.sin(angle) + y * np.cos(angle) + 0.3)
+        found.append(mean_width((distance <= width / 2).astype(np.uint8)))
+    assert np.mean(found) == pytest.approx(width, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"skip_flagged": ("ugly",)}, "ugly"),
+        ({"output": Path("crack.txt")}, "must end in .json"),
+        ({"instances": "all"}, "instances"),
+        ({"mask_format": "png"}, "mask_format"),
+    ],
+)
+def test_options_that_do_not_exist(folder: Path, changes: dict, named: str) -> None:
+    with pytest.raises(CrackError, match=named):
+        _options(folder, **changes)

@@ -1,0 +1,129 @@
+"""Masks of every kind in use read as the same grey levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from crack_data.errors import CrackError
+from crack_data.convert.options import PRESETS
+from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.mask_files import read_mask
+
+CRACK = np.zeros((60, 80), np.uint8)
+CRACK[20:26, 5:70] = 1
+
+
+def _palette(colours: list[int]) -> Image.Image:
+    image = Image.fromarray(CRACK, "L").convert("P")
+    image.putdata(CRACK.ravel().tolist())
+    image.putpalette(colours)
+    return image
+
+
+def _rgb(background: tuple[int, int, int], crack: tuple[int, int, int]) -> Image.Image:
+    levels = np.array([background, crack], np.uint8)
+    return Image.fromarray(levels[CRACK])
+
+
+def _rgba() -> Image.Image:
+    pixels = np.zeros((*CRACK.shape, 4), np.uint8)
+    pixels[..., :3] = 255
+    pixels[..., 3] = CRACK * 255
+    return Image.fromarray(pixels)
+
+
+KINDS = {
+    "0_255.png": Image.fromarray(CRACK * np.uint8(255)),
+    "0_1.png": Image.fromarray(CRACK),
+    "one_bit.png": Image.fromarray(CRACK.astype(bool)),
+    "one_bit.bmp": Image.fromarray(CRACK.astype(bool)),
+    "one_bit.tif": Image.fromarray(CRACK.astype(bool)),
+    "palette.png": _palette([0, 0, 0, 128, 0, 0]),
+    "white_palette.png": _palette([255, 255, 255, 200, 0, 0]),
+    "grey.png": Image.fromarray(CRACK * np.uint8(150)),
+    "dark_on_light.png": Image.fromarray((1 - CRACK) * np.uint8(255)),
+    "rgb.png": _rgb((0, 0, 0), (255, 255, 255)),
+    "red_on_black.png": _rgb((0, 0, 0), (255, 0, 0)),
+    "red_on_white.png": _rgb((255, 255, 255), (255, 0, 0)),
+    "rgba_alpha_only.png": _rgba(),
+    "rgba.png": _rgb((0, 0, 0), (255, 255, 255)).convert("RGBA"),
+    "rgba.webp": _rgb((0, 0, 0), (255, 255, 255)).convert("RGBA"),
+    "sixteen.png": Image.fromarray(CRACK.astype(np.uint16) * 65535),
+    "sixteen_labels.png": Image.fromarray(CRACK.astype(np.uint16)),
+    "twelve.tif": Image.fromarray(CRACK.astype(np.uint16) * 4095),
+    "float.tif": Image.fromarray(CRACK.astype(np.float32)),
+    "ringing.jpg": Image.fromarray(CRACK * np.uint8(255)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_gives_the_same_mask(name: str, tmp_path: Path) -> None:
+    options = {"lossless": True} if name.endswith("webp") else {}
+    KINDS[name].save(tmp_path / name, **options)
+    grey = read_mask(tmp_path / name)
+    assert grey.dtype == np.uint8
+    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), CRACK)
+
+
+def test_an_empty_jpeg_is_empty_whatever_its_noise(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 9, (60, 80), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "m.jpg")
+    assert not read_mask(tmp_path / "m.jpg").any()
+
+
+def test_exif_orientation_of_a_mask_is_honoured(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    Image.fromarray(CRACK * np.uint8(255)).save(tmp_path / "m.png", exif=exif)
+    expected = np.rot90(CRACK * np.uint8(255), -1)
+    assert np.array_equal(read_mask(tmp_path / "m.png"), expected)
+
+
+def test_crackforest_ground_truth(tmp_path: Path) -> None:
+    truth = {"Segmentation": CRACK.astype(np.uint16) + 1, "Boundaries": CRACK > 0}
+    savemat(tmp_path / "m.mat", {"groundTruth": truth})
+    assert np.array_equal(clean_mask(read_mask(tmp_path / "m.mat"), PRESETS["thin"]), CRACK)
+
+
+def test_a_plain_mat_array(tmp_path: Path) -> None:
+    savemat(tmp_path / "m.mat", {"mask": CRACK, "note": "by hand"})
+    assert np.array_equal(read_mask(tmp_path / "m.mat"), CRACK)
+
+
+def test_a_mat_without_a_mask_says_so(tmp_path: Path) -> None:
+    savemat(tmp_path / "m.mat", {"a": CRACK, "b": CRACK})
+    with pytest.raises(CrackError, match=r"m\.mat holds neither"):
+        read_mask(tmp_path / "m.mat")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("m.png", b"", "empty"),
+        ("m.png", b"no picture at all", "not an image"),
+        ("m.mat", b"no picture at all", "cannot be read"),
+        ("m.mat", b"", "empty"),
+    ],
+)
+def test_bad_files_are_named(name: str, content: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CrackError, match=rf"{name} cannot be read.*{why}|{name} {why}"):
+        read_mask(tmp_path / name)
+
+
+def test_a_truncated_mask_is_named(tmp_path: Path) -> None:
+    KINDS["0_255.png"].save(tmp_path / "whole.png")
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "m.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CrackError, match=r"m\.png cannot be read"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_missing_mask_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CrackError, match=r"m\.png cannot be read: No such file"):
+        read_mask(tmp_path / "m.png")

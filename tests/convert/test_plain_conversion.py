@@ -1,0 +1,77 @@
+"""The converter finds what a plain script, written apart from it by the same rules, finds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from benchmarks import plain
+from crack_data.convert.options import PRESETS
+from crack_data.convert.cleaning import find_cracks
+from tests.conftest import REPO
+from tests.convert.greys import greys
+
+
+@given(grey=greys())
+@settings(max_examples=300, deadline=None)
+def test_both_find_the_same_instances_in_any_mask(grey: np.ndarray) -> None:
+    mask = plain.without_specks(plain.without_halo(plain.binarize(grey)))
+    expected = sorted(instance.tobytes() for instance in plain.instances_of(mask))
+    cracks = find_cracks(grey, PRESETS["thin"])
+    labels = np.zeros(grey.shape, np.int32)
+    height, width = cracks.mask.shape
+    labels[cracks.y : cracks.y + height, cracks.x : cracks.x + width] = cracks.labels
+    assert np.array_equal(cracks.whole(), mask)
+    assert sorted((labels == i + 1).tobytes() for i in range(cracks.count)) == expected
+
+
+def test_both_give_the_same_annotations_and_flags(tmp_path: Path) -> None:
+    _tool("make_synthetic.py", "--output", tmp_path, "--count", 24, "--noise")
+    folders = ["--images", tmp_path / "images", "--masks", tmp_path / "masks"]
+    _compare(tmp_path, folders)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["cfd_train", "crack500_train"])
+def test_so_they_do_on_real_sets(name: str, shared: Path, tmp_path: Path) -> None:
+    folders = ["--images", shared / "data" / name / "images"]
+    folders += ["--masks", shared / "data" / name / "masks"]
+    _compare(tmp_path, folders)
+
+
+def _compare(tmp_path: Path, folders: list[Any]) -> None:
+    _run("-m", "benchmarks.plain_converter", *folders, "--output", tmp_path / "plain.json")
+    _tool("convert_to_coco.py", *folders, "--output", tmp_path / "c.json", "--report", tmp_path)
+    expected = json.loads((tmp_path / "plain.json").read_bytes())
+    ours = json.loads((tmp_path / "c.json").read_bytes())
+    assert len(_cracks(ours)) > 20
+    assert _cracks(ours) == _cracks(expected)
+    with (tmp_path / "flags.csv").open(newline="") as stream:
+        rows = [(Path(row["photo"]).name, row["flag"]) for row in csv.DictReader(stream)]
+    flags = [(image["file_name"], flag) for image in expected["images"] for flag in image["flags"]]
+    assert sorted(row for row in rows if row[1] != "alike") == sorted(flags)
+
+
+def _tool(name: str, *arguments: Any) -> None:
+    _run(REPO / "tools" / name, *arguments)
+
+
+def _run(*arguments: Any) -> None:
+    command = [sys.executable, *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPO)
+
+
+def _cracks(content: dict[str, Any]) -> list[tuple[Any, ...]]:
+    photo = {image["id"]: image["file_name"] for image in content["images"]}
+    return sorted(
+        (photo[each["image_id"]], each["bbox"], each["area"], each["segmentation"]["counts"])
+        for each in content["annotations"]
+    )

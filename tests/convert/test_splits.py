@@ -1,0 +1,83 @@
+"""Splits are stable: by group, over sets, and when photos are added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crack_data.convert.splits import SplitOptions, group_of, parse_shares, split_of, split_path
+from crack_data.errors import CrackError
+
+SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
+
+
+def test_shares_are_met_and_depend_on_the_seed() -> None:
+    stems = [f"photo{i}" for i in range(4000)]
+    first = [split_of(stem, SplitOptions(SHARES, seed=0)) for stem in stems]
+    other = [split_of(stem, SplitOptions(SHARES, seed=1)) for stem in stems]
+    for name, share in SHARES.items():
+        assert first.count(name) / 4000 == pytest.approx(share, abs=0.03)
+    assert first != other
+
+
+def test_the_assignment_never_changes() -> None:
+    # These are part of the format: a change would mix training and validation photos.
+    options = SplitOptions(SHARES)
+    assert [split_of(stem, options) for stem in "abcd"] == ["val", "train", "train", "test"]
+
+
+@given(number=st.integers(0, 99999), crops=st.lists(st.integers(0, 9999), min_size=2))
+def test_crops_of_one_photo_stay_together(number: int, crops: list[int]) -> None:
+    options = SplitOptions(SHARES, group_by=r"^(?:SET_)?(\d+)")
+    stems = [f"{number}", *(f"SET_{number}_{crop}" for crop in crops)]
+    assert len({split_of(stem, options) for stem in stems}) == 1
+
+
+@pytest.mark.parametrize(
+    ("stem", "pattern", "group"),
+    [
+        ("a_1", "", "a_1"),  # no pattern
+        ("a_1", r"^[a-z]", "a"),  # no group: the match
+        ("a_1", r"_(\d)", "1"),  # the first group
+        ("a_1", r"b", "a_1"),  # no match
+        ("a_1", r"(b)?a", "a_1"),  # a group that took no part
+    ],
+)
+def test_group(stem: str, pattern: str, group: str) -> None:
+    assert group_of(stem, pattern) == group
+
+
+def test_no_shares_no_split() -> None:
+    assert split_of("a", SplitOptions({})) == ""
+
+
+def test_parse_shares() -> None:
+    assert parse_shares("train=0.8,val=.2") == {"train": 0.8, "val": 0.2}
+    assert parse_shares("") == {}
+
+
+@pytest.mark.parametrize("text", ["train", "train=x", "train=.5,train=.5", "../x=1", "=1"])
+def test_bad_shares_are_quoted(text: str) -> None:
+    with pytest.raises(CrackError, match="--split"):
+        parse_shares(text)
+
+
+@pytest.mark.parametrize("shares", [{"a": 0.5}, {"a": 1.5, "b": -0.5}])
+def test_shares_must_sum_to_one(shares: dict[str, float]) -> None:
+    with pytest.raises(CrackError, match="share"):
+        SplitOptions(shares)
+
+
+def test_a_broken_pattern_is_quoted() -> None:
+    with pytest.raises(CrackError, match=r"--group-by '\('"):
+        SplitOptions({}, group_by="(")
+
+
+@pytest.mark.parametrize("output", ["crack.json", "crack_train.json", "crack_val.json"])
+def test_names_of_the_files(output: str) -> None:
+    options = SplitOptions(SHARES)
+    assert split_path(Path("d") / output, "val", options) == Path("d/crack_val.json")
+    assert split_path(Path("d") / output, "", SplitOptions({})) == Path("d") / output

@@ -1,0 +1,215 @@
+"""Registration against Detectron2's real catalogs, with JSON files and photos on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from pycocotools import mask as mask_utils
+
+from crack_data import catalog
+from crack_data.config import load_config
+from crack_data.errors import CrackError
+
+
+@pytest.fixture(autouse=True)
+def _registrations_undone() -> Iterator[None]:
+    before = set(DatasetCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def json_file(tmp_path: Path) -> Path:
+    """A set of two photos, one crack in the first and none in the second, in ``photos/``."""
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), np.full((6, 8, 3), 128, np.uint8))
+    mask = np.zeros((6, 8), np.uint8, order="F")
+    mask[2, 1:7] = 1
+    rle = mask_utils.encode(mask)
+    rle["counts"] = rle["counts"].decode("ascii")
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [1, 2, 6, 1],
+        "area": 6,
+        "iscrowd": 0,
+        "segmentation": rle,
+    }
+    return _write(
+        tmp_path / "set.json",
+        {
+            "info": {"image_root": "photos"},
+            "images": [
+                {"id": i + 1, "file_name": name, "height": 6, "width": 8}
+                for i, name in enumerate(("a.png", "b.png"))
+            ],
+            "annotations": [annotation],
+            "categories": [{"id": 1, "name": "crack"}],
+        },
+    )
+
+
+def _write(path: Path, coco: Any) -> Path:
+    path.write_text(json.dumps(coco))
+    return path
+
+
+def _changed(json_file: Path, **changes: Any) -> Path:
+    return _write(json_file, {**json.loads(json_file.read_text()), **changes})
+
+
+def _cfg(train: Any = (), test: Any = ()) -> CfgNode:
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = train
+    cfg.DATASETS.TEST = test
+    return cfg
+
+
+def test_standard_sets_come_from_the_environment_and_read_nothing(tmp_path: Path) -> None:
+    code = (
+        "import crack_data.datasets as c; from detectron2.data import MetadataCatalog as M;"
+        "print([M.get(n).json_file for n in c.STANDARD_NAMES])"
+    )
+    for environment, root in (({"DETECTRON2_DATASETS": str(tmp_path)}, str(tmp_path)), ({}, None)):
+        base = {k: v for k, v in os.environ.items() if k != "DETECTRON2_DATASETS"}
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**base, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folder = os.path.join(root or "datasets", "crack")
+        files = [os.path.join(folder, f"{name}.json") for name in catalog.STANDARD_NAMES]
+        assert run.stdout.strip() == str(files)
+
+
+def test_photos_are_found_where_the_json_says(json_file: Path) -> None:
+    catalog.register_crack_dataset("photos", str(json_file))
+    first, second = DatasetCatalog.get("photos")
+    assert first["file_name"] == str(json_file.parent / "photos" / "a.png")
+    assert (first["height"], first["width"]) == (6, 8)
+    assert first["annotations"][0]["category_id"] == 0
+    assert second["annotations"] == []
+    assert MetadataCatalog.get("photos").thing_classes == ["crack"]
+    assert len(MetadataCatalog.get("photos").thing_colors) == 1
+
+
+def test_a_moved_folder_still_works_as_a_whole(json_file: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "photos").rename(moved / "photos")
+    json_file = json_file.rename(moved / "set.json")
+    catalog.register_crack_dataset("moved", str(json_file))
+    assert DatasetCatalog.get("moved")[0]["file_name"] == str(moved / "photos" / "a.png")
+
+
+def test_an_explicit_root_wins(json_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    catalog.register_crack_dataset("explicit", str(json_file), tmp_path / "elsewhere")
+    assert DatasetCatalog.get("explicit")[0]["file_name"] == str(tmp_path / "elsewhere" / "a.png")
+
+
+def test_registration_is_lazy_and_the_missing_json_names_its_command(tmp_path: Path) -> None:
+    path = str(tmp_path / "later.json")
+    catalog.register_crack_dataset("later", path)
+    with pytest.raises(CrackError, match=r"convert_to_coco\.py --images DIR .* --output .*later"):
+        DatasetCatalog.get("later")
+
+
+def test_registering_twice(json_file: Path, tmp_path: Path) -> None:
+    catalog.register_crack_dataset("twice", str(json_file))
+    catalog.register_crack_dataset("twice", str(json_file))
+    with pytest.raises(CrackError, match="twice is already registered"):
+        catalog.register_crack_dataset("twice", "other.json")
+    with pytest.raises(CrackError, match="twice is already registered"):
+        catalog.register_crack_dataset("twice", str(json_file), tmp_path)
+
+
+def test_moved_photos_are_named(json_file: Path) -> None:
+    photo = json_file.parent / "photos" / "b.png"
+    photo.unlink()
+    catalog.register_crack_dataset("moved_photos", str(json_file))
+    with pytest.raises(CrackError, match=r"1 of 2 photos .* \(the first: b\.png\)"):
+        DatasetCatalog.get("moved_photos")
+
+
+def test_json_names_need_no_python(json_file: Path) -> None:
+    cfg = _cfg(train=(str(json_file),), test=[str(json_file)])
+    catalog.register_datasets_of(cfg)
+    assert len(DatasetCatalog.get(str(json_file))) == 2
+
+
+@pytest.mark.parametrize("key", ["train", "test"])
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("crack_train", r"bare string 'crack_train'; write it as \"\('crack_train',\)\""),
+        (("crack_trian",), r"'crack_trian', which is not registered; use one of .*crack_train"),
+        (("nowhere/set.json",), r"nowhere/set\.json does not exist; make it with"),
+        ((3,), "3, which is not the name of a data set"),
+    ],
+)
+def test_bad_names_are_sentences(key: str, value: Any, sentence: str) -> None:
+    with pytest.raises(CrackError, match=sentence):
+        catalog.register_datasets_of(_cfg(**{key: value}))
+
+
+def test_a_test_set_without_photos_is_noticed_before_training(json_file: Path) -> None:
+    (json_file.parent / "photos" / "a.png").unlink()
+    with pytest.raises(CrackError, match="1 of 2 photos"):
+        catalog.register_datasets_of(_cfg(test=(str(json_file),)))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("not json", "cannot be read as JSON"),
+        ("[]", "is not a COCO JSON"),
+        ('{"images": []}', "is not a COCO JSON"),
+    ],
+)
+def test_a_json_of_something_else(json_file: Path, text: str, sentence: str) -> None:
+    json_file.write_text(text)
+    with pytest.raises(CrackError, match=sentence):
+        catalog.register_datasets_of(_cfg(train=(str(json_file),)))
+
+
+def test_sets_that_will_not_be_used_need_not_be_there(json_file: Path) -> None:
+    cfg = _cfg(train=("datasets/nowhere.json",), test=(str(json_file),))
+    catalog.register_datasets_of(cfg, ("TEST",))
+    assert len(DatasetCatalog.get(str(json_file))) > 0
+    with pytest.raises(CrackError, match=r"nowhere\.json does not exist"):
+        catalog.register_datasets_of(cfg)
+
+
+def test_other_categories_are_refused(json_file: Path) -> None:
+    _changed(json_file, categories=[{"id": 1, "name": "pothole"}])
+    with pytest.raises(CrackError, match="pothole"):
+        catalog.register_datasets_of(_cfg(train=(str(json_file),)))
+
+
+def test_an_empty_set_loads(json_file: Path) -> None:
+    _changed(json_file, images=[], annotations=[])
+    catalog.register_crack_dataset("empty", str(json_file))
+    assert DatasetCatalog.get("empty") == []
+
+
+def test_a_bare_string_in_an_override_is_caught(repo: Path) -> None:
+    with pytest.raises(CrackError, match=r"DATASETS\.TRAIN; a list of data sets is due"):
+        load_config(str(repo / "configs" / "crack_mobilenet.yaml"), ["DATASETS.TRAIN", "mine.json"])

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crack_data.errors import CrackError
+from crack_data import storage
+from crack_data.storage import PhotoFile, find_photos
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def names_of(photos: list[PhotoFile]) -> list[str]:
+    return [photo.file_name for photo in photos]
+
+
+def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
+    make(tmp_path, "b.JPG", "a.png", "notes.txt", "sub/c.tiff", "sub/deep/d.jpeg")
+    assert names_of(find_photos(str(tmp_path / "a.png"))) == ["a.png"]
+    assert names_of(find_photos(str(tmp_path))) == ["a.png", "b.JPG"]
+    assert names_of(find_photos(f"{tmp_path}/*/*")) == ["sub/c.tiff"]
+    assert names_of(find_photos(f"{tmp_path}/**/*.jpeg")) == ["sub/deep/d.jpeg"]
+    assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
+
+
+def test_links_to_photos_count(tmp_path: Path) -> None:
+    make(tmp_path, "kept/a.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "b.png").symlink_to(tmp_path / "kept" / "a.png")
+    (tmp_path / "set" / "folder.png").mkdir()
+    assert names_of(find_photos(str(tmp_path / "set"))) == ["b.png"]
+
+
+def test_a_file_may_have_any_suffix_and_brackets(tmp_path: Path) -> None:
+    make(tmp_path, "photo[1]", "set[2]/x.png")
+    assert names_of(find_photos(str(tmp_path / "photo[1]"))) == ["photo[1]"]
+    assert names_of(find_photos(str(tmp_path / "set[2]"))) == ["x.png"]
+
+
+@pytest.mark.parametrize("pattern", ["absent", "absent.jpg", "*.jpg", "empty"])
+def test_nothing_there_is_one_sentence(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CrackError, match=r"does not exist|holds no photos"):
+        find_photos(str(tmp_path / pattern))
+
+
+@pytest.mark.parametrize("path", ["nosuch://bucket/a.jpg", "nosuch://bucket"])
+def test_an_unknown_storage_is_one_sentence(path: str) -> None:
+    with pytest.raises(CrackError, match="nosuch"):
+        find_photos(path)
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out"
+
+
+def test_files_go_in_and_out(folder: str) -> None:
+    assert storage.list_names(folder) == set()
+    storage.write_bytes(storage.join(folder, "a.json"), b"one")
+    storage.write_bytes(storage.join(folder, "a.json"), b"two")
+    storage.write_bytes(storage.join(folder, ".records/b.json"), b"three")
+    assert storage.read_bytes(storage.join(folder, "a.json")) == b"two"
+    assert storage.list_names(folder) == {"a.json"}
+    storage.remove_files(folder, ("a.json", "absent.json"))
+    storage.remove_folder(storage.join(folder, ".records"))
+    storage.remove_folder(storage.join(folder, ".records"))
+    assert storage.list_names(folder) == storage.list_names(f"{folder}/.records") == set()
+
+
+def test_absent_files_are_named(folder: str) -> None:
+    with pytest.raises(CrackError, match=r"absent\.jpg"):
+        storage.read_bytes(storage.join(folder, "absent.jpg"))
