@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import psutil
 
+from crack_data.convert.pairing import Pair, find_pairs
 from crack_data.convert.parallel import ordered_map, usable_cores
 from crack_data.errors import CrackError, run_tool
-from crack_data.convert.pairing import Pair, find_pairs
 
 REPO = Path(__file__).resolve().parent.parent
 COMMANDS = {

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
+from crack_data.convert.mask_files import read_mask
 from crack_data.errors import CrackError, run_tool
 from crack_data.evaluation import count_photo, summarize
-from crack_data.convert.mask_files import read_mask
 
 
 def made_up_map(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:

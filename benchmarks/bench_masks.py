@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
+from crack_data.convert.cleaning import binarize, clean_mask
+from crack_data.convert.components import label_components
 from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.mask_files import read_mask
+from crack_data.convert.options import PRESETS
+from crack_data.convert.pairing import Pair, find_pairs
 from crack_data.convert.photo_probe import probe_photo
 from crack_data.convert.suspicion import MIN_GAIN, turning_gains
 from crack_data.errors import CrackError, run_tool
-from crack_data.convert.options import PRESETS
-from crack_data.convert.cleaning import binarize, clean_mask
-from crack_data.convert.components import label_components
-from crack_data.convert.mask_files import read_mask
-from crack_data.convert.pairing import Pair, find_pairs
 
 REPO = Path(__file__).resolve().parent.parent
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")

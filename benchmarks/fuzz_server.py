@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.errors import run_tool
 from benchmarks.server.fuzz import fuzz
 from benchmarks.server.server_process import ServerProcess
+from crack_data.errors import run_tool
 
 
 def main() -> int:

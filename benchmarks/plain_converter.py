@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from crack_data.errors import CrackError, run_tool
 from crack_data.convert.pairing import find_pairs
+from crack_data.errors import CrackError, run_tool
 
 SQUARE = np.ones((3, 3), np.uint8)
 REACH = np.ones((19, 19), np.uint8)

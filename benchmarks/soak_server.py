@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.errors import CrackError, run_tool
 from benchmarks.server.server_process import ServerProcess
 from benchmarks.server.soak import expected_answers, soak
+from crack_data.errors import CrackError, run_tool
 
 
 def main() -> int:

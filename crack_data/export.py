@@ -18,8 +18,8 @@ from torch import nn
 
 from .errors import CrackError
 from .files import atomic_write
-from .photos import read_photo
 from .modeling import CrackRCNN
+from .photos import read_photo
 
 _OPSET = 17
 INPUT = "image"

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import CrackError
 from . import storage
+from .errors import CrackError
 
 # Formats that cameras and scanners write. Pillow's other plugins, some of which start external
 # programs, are never tried.

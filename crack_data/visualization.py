@@ -20,8 +20,8 @@ from .errors import CrackError
 from .evaluation.contact_sheet import write_contact_sheet
 from .evaluation.inspection import inspection_strips
 from .files import atomic_write
-from .photos import read_photo
 from .inference.predictor import CrackPredictor
+from .photos import read_photo
 from .training.samples import build_train_loader
 
 SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from crack_data.errors import CrackError
 from crack_data.convert.mask_files import read_mask
+from crack_data.errors import CrackError
 from crack_data.png import encode_png, read_plain_png
 
 RNG = np.random.default_rng(0)

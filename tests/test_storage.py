@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from crack_data.errors import CrackError
 from crack_data import storage
+from crack_data.errors import CrackError
 from crack_data.storage import PhotoFile, find_photos
 
 

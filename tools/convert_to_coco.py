@@ -18,11 +18,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.options import PRESETS, CleaningOptions, preset
 from crack_data.convert.records import ConversionResult, PairRecord
 from crack_data.convert.splits import SplitOptions, parse_shares
 from crack_data.convert.suspicion import FLAGS
 from crack_data.errors import CrackError, run_tool
-from crack_data.convert.options import PRESETS, CleaningOptions, preset
 from crack_data.progress import show_progress
 
 # Of suspicious pairs of one kind: 20000 photos with one and the same mask are 20000 of them.

@@ -9,6 +9,7 @@ from crack_data.errors import CrackError
 from crack_data.inference.fast import FastDetector
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.training import CrackTrainer
+
 from .measure import network
 from .rows import Row
 

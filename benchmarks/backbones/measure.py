@@ -15,8 +15,9 @@ import psutil
 import torch
 
 from crack_data.inference.fast import FastDetector
-from crack_data.photos import read_photo
 from crack_data.inference.predictor import CrackPredictor
+from crack_data.photos import read_photo
+
 from .rows import Row
 from .size import count_gflops, count_parameters
 from .stages import stage_times

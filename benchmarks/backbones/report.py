@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from crack_data.files import atomic_write
 from crack_data.markdown import markdown_lines
+
 from .measure import Result
 
 GOAL_MS = 200.0

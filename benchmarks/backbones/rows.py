@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 
 from crack_data.config import load_config
 from crack_data.inference.defaults import shipped
+
 from .stand_in import stand_in_weights
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from crack_data.photos import read_photo
 from crack_data.inference.predictor import CrackPredictor
+from crack_data.photos import read_photo
+
 from .rows import Row
 
 _HEIGHT, _WIDTH = 3000, 4000

@@ -16,8 +16,8 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage, get_event_storage
 
-from crack_data.datasets import register_datasets_of
 from crack_data.config import load_config
+from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
 from crack_data.inference.defaults import shipped
 from crack_data.training import CrackTrainer

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from crack_data.photos import read_photo
-
 from serve.model import build_predictor
 from serve.settings import parse_settings
 

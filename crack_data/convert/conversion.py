@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from .coco import AnnotationSpool, CocoWriter, image_root_for
 from ..errors import CrackError
 from ..files import atomic_write
-from .options import PRESETS, CleaningOptions
-from .pairing import Pair, Pairing, find_pairs
+from .coco import AnnotationSpool, CocoWriter, image_root_for
 from .duplicates import NearDuplicate, near_duplicates
+from .options import PRESETS, CleaningOptions
 from .pair_worker import PairOptions, PairResult, process_pair
+from .pairing import Pair, Pairing, find_pairs
 from .parallel import choose_workers, ordered_map
 from .records import ConversionResult, PairRecord
 from .splits import SplitOptions, split_of, split_path

@@ -9,17 +9,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .polygons import polygon_of
-from .rle import boxes_and_areas, encode_runs
 from ..errors import CrackError
-from .options import CleaningOptions
 from .cleaning import Cracks, find_cracks
 from .components import ByteMask
-from .mask_files import read_mask
-from .runs import Runs
-from .pairing import Pair
 from .duplicates import mask_digest, perceptual_hash
+from .mask_files import read_mask
+from .options import CleaningOptions
+from .pairing import Pair
 from .photo_probe import probe_photo
+from .polygons import polygon_of
+from .rle import boxes_and_areas, encode_runs
+from .runs import Runs
 from .suspicion import suspicions
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode

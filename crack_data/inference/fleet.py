@@ -10,9 +10,9 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..errors import CrackError
+from ..storage import PhotoFile
 from .outputs import OutputOptions, PhotoTask, predict_photo
 from .predictor import CrackPredictor
-from ..storage import PhotoFile
 
 # Photos that an actor takes at a time, and repeats when it dies among them.
 _PHOTOS_PER_BLOCK = 8

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CrackError
-from ..png import encode_png
 from .. import storage
-from .drawing import draw_on
+from ..errors import CrackError
 from ..photos import read_photo
+from ..png import encode_png
+from ..storage import PhotoFile
+from .drawing import draw_on
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
 from .results import to_json
-from ..storage import PhotoFile
 
 PICTURES = ("overlay", "mask", "prob")
 # One small file per finished photo while the run lasts; what --resume knows of a broken-off run.

@@ -11,13 +11,13 @@ from typing import Any
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
-from ..errors import CrackError
 from .. import storage
+from ..errors import CrackError
+from ..storage import PhotoFile
 from . import summary
 from .fleet import predict_fleet
 from .outputs import OutputOptions, PhotoTask, output_names, predict_photo
 from .predictor import CrackPredictor
-from ..storage import PhotoFile
 
 
 def run_prediction(

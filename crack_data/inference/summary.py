@@ -7,8 +7,8 @@ import io
 import json
 from typing import Any
 
-from ..errors import CrackError
 from .. import storage
+from ..errors import CrackError
 from .outputs import PICTURES, RECORDS
 
 Record = dict[str, Any]

@@ -11,8 +11,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_po
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from .instances import claim_pixels
 from .crack_map_head import CrackMapHead, crack_map_loss, stack_targets
+from .instances import claim_pixels
 from .map_proposals import add_map_proposals
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..convert.records import PairRecord
-from ..photos import read_photo
-from ..convert.components import ByteMask
-from ..convert.options import CleaningOptions
 from ..convert.cleaning import clean_mask
+from ..convert.components import ByteMask
 from ..convert.instances import label_instances
 from ..convert.mask_files import read_mask
+from ..convert.options import CleaningOptions
+from ..convert.records import PairRecord
+from ..photos import read_photo
 
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034

@@ -10,8 +10,8 @@ from detectron2.engine import default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..datasets import register_datasets_of
 from ..config import load_config
+from ..datasets import register_datasets_of
 from ..errors import CrackError
 from ..weights import load_weights
 from .evaluating import last_sentence

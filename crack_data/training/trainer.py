@@ -21,8 +21,8 @@ from torch import nn
 
 from ..errors import CrackError
 from ..evaluation import CrackEvaluator
-from ..weights import load_weights
 from ..modeling.roi_pooling import use_bag_pooling
+from ..weights import load_weights
 from .build_hooks import build_crack_hooks, build_reporting_hooks
 from .checkpointing import CrackCheckpointer, save_state
 from .ema import build_ema

@@ -99,7 +99,8 @@ def test_a_short_soak_equals_the_predict_tool(
 
 @pytest.mark.slow
 def test_10_000_bad_bodies(repo: Path, model_flags: list[str]) -> None:
-    printed = run_tool(str(repo / "benchmarks" / "fuzz_server.py"), "--count", "10000", *model_flags)
+    script = str(repo / "benchmarks" / "fuzz_server.py")
+    printed = run_tool(script, "--count", "10000", *model_flags)
     assert "failures: 0" in printed
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crack_data.errors import CrackError
-from crack_data.convert.options import PRESETS, CleaningOptions, preset
 from crack_data.convert.cleaning import clean_mask, fill_holes, find_cracks
 from crack_data.convert.instances import label_instances
+from crack_data.convert.options import PRESETS, CleaningOptions, preset
+from crack_data.errors import CrackError
 from tests.convert.greys import greys
 
 EVERYTHING = CleaningOptions(

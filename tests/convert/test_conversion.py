@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.mask_files import read_mask
+from crack_data.convert.options import PRESETS
 from crack_data.convert.pair_worker import mean_width
 from crack_data.convert.splits import SplitOptions
 from crack_data.errors import CrackError
-from crack_data.convert.options import PRESETS
-from crack_data.convert.cleaning import clean_mask
-from crack_data.convert.mask_files import read_mask
 
 HEIGHT, WIDTH = 90, 120
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from crack_data.errors import CrackError
-from crack_data.convert.options import PRESETS
 from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.mask_files import read_mask
+from crack_data.convert.options import PRESETS
+from crack_data.errors import CrackError
 
 CRACK = np.zeros((60, 80), np.uint8)
 CRACK[20:26, 5:70] = 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crack_data.errors import CrackError
 from crack_data.convert.pairing import find_pairs
+from crack_data.errors import CrackError
 
 
 def _touch(root: Path, *names: str) -> None:

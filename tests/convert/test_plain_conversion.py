@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 
 from benchmarks import plain
-from crack_data.convert.options import PRESETS
 from crack_data.convert.cleaning import find_cracks
+from crack_data.convert.options import PRESETS
 from tests.conftest import REPO
 from tests.convert.greys import greys
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.photo_probe import SCALE, probe_photo
-from crack_data.convert.suspicion import suspicions
-from crack_data.convert.options import PRESETS
 from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.mask_files import read_mask
+from crack_data.convert.options import PRESETS
 from crack_data.convert.pairing import find_pairs
+from crack_data.convert.photo_probe import SCALE, probe_photo
+from crack_data.convert.suspicion import suspicions
 
 # Looked at by eye: the only masks of this set that stand upside down.
 UPSIDE_DOWN = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from crack_data.inference.defaults import load_predict_config, shipped
-from crack_data.photos import read_photo
 from crack_data.inference.prediction import CrackInstance, CrackPrediction
 from crack_data.inference.predictor import CrackPredictor
+from crack_data.photos import read_photo
 
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
 PHOTOS_OF_EACH = 25

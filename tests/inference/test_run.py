@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 from crack_data.errors import CrackError
 from crack_data.inference import run as run_module
 from crack_data.inference.outputs import OutputOptions
-from crack_data.photos import read_photo
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.inference.run import run_prediction
+from crack_data.photos import read_photo
 from crack_data.storage import find_photos
 
 from .conftest import write_photo

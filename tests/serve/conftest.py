@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from serve import Settings, create_app
 from benchmarks.server.server_process import ServerProcess
+from serve import Settings, create_app
 from serve.wsgi import Server
 
 if TYPE_CHECKING:

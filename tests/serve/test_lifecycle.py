@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import requests
 
-from crack_data.errors import CrackError
 from benchmarks.server.server_process import ServerProcess
+from crack_data.errors import CrackError
 
 from ..conftest import UNMEASURED
 from .conftest import ONE_THREAD

@@ -11,9 +11,9 @@ import pytest
 import requests
 from pycocotools import mask as coco_mask
 
+from benchmarks.server.server_process import ServerProcess
 from crack_data.inference.drawing import draw_prediction
 from crack_data.inference.results import to_json
-from benchmarks.server.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from crack_data.inference.predictor import CrackPredictor

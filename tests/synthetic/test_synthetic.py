@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.errors import CrackError
-from crack_data.convert.options import PRESETS
 from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.mask_files import read_mask
+from crack_data.convert.options import PRESETS
 from crack_data.convert.pairing import find_pairs
+from crack_data.errors import CrackError
 from crack_data.synthetic import draw_photo, write_photos
 from crack_data.synthetic.cracks import Crack, draw_cracks
 from crack_data.synthetic.mask_noise import noisy_mask

@@ -11,8 +11,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from crack_data import modeling  # noqa: F401 - registers the models
-from crack_data.datasets import register_datasets_of
 from crack_data.config import load_config
+from crack_data.datasets import register_datasets_of
 from crack_data.training import CrackTrainer
 
 

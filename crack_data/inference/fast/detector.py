@@ -11,6 +11,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import ImageList
 from pycocotools import mask as coco_mask
 
+from ...modeling.crack_rcnn import resize_probability
 from ...modeling.instances import (
     Components,
     best_components,
@@ -19,7 +20,6 @@ from ...modeling.instances import (
     least_detector_score,
     score_components,
 )
-from ...modeling.crack_rcnn import resize_probability
 from ..detector import DefaultDetector, Detections, Region, to_detections
 from .accelerate import accelerate
 from .engine import torch_threads
