@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as coco_mask
 
 from .errors import CrackError
 
@@ -98,6 +101,58 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
             if name in _crack_names():
                 metadata = MetadataCatalog.get(name)
                 check_dataset(metadata.json_file, metadata.image_root)
+
+
+BoolMask = npt.NDArray[np.bool_]
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> BoolMask:
+    """The pixels of a COCO segmentation: bool (H, W).
+
+    Args:
+        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
+            px, all of which belong to it.
+        height, width: of the photo, px.
+    """
+    if isinstance(segmentation, list):
+        codes = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
+    elif isinstance(segmentation["counts"], list):
+        codes = [coco_mask.frPyObjects(segmentation, height, width)]
+    else:
+        codes = [segmentation]
+    if not codes:
+        return np.zeros((height, width), bool)
+    return coco_mask.decode(coco_mask.merge(codes)).astype(bool)
+
+
+def instance_masks(record: dict[str, Any]) -> list[BoolMask]:
+    """The pixels of each instance of a record, in its order; ignored areas are left out."""
+    return [_mask_of(record, each) for each in _annotations(record, crowd=0)]
+
+
+def ignored_pixels(record: dict[str, Any]) -> BoolMask:
+    """The pixels of a record that count neither as crack nor as background (``iscrowd`` 1)."""
+    return _union(record, crowd=1)
+
+
+def union_mask(record: dict[str, Any]) -> BoolMask:
+    """The pixels of all instances of a record: bool (H, W)."""
+    return _union(record, crowd=0)
+
+
+def _annotations(record: dict[str, Any], crowd: int) -> list[dict[str, Any]]:
+    return [x for x in record.get("annotations", []) if int(x.get("iscrowd", 0)) == crowd]
+
+
+def _mask_of(record: dict[str, Any], annotation: dict[str, Any]) -> BoolMask:
+    return decode_mask(annotation["segmentation"], record["height"], record["width"])
+
+
+def _union(record: dict[str, Any], crowd: int) -> BoolMask:
+    union = np.zeros((record["height"], record["width"]), bool)
+    for annotation in _annotations(record, crowd):
+        union |= _mask_of(record, annotation)
+    return union
 
 
 def check_dataset(json_file: str, image_root: str | os.PathLike[str]) -> None:

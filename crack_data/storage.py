@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ import fsspec
 from .errors import CrackError
 from .files import atomic_write
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
+HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+PHOTO_SUFFIXES: tuple[str, ...] = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm",
+    ".pgm", *((".heic", ".heif") if HAS_HEIF else ()),
+)  # fmt: skip
 
 _MAGIC = "*?["
 
@@ -53,9 +58,9 @@ def find_photos(pattern: str) -> list[PhotoFile]:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
     except (OSError, ImportError) as error:
         raise CrackError(f"input {pattern} cannot be read: {error}") from error
-    photos = sorted(x for x in found if x.lower().endswith(SUFFIXES))
+    photos = sorted(x for x in found if x.lower().endswith(PHOTO_SUFFIXES))
     if not photos:
-        raise CrackError(f"input {pattern} holds no photos ({', '.join(SUFFIXES)})")
+        raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)})")
     base = base.rstrip("/")
     return [PhotoFile(_full(fs, x), x[len(base) :].lstrip("/")) for x in photos]
 

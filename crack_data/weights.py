@@ -1,76 +1,279 @@
-"""Load a checkpoint into a model: without executing pickles, and only where every key fits."""
+"""Read checkpoints and put them into models: tensors only, whole, finite, and fitting.
+
+A checkpoint is read once; what was checked is what is loaded.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
+from numpy._core import multiarray as np_multiarray
+from numpy._core import numeric as np_numeric
 from torch import nn
 
 from .errors import CrackError
 
+# "package:NAME/FILE" is a file that an installed Python package carries.
+_PACKAGE_PREFIX = "package:"
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
 # Stored by old checkpoints only, and computed from the config.
 _OBSOLETE = "anchor_generator.cell_anchors"
+# Of the convolutions below the FPN, at least this share must be in the file. Heads may be missing
+# or have another number of classes: that is how a detector of something else is taken over.
+_MIN_SHARE = 0.9
+# How torch.save began before it wrote zip archives.
+_TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+State = dict[str, torch.Tensor]
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, reading files with `read_checkpoint`."""
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return read_checkpoint(filename)
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint, running nothing that it holds.
+
+    Args:
+        path: a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo (numpy arrays),
+            "package:NAME/FILE" for a file of an installed Python package, or a URL that
+            Detectron2's PathManager downloads and caches.
+
+    Returns:
+        The file's dictionary, with the weights under "model" (without a leading ``module.``, as
+        DistributedDataParallel writes); beside them what training needs to resume.
+
+    Raises:
+        CrackError: the file is missing, damaged, holds more than tensors and plain values, or
+            has weights that are not finite.
+    """
+    data = _read_bytes(path)
+    try:
+        content = _unpack(data)
+    except pickle.UnpicklingError as error:
+        raise CrackError(
+            f"checkpoint {path} holds more than tensors, or is no checkpoint, and is not loaded"
+        ) from error
+    except Exception as error:  # a damaged archive raises many types
+        raise CrackError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
+    _check_finite(path, content)
+    content["model"] = _model_state(path, content["model"])
+    return content
 
 
 def load_weights(model: nn.Module, path: str) -> None:
-    """Load a checkpoint with Detectron2's `DetectionCheckpointer`, having checked it first.
+    """Load a checkpoint of this very model: every weight must be there and fit.
 
     Args:
         model: built from the config that the checkpoint was trained with.
-        path: a .pth file or a URL that Detectron2 reads.
+        path: see `read_checkpoint`.
 
     Raises:
-        CrackError: no such file, not a file of tensors only, or of another model.
+        CrackError: as `read_checkpoint`, or the checkpoint is of another model.
     """
-    local = _local_path(path)
-    state = _read_state(local, path)
+    state = read_checkpoint(path)["model"]
     problem = _mismatch(state, model.state_dict())
     if problem:
         raise CrackError(
             f"checkpoint {path} is of another model: {problem}; use the config file that it was "
             "trained with"
         )
-    DetectionCheckpointer(model).load(local)
+    model.load_state_dict(state, strict=False)
 
 
-def _local_path(path: str) -> str:
-    if path.endswith((".pkl", ".pyth")):
+def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
+    """Load MODEL.WEIGHTS into the network, or MODEL.BACKBONE.WEIGHTS below its FPN.
+
+    The heads of MODEL.WEIGHTS may differ from the model's. Keys of Detectron2's model zoo are
+    matched to the model's as Detectron2 does.
+
+    Raises:
+        CrackError: as `read_checkpoint`, or the file is of another architecture.
+    """
+    path = cfg.MODEL.WEIGHTS
+    if not path:
+        if cfg.MODEL.BACKBONE.WEIGHTS:
+            load_backbone_weights(bottom_up(model), cfg.MODEL.BACKBONE.WEIGHTS)
+        return
+    before = _convolutions(bottom_up(model))
+    SafeCheckpointer(model)._load_model(read_checkpoint(path))
+    after = _convolutions(bottom_up(model))
+    loaded = sum(not torch.equal(before[name], after[name]) for name in before)
+    if loaded < _MIN_SHARE * len(before):
         raise CrackError(
-            f"checkpoint {path} is a pickle, which could run any code; give a .pth file, such as "
-            "training writes"
+            f"MODEL.WEIGHTS {path} is of another architecture: it holds {loaded} of the "
+            f"{len(before)} convolutions of the backbone; name a file that goes with the config"
         )
-    try:
-        local = PathManager.get_local_path(path)
-    except Exception as error:  # a handler per kind of URL, each with its own errors
-        raise CrackError(f"checkpoint {path} cannot be fetched: {error}") from error
-    if not os.path.isfile(local):
-        raise CrackError(f"checkpoint {path} does not exist; train one or name another")
-    return local
 
 
-def _read_state(local: str, path: str) -> dict[str, torch.Tensor]:
-    try:
-        content: Any = torch.load(local, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+def load_backbone_weights(network: nn.Module, path: str) -> int:
+    """Load ImageNet weights into the network below the FPN; return the number of tensors loaded.
+
+    Args:
+        network: its keys are those of the file.
+        path: see `read_checkpoint`.
+
+    Raises:
+        CrackError: as `read_checkpoint`, or a tensor of the network is missing from the file or
+            has another shape. Keys that only the file has (the classifier) are passed over.
+    """
+    stored, wanted = read_checkpoint(path)["model"], network.state_dict()
+    # BatchNorm's step counter is bookkeeping, and FrozenBN has none.
+    names = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    problems = [_problem(name, wanted[name], stored) for name in names]
+    problems = [problem for problem in problems if problem]
+    if problems:
         raise CrackError(
-            f"checkpoint {path} holds more than tensors, or is no checkpoint, and is not loaded"
-        ) from error
-    except Exception as error:  # a cut-off archive raises many types
-        raise CrackError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(x, torch.Tensor) for x in state.values()):
+            f"backbone weights {path} do not fit MODEL.BACKBONE.NAME: {len(problems)} of "
+            f"{len(names)} tensors are missing or differ in shape, first {problems[0]}"
+        )
+    network.load_state_dict({name: stored[name] for name in names}, strict=False)
+    return len(names)
+
+
+def bottom_up(model: nn.Module) -> nn.Module:
+    """The network below the FPN, or the whole backbone where there is no FPN."""
+    backbone = model.get_submodule("backbone")
+    inner = getattr(backbone, "bottom_up", backbone)
+    return inner if isinstance(inner, nn.Module) else backbone
+
+
+def _read_bytes(path: str) -> bytes:
+    local = path
+    if path.startswith(_PACKAGE_PREFIX):
+        local = _packaged_file(path)
+    elif "://" in path:
+        try:
+            local = PathManager.get_local_path(path)
+        except Exception as error:  # a handler per kind of URL, each with its own errors
+            raise CrackError(
+                f"checkpoint {path} cannot be fetched ({type(error).__name__}); download it "
+                "elsewhere and name the file"
+            ) from error
+    try:
+        with open(local, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise CrackError(f"checkpoint {path} does not exist; train one or name another") from error
+    except OSError as error:
+        raise CrackError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+
+
+def _packaged_file(path: str) -> str:
+    package, _, inner = path.removeprefix(_PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CrackError(f"checkpoint {path} needs the Python package {package}; install it")
+    return os.path.join(spec.submodule_search_locations[0], inner)
+
+
+def _unpack(data: bytes) -> dict[str, Any]:
+    """The content of a checkpoint's bytes, with the weights under "model"."""
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    elif _TORCH_MAGIC not in data[:32]:
+        return _unpack_zoo(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load())
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping):
+        return {"model": None}
+    if isinstance(content.get("model"), Mapping):
+        return dict(content)
+    inner = content.get("state_dict")
+    return {"model": inner if isinstance(inner, Mapping) else content}
+
+
+def _unpack_zoo(content: Any) -> dict[str, Any]:
+    """A pickle of Detectron2's or Caffe2's model zoo, as `DetectionCheckpointer` takes it."""
+    if not isinstance(content, Mapping):
+        return {"model": None}
+    if "__author__" in content and isinstance(content.get("model"), Mapping):
+        zoo = {**content, "model": _tensors(content["model"])}
+        return {
+            key: zoo[key] for key in ("model", "__author__", "matching_heuristics") if key in zoo
+        }
+    blobs = content.get("blobs", content)
+    weights = {key: x for key, x in blobs.items() if not str(key).endswith("_momentum")}
+    return {"model": _tensors(weights), "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
+        for key, x in arrays.items()
+    }
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays, dictionaries, lists, strings and numbers, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy._core", "numpy.core")
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
+
+
+def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
+    """How Python 3 pickles bytes for Python 2."""
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode_latin1,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): np_multiarray._reconstruct,
+    ("numpy.core.multiarray", "scalar"): np_multiarray.scalar,
+    ("numpy.core.numeric", "_frombuffer"): np_numeric._frombuffer,
+}
+
+
+def _check_finite(path: str, value: Any, place: str = "") -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_finite(path, inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_finite(path, inner, f"{place}.{index}")
+    elif isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+        raise CrackError(
+            f"checkpoint {path} holds values in {place} that are not finite; take an earlier one"
+        )
+
+
+def _model_state(path: str, state: Any) -> State:
+    """The weights by name, without the prefix of DistributedDataParallel."""
+    if not isinstance(state, Mapping) or not state:
         raise CrackError(f"checkpoint {path} holds no model weights")
-    return state
+    if not all(isinstance(x, torch.Tensor) for x in state.values()):
+        raise CrackError(f"checkpoint {path} holds no model weights")
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): x for name, x in state.items()}
+    return dict(state)
 
 
-def _mismatch(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> str:
+def _mismatch(found: State, wanted: State) -> str:
     """The difference as part of a sentence; empty where there is none."""
     missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
     unexpected = [x for x in found if x not in wanted and _OBSOLETE not in x]
@@ -82,6 +285,19 @@ def _mismatch(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -
         if name in found and found[name].shape != weight.shape:
             shapes = f"{tuple(found[name].shape)} in it and {tuple(weight.shape)} in the model"
             return f"{name} is {shapes}"
+    return ""
+
+
+def _convolutions(network: nn.Module) -> State:
+    state = network.state_dict()
+    return {name: weight.clone() for name, weight in state.items() if weight.dim() == 4}
+
+
+def _problem(name: str, wanted: torch.Tensor, stored: State) -> str:
+    if name not in stored:
+        return f"{name} (missing)"
+    if stored[name].shape != wanted.shape:
+        return f"{name} ({tuple(stored[name].shape)} in the file, {tuple(wanted.shape)} here)"
     return ""
 
 

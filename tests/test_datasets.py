@@ -17,7 +17,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as mask_utils
 
-from crack_data import catalog
+from crack_data import datasets as catalog
 from crack_data.config import load_config
 from crack_data.errors import CrackError
 

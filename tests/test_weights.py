@@ -13,6 +13,19 @@ from crack_data.errors import CrackError
 from crack_data.weights import load_weights
 
 
+@pytest.fixture(scope="module")
+def tiny_cfg(
+    tiny_crack_config: Callable[[], CfgNode], tmp_path_factory: pytest.TempPathFactory
+) -> CfgNode:
+    """A small untrained model, saved as a checkpoint."""
+    cfg = tiny_crack_config()
+    cfg.MODEL.MOBILENETV2.WIDTH_MULT = 0.25
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"model": build_model(cfg).state_dict()}, path)
+    cfg.MODEL.WEIGHTS = str(path)
+    return cfg
+
+
 class Attack:
     """Unpickling it writes a file."""
 

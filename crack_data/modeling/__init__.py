@@ -3,7 +3,6 @@
 from .crack_map_head import CrackMapHead
 from .crack_rcnn import CrackRCNN
 from .efficientnet_lite import EfficientNetLite0, build_efficientnet_lite0_fpn_backbone
-from .initial_weights import load_backbone_weights
 from .mobilenetv2 import MobileNetV2, build_mobilenetv2_fpn_backbone
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "MobileNetV2",
     "build_efficientnet_lite0_fpn_backbone",
     "build_mobilenetv2_fpn_backbone",
-    "load_backbone_weights",
 ]

@@ -9,9 +9,9 @@ from detectron2.engine import hooks
 from detectron2.engine.train_loop import HookBase
 from detectron2.utils import comm
 
+from ..weights import bottom_up
 from .folding import fold_norm
 from .hooks import KeepBest, SaveCheckpoints, Speed, UpdateAverage
-from .loading import bottom_up
 from .norm import FixedNormStatistics, ReestimateNorm
 from .report import WriteReport
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import CrackError
 from ..files import atomic_write
+from ..weights import SafeCheckpointer
 
 
-class CrackCheckpointer(DetectionCheckpointer):
+class CrackCheckpointer(SafeCheckpointer):
     """Detectron2's checkpointer, writing each file in one step."""
 
     def save(self, name: str, **extra: Any) -> None:

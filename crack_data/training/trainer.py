@@ -22,14 +22,13 @@ from torch import nn
 from ..errors import CrackError
 from ..evaluation import CrackEvaluator
 from ..modeling.roi_pooling import use_bag_pooling
-from ..weights import load_weights
+from ..weights import load_initial_weights, load_weights
 from .build_hooks import build_crack_hooks, build_reporting_hooks
 from .checkpointing import CrackCheckpointer, save_state
 from .ema import build_ema
 from .evaluating import EvaluationMapper, with_means
 from .history import cut_metrics
 from .hooks import Progress, StopTraining
-from .loading import load_initial_weights
 from .memory import keep_freed_memory
 from .optimizer import build_crack_optimizer
 from .precision import on_cpu, uses_amp, uses_bf16

@@ -13,7 +13,8 @@ from torchvision.models import mobilenet_v2
 
 from crack_data.config import load_config
 from crack_data.errors import CrackError
-from crack_data.modeling import EfficientNetLite0, MobileNetV2, load_backbone_weights
+from crack_data.modeling import EfficientNetLite0, MobileNetV2
+from crack_data.weights import load_backbone_weights
 
 LIGHT = ("crack_mobilenet.yaml", "crack_efficientnet_lite.yaml")
 

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from crack_data.errors import CrackError
-from crack_data.training.loading import load_initial_weights
+from crack_data.weights import load_initial_weights
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_another_architecture_is_refused(
 
 def test_a_missing_file(make_config: Callable[..., CfgNode], tmp_path: Path) -> None:
     cfg = make_config("MODEL.WEIGHTS", tmp_path / "none.pth")
-    with pytest.raises(CrackError, match=r"MODEL\.WEIGHTS .*none\.pth does not exist"):
+    with pytest.raises(CrackError, match=r"none\.pth does not exist"):
         load_initial_weights(cfg, build_model(cfg))
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_no_checkpoint(make_config: Callable[..., CfgNode], tmp_p
     path = tmp_path / "text.pth"
     path.write_text("these are no weights")
     cfg = make_config("MODEL.WEIGHTS", path)
-    with pytest.raises(CrackError, match=r"MODEL\.WEIGHTS .*text\.pth cannot be loaded"):
+    with pytest.raises(CrackError, match=r"text\.pth holds more than tensors"):
         load_initial_weights(cfg, build_model(cfg))
 
 
