@@ -24,6 +24,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--noise", action="store_true", help="masks with the faults that real ones have"
     )
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="also write FOLDER/instances.json: COCO annotations, one for each crack",
+    )
     return parser.parse_args()
 
 
@@ -34,7 +39,9 @@ def main() -> int:
         raise CrackError("--count must be 1 or more, --seed 0 or more")
     width, height = _size(args.size)
     with show_progress("photos") as progress:
-        write_photos(args.output, args.count, args.seed, height, width, args.noise, progress)
+        write_photos(
+            args.output, args.count, args.seed, height, width, args.noise, args.instances, progress
+        )
     print(f"{args.count} photos in {args.output / 'images'}, masks in {args.output / 'masks'}")
     return 0
 

@@ -1,6 +1,5 @@
-"""Drawn photos of cracked asphalt and concrete with their masks, for demonstrations and tests."""
+"""Drawn photos of cracked grounds and walls with their masks, to train, test and demonstrate."""
 
-from .photo import SyntheticPhoto, draw_photo
-from .writing import write_photos
+from .photos import SyntheticPhoto, draw_photo, write_photos
 
 __all__ = ["SyntheticPhoto", "draw_photo", "write_photos"]

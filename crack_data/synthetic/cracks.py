@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import ByteImage, FloatImage
+from .masonry import Masonry
+from .textures import Points
 
-SCALE = 4  # cracks are drawn this many times larger, then averaged down
-MAX_WIDTH = 12.0  # px
 MIN_WIDTH = 1.0  # px
-
-Points = npt.NDArray[np.float64]
+MAX_WIDTH = 80.0  # px
+WIDE = 15.0  # px: from here on one sees into a crack
+WIDE_SHARE = 0.36  # of the photos with cracks
+INTERRUPTED_SHARE = 0.25  # of the trunks
+KINDS = {
+    "single": 0.3,
+    "branching": 0.3,
+    "several": 0.1,
+    "crossing": 0.08,
+    "parallel": 0.07,
+    "network": 0.15,
+}
 
 
 @dataclass(frozen=True)
@@ -23,78 +32,81 @@ class Crack:
     """One branch.
 
     Attributes:
-        points: Nx2, (x, y) in px, about 3 px apart, pixel centres at integers.
-        widths: N, px.
+        points: Nx2, (x, y) in px, about 1.5 px apart, pixel centres at integers.
+        left, right: N, distance of either rim from the points, px.
         darkness: N, 0 (as the ground) to 1 (black).
+        visible: N, False where the crack is interrupted.
+        number: branches of one number are one crack.
     """
 
     points: Points
-    widths: Points
+    left: Points
+    right: Points
     darkness: Points
+    visible: npt.NDArray[np.bool_]
+    number: int = 0
 
 
-@dataclass(frozen=True)
-class CrackLayer:
-    """What cracks look like on a photo.
+def normals_of(steps: Points) -> Points:
+    """Unit vectors square to steps, Nx2; 0 where a step is 0."""
+    normals: Points = steps[:, ::-1] * (-1, 1) / np.maximum(np.hypot(*steps.T)[:, None], 1e-9)
+    return normals
 
-    Attributes:
-        mask: HxW, 0 or 255: at least half of the pixel is crack, or the centreline crosses it.
-        darkness: HxW, 0 to 1: share of the light that is lost, antialiased.
+
+def random_cracks(
+    rng: np.random.Generator, shape: tuple[int, int], masonry: Masonry | None = None
+) -> list[Crack]:
+    """One crack, one with branches, several, crossing or parallel ones, or a network of them.
+
+    Args:
+        rng: where the numbers come from.
+        shape: (H, W) of the photo, px.
+        masonry: where given, half of the cracks run along its joints.
     """
-
-    mask: ByteImage
-    darkness: FloatImage
-
-
-def draw_cracks(cracks: list[Crack], shape: tuple[int, int]) -> CrackLayer:
-    """Draw cracks on an empty ground of (H, W) px."""
-    height, width = shape
-    large = np.zeros((height * SCALE, width * SCALE), np.uint8)
-    centreline = np.zeros(shape, np.uint8)
-    for crack in cracks:
-        for quad, level in _quads(crack):
-            cv2.fillConvexPoly(large, quad, level)
-        line = np.rint(crack.points).astype(np.int32).reshape(-1, 1, 2)
-        cv2.polylines(centreline, [line], False, 255)
-    darkness = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    covered = np.where(large, np.uint8(255), np.uint8(0))
-    coverage = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
-    mask = np.where((coverage >= 128) | (centreline > 0), np.uint8(255), np.uint8(0))
-    return CrackLayer(mask, darkness.astype(np.float32) / 255)
-
-
-def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
-    """Each stretch between two points as a quadrilateral in enlarged pixels, with its level."""
-    steps = np.gradient(crack.points, axis=0)
-    normals = steps[:, ::-1] * (-1, 1) / np.maximum(np.hypot(*steps.T)[:, None], 1e-9)
-    offsets = normals * crack.widths[:, None] / 2
-    # The centre of enlarged pixel 0 lies at -0.5 + 0.5 / SCALE in pixels of the photo.
-    centre = (crack.points + 0.5) * SCALE - 0.5
-    left, right = centre + offsets * SCALE, centre - offsets * SCALE
-    quads = np.rint(np.stack([left[:-1], left[1:], right[1:], right[:-1]], axis=1))
-    levels = np.clip(np.rint(crack.darkness * 255), 1, 255).astype(int)
-    return zip(quads.astype(np.int32), levels[:-1].tolist(), strict=True)
-
-
-def random_cracks(rng: np.random.Generator, shape: tuple[int, int]) -> list[Crack]:
-    """A single crack, one with branches, several, or a network of them, for (H, W) px."""
-    kind = rng.choice(["single", "branching", "several", "network"], p=[0.35, 0.35, 0.15, 0.15])
-    width = float(np.exp(rng.uniform(np.log(1.0), np.log(8.0))))
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    width = float(np.exp(rng.uniform(np.log(1.0), np.log(12.0))))
+    widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)
+    if rng.random() < WIDE_SHARE and widest > WIDE:
+        width = float(np.exp(rng.uniform(np.log(WIDE), np.log(widest))))
+    width = min(width, widest)
     if kind == "network":
-        return _network(rng, shape, min(width, 4.0))
-    trunks = [_trunk(rng, shape, width)]
-    if kind == "several":
-        trunks += [
-            _trunk(rng, shape, width * rng.uniform(0.4, 1)) for _ in range(rng.integers(1, 4))
-        ]
-    branches = []
+        return _network(rng, shape, min(width, 5.0))
+    path = _across(rng, shape)
+    if masonry and rng.random() < 0.5:
+        path = _along_joints(rng, masonry, shape)
+    trunks = [_trunk(rng, path, width, 0)]
+    branches: list[Crack] = []
     if kind == "branching":
         branches = [_branch(rng, trunks[0], shape) for _ in range(rng.integers(1, 6))]
-    return trunks + branches
+    elif kind == "parallel":
+        trunks += _parallel(rng, path, min(width, 12.0))
+    elif kind == "crossing":
+        trunks.append(_trunk(rng, _across(rng, shape), width * rng.uniform(0.4, 1), 1))
+    elif kind == "several":
+        for number in range(1, int(rng.integers(2, 5))):
+            trunks.append(_trunk(rng, _across(rng, shape), width * rng.uniform(0.3, 1), number))
+    cracks = trunks + branches
+    return [interrupted(rng, c) if rng.random() < INTERRUPTED_SHARE else c for c in cracks]
 
 
-def _trunk(rng: np.random.Generator, shape: tuple[int, int], width: float) -> Crack:
-    """A crack across the photo, from a side to the opposite one, sometimes ending within."""
+def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None) -> Crack:
+    """Interrupt a crack one to four times, or ``gaps`` times, for 2 to 30 px; it tapers there."""
+    way = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(crack.points, axis=0).T))])
+    to_gap = np.full(len(way), np.inf)
+    for _ in range(gaps or int(rng.integers(1, 5))):
+        middle, half = rng.uniform(0.1, 0.9) * way[-1], rng.uniform(1, 15)
+        to_gap = np.minimum(to_gap, np.abs(way - middle) - half)
+    narrower = np.clip(to_gap / (0.5 * (crack.left + crack.right)), 0.2, 1)
+    return replace(
+        crack,
+        left=np.maximum(crack.left * narrower, MIN_WIDTH / 2),
+        right=np.maximum(crack.right * narrower, MIN_WIDTH / 2),
+        visible=crack.visible & (to_gap > 0),
+    )
+
+
+def _across(rng: np.random.Generator, shape: tuple[int, int]) -> Points:
+    """A way from one side of the photo to the opposite one."""
     height, extent = shape
     ends = np.array(
         [(-5.0, rng.uniform(0.1, 0.9) * height), (extent + 5.0, rng.uniform(0.1, 0.9) * height)]
@@ -103,19 +115,49 @@ def _trunk(rng: np.random.Generator, shape: tuple[int, int], width: float) -> Cr
         ends = np.array(
             [(rng.uniform(0.1, 0.9) * extent, -5.0), (rng.uniform(0.1, 0.9) * extent, height + 5.0)]
         )
-    path = _path(rng, ends[0], ends[1], rng.uniform(0.08, 0.22))
+    return _path(rng, ends[0], ends[1], rng.uniform(0.08, 0.22))
+
+
+def _along_joints(rng: np.random.Generator, masonry: Masonry, shape: tuple[int, int]) -> Points:
+    corners = masonry.stepped_path(rng, shape)
+    corners = corners + rng.normal(0, 0.15 * masonry.joint, corners.shape)
+    ways = [
+        _path(rng, start, end, 0.03)[:-1]
+        for start, end in pairwise(corners)
+        if _touches((tuple(start), tuple(end)), shape, margin=masonry.width)
+    ]
+    return np.concatenate(ways) if ways else _across(rng, shape)
+
+
+def _trunk(rng: np.random.Generator, path: Points, width: float, number: int) -> Crack:
+    """A crack along a way, in three of ten cases ending before its end."""
     stop = len(path) if rng.random() < 0.7 else int(rng.uniform(0.3, 0.8) * len(path))
-    return _crack(rng, path[: max(stop, 2)], width, tapered=stop < len(path))
+    return _crack(rng, path[: max(stop, 2)], width, stop < len(path), number)
+
+
+def _parallel(rng: np.random.Generator, path: Points, width: float) -> list[Crack]:
+    """One or two more cracks beside a way, 8 to 40 px from it."""
+    ahead = path[-1] - path[0]
+    normal = ahead[::-1] * (-1, 1) / max(float(np.hypot(*ahead)), 1e-9)
+    cracks = []
+    for number in range(1, int(rng.integers(2, 4))):
+        side = 1 if number == 1 else -1
+        drift = np.linspace(rng.uniform(8, 40), rng.uniform(8, 40), len(path)) + width
+        moved = path + side * normal * (drift + 2 * _wander(rng, len(path), 20))[:, None]
+        cracks.append(_trunk(rng, moved, width * rng.uniform(0.4, 1), number))
+    return cracks
 
 
 def _branch(rng: np.random.Generator, trunk: Crack, shape: tuple[int, int]) -> Crack:
     at = int(rng.uniform(0.1, 0.9) * (len(trunk.points) - 1))
-    ahead = trunk.points[min(at + 8, len(trunk.points) - 1)] - trunk.points[max(at - 8, 0)]
+    ahead = trunk.points[min(at + 16, len(trunk.points) - 1)] - trunk.points[max(at - 16, 0)]
     angle = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.5, 1.3)
     length = rng.uniform(0.15, 0.6) * min(shape)
     end = trunk.points[at] + length * np.array([np.cos(angle), np.sin(angle)])
     path = _path(rng, trunk.points[at], end, rng.uniform(0.1, 0.25))
-    return _crack(rng, path, trunk.widths[at] * rng.uniform(0.35, 0.8), tapered=True)
+    width = float(trunk.left[at] + trunk.right[at])
+    width *= rng.uniform(0.35, 0.8) if width < WIDE else rng.uniform(0.06, 0.4)
+    return _crack(rng, path, width, True, trunk.number)
 
 
 def _network(rng: np.random.Generator, shape: tuple[int, int], width: float) -> list[Crack]:
@@ -141,22 +183,25 @@ def _network(rng: np.random.Generator, shape: tuple[int, int], width: float) -> 
     for (start, end), kept in zip(inside, keep, strict=True):
         if kept and start != end:
             path = _path(rng, np.array(start, float), np.array(end, float), 0.15)
-            cracks.append(_crack(rng, path, width * rng.uniform(0.6, 1.0), tapered=False))
+            cracks.append(_crack(rng, path, width * rng.uniform(0.6, 1.0), False, 0))
     return cracks
 
 
-def _touches(edge: tuple[tuple[int, int], tuple[int, int]], shape: tuple[int, int]) -> bool:
-    return any(0 <= x < shape[1] and 0 <= y < shape[0] for x, y in edge)
+def _touches(
+    edge: tuple[tuple[float, ...], tuple[float, ...]], shape: tuple[int, int], margin: float = 0
+) -> bool:
+    return any(
+        -margin <= x < shape[1] + margin and -margin <= y < shape[0] + margin for x, y in edge
+    )
 
 
 def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float) -> Points:
     """A jagged way between two points: midpoint displacement (Fournier 1982), Nx2."""
     path = np.stack([start, end]).astype(float)
     spread = roughness * float(np.hypot(*(end - start)))
-    while np.hypot(*(path[1] - path[0])) > 4 and len(path) < 1000:
+    while np.hypot(*(path[1] - path[0])) > 2 and len(path) < 4000:
         middles = (path[1:] + path[:-1]) / 2
-        along = path[1:] - path[:-1]
-        across = along[:, ::-1] * (-1, 1) / np.maximum(np.hypot(*along.T)[:, None], 1e-9)
+        across = normals_of(path[1:] - path[:-1])
         middles = middles + across * rng.normal(0, spread / 2, (len(middles), 1))
         woven = np.empty((len(path) + len(middles), 2))
         woven[0::2], woven[1::2] = path, middles
@@ -164,18 +209,26 @@ def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float
     return path
 
 
-def _crack(rng: np.random.Generator, path: Points, width: float, tapered: bool) -> Crack:
+def _crack(
+    rng: np.random.Generator, path: Points, width: float, tapered: bool, number: int
+) -> Crack:
     count = len(path)
+    swell = _wander(rng, count, 50) * (0.3 if width < WIDE else rng.uniform(0.2, 0.6))
+    width_at = width * np.exp(swell)
+    if tapered:
+        width_at = width_at * np.linspace(1, 0.25, count)
     # Rims are ragged by about a pixel: much of a thin crack's width, little of a wide one's.
     ragged = rng.uniform(0.1, 0.45) / (1 + width / 4)
-    swell = _wander(rng, count, 25) * 0.3 + _wander(rng, count, 1) * ragged
-    widths = width * np.exp(swell)
-    if tapered:
-        widths = widths * np.linspace(1, 0.25, count)
-    depth = rng.uniform(0.25, 0.85) + 0.12 * _wander(rng, count, 20) + 0.06 * _wander(rng, count, 1)
+    uneven = 0.1 if width < WIDE else rng.uniform(0.1, 0.25)
+    sides = [
+        width_at / 2 * np.exp(uneven * _wander(rng, count, 14) + ragged * _wander(rng, count, 2))
+        for _ in range(2)
+    ]
+    depth = rng.uniform(0.25, 0.85) + 0.12 * _wander(rng, count, 40) + 0.06 * _wander(rng, count, 2)
     # Thin stretches let little shadow in, wide ones much.
-    depth = depth * np.clip(0.55 + 0.15 * widths, 0.55, 1.0)
-    return Crack(path, np.clip(widths, MIN_WIDTH, MAX_WIDTH), np.clip(depth, 0.2, 0.95))
+    depth = np.clip(depth * np.clip(0.55 + 0.15 * width_at, 0.55, 1.0), 0.2, 0.95)
+    left, right = (np.clip(side, MIN_WIDTH / 2, MAX_WIDTH / 2) for side in sides)
+    return Crack(path, left, right, depth, np.ones(count, np.bool_), number)
 
 
 def _wander(rng: np.random.Generator, count: int, step: int) -> Points:

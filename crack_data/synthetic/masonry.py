@@ -1,0 +1,164 @@
+"""Brickwork, paving and tiles: units with joints between them, which cracks may follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .textures import (
+    FloatImage,
+    Light,
+    Points,
+    relief,
+    smoothstep,
+    tinted,
+    value_noise,
+    white_noise,
+)
+
+# BGR of bricks: red, orange, brown, yellow, grey.
+BRICKS = (
+    (0.25, 0.30, 0.62),
+    (0.35, 0.50, 0.80),
+    (0.25, 0.30, 0.42),
+    (0.50, 0.66, 0.78),
+    (0.55, 0.57, 0.60),
+)
+
+
+@dataclass(frozen=True)
+class Masonry:
+    """Where the units lie.
+
+    Attributes:
+        width, height: of a unit with its joint, px.
+        joint: width of the joints, px.
+        offset: of each second course, as a share of the width: 0.5 in running bond, 0 in a grid.
+        angle: of the courses, radians.
+        origin: (x, y) of a unit's corner, px.
+    """
+
+    width: float
+    height: float
+    joint: float
+    offset: float
+    angle: float
+    origin: tuple[float, float]
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, shape: tuple[int, int]) -> Masonry:
+        """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
+        side = max(shape)
+        if rng.random() < 0.7:
+            width = float(np.exp(rng.uniform(np.log(0.1), np.log(0.7)))) * side
+            height = width * rng.uniform(0.26, 0.45)
+            joint = max(1.5, height * rng.uniform(0.08, 0.26))
+            offset = 0.5
+        else:
+            width = rng.uniform(0.18, 0.7) * side
+            height = width * rng.choice([1.0, 1.0, 0.5])
+            joint = max(1.2, rng.uniform(0.004, 0.03) * side)
+            offset = float(rng.choice([0.0, 0.5]))
+        angle = rng.normal(0, 0.04) if rng.random() < 0.8 else rng.uniform(-0.8, 0.8)
+        origin = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
+        return cls(width, float(height), float(joint), offset, float(angle), origin)
+
+    def coordinates(self, shape: tuple[int, int]) -> tuple[FloatImage, FloatImage]:
+        """Distance along and across the courses, each HxW px."""
+        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+        x, y = x - np.float32(self.origin[0]), y - np.float32(self.origin[1])
+        cosine, sine = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
+        return x * cosine + y * sine, y * cosine - x * sine
+
+    def stepped_path(self, rng: np.random.Generator, shape: tuple[int, int]) -> Points:
+        """Corners of a crack that climbs down through the joints like stairs, in px."""
+        reach = float(np.hypot(*shape))
+        course = int(-reach / self.height)
+        column = round(rng.uniform(-0.6, 0.6) * reach / self.width)
+        forward = int(rng.choice([-1, 1]))
+        corners = []
+        while course * self.height < reach:
+            along = (column + self.offset * (course % 2)) * self.width
+            corners += [
+                (along, course * self.height),
+                (along, (course + 1) * self.height),
+            ]
+            # The next head joint: half a unit on in running bond, a whole one in a grid.
+            if self.offset:
+                column += (forward if course % 2 else 0) if forward > 0 else -(1 - course % 2)
+            elif rng.random() < 0.6:
+                column += forward
+            course += 1
+        turned = np.array(corners, float)
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        turn = np.array([[cosine, sine], [-sine, cosine]])
+        return np.asarray(turned @ turn + self.origin)
+
+
+def draw_masonry(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    light: Light,
+    masonry: Masonry,
+) -> FloatImage:
+    """Units and joints, HxWx3, about 0 to 1."""
+    along, across = masonry.coordinates(shape)
+    # Rims of bricks are worn: the coordinates are warped by noise.
+    wear = rng.uniform(0.02, 0.25) * masonry.joint
+    for values in (along, across):
+        values += wear * value_noise(rng, shape, max(3.0, masonry.height / 4), octaves=3)
+    course = np.floor(across / np.float32(masonry.height))
+    shifted = along - (course % 2) * np.float32(masonry.offset * masonry.width)
+    column = np.floor(shifted / np.float32(masonry.width))
+    to_bed = _distance_to_multiple(across, masonry.height)
+    to_head = _distance_to_multiple(shifted, masonry.width)
+    inside = np.minimum(to_bed, to_head) - np.float32(masonry.joint / 2)
+    soft = rng.uniform(0.5, 1.5) + 0.04 * masonry.joint
+    unit = smoothstep(inside, -soft, soft)[..., None]
+    photo = _faces(rng, shape, light, course, column) * unit
+    photo += _mortar(rng, shape, light) * (1 - unit)
+    # The joint lies deeper (or stands out): one rim of each unit is in shadow, the other lit.
+    depth = rng.uniform(-0.25, 1.0)
+    slope = relief(cv2.GaussianBlur(unit[..., 0], (0, 0), soft), light, 1 + 0.1 * masonry.joint)
+    photo *= 1 + np.clip(0.09 * depth * slope, -0.6, 0.3)[..., None]
+    return photo
+
+
+def _distance_to_multiple(values: FloatImage, step: float) -> FloatImage:
+    rest = np.mod(values, np.float32(step))
+    return np.minimum(rest, np.float32(step) - rest)
+
+
+def _faces(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    light: Light,
+    course: FloatImage,
+    column: FloatImage,
+) -> FloatImage:
+    """The units' own colours and roughness, HxWx3."""
+    base = np.array(BRICKS[rng.integers(len(BRICKS))]) * rng.uniform(0.75, 1.2)
+    rows = (course - course.min()).astype(np.intp)
+    columns = (column - column.min()).astype(np.intp)
+    table = (int(rows.max()) + 1, int(columns.max()) + 1)
+    level = 1 + rng.uniform(0.03, 0.16) * rng.standard_normal(table)
+    hue = np.clip(rng.uniform(0.0, 0.05) * rng.standard_normal(table), -0.1, 0.1)
+    colours = base * level[..., None] * (1 + hue[..., None] * np.array([1.0, 0.2, -1.0]))
+    faces: npt.NDArray[np.float32] = colours.astype(np.float32)[rows, columns]
+    bumps = value_noise(rng, shape, rng.uniform(3, 25), octaves=4)
+    texture = rng.uniform(0.02, 0.09) * value_noise(rng, shape, 60, octaves=5)
+    texture += rng.uniform(0.01, 0.08) * relief(bumps, light, 1.5)
+    texture += rng.uniform(0.01, 0.06) * white_noise(rng, shape)
+    pits = smoothstep(white_noise(rng, shape, rng.uniform(0.8, 2.5)), 2.2, 2.8)
+    texture -= rng.uniform(0.0, 0.35) * pits
+    return faces * (1 + texture)[..., None]
+
+
+def _mortar(rng: np.random.Generator, shape: tuple[int, int], light: Light) -> FloatImage:
+    grain = rng.uniform(0.6, 2.0)
+    ground = rng.uniform(0.2, 0.85) + 0.04 * value_noise(rng, shape, 30, octaves=3)
+    ground += rng.uniform(0.02, 0.09) * relief(white_noise(rng, shape, grain), light, grain)
+    return tinted(rng, ground, rng.uniform(-0.1, 0.3))

@@ -1,0 +1,220 @@
+"""Drawn photos: ground, paint, joints, stains, cracks, leaves, light, camera; and their files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..errors import CrackError
+from ..files import atomic_write
+from .cracks import random_cracks
+from .distractors import cast_shadow, cut_joint, drop_leaves, paint_lane, spill
+from .masonry import Masonry, draw_masonry
+from .rendering import cover_gaps, draw_cracks, open_cracks
+from .textures import (
+    ByteImage,
+    FloatImage,
+    Light,
+    asphalt,
+    concrete,
+    gravel,
+    plaster,
+    value_noise,
+    white_noise,
+)
+
+Change = Callable[[np.random.Generator, FloatImage], None]
+
+INSTANCES_NAME = "instances.json"
+MIN_SIDE = 32  # px
+CRACK_FREE_SHARE = 0.2
+MASONRY_SHARE = 0.2
+GROUNDS = {asphalt: 0.3, gravel: 0.25, concrete: 0.3, plaster: 0.15}  # of the others
+
+
+@dataclass(frozen=True)
+class SyntheticPhoto:
+    """A drawn photo and what it shows.
+
+    Attributes:
+        image: HxWx3 uint8, BGR.
+        instances: HxW uint8 each, 255 where that crack is visible, else 0; exact. They overlap
+            where cracks cross. A network of cracks is one.
+    """
+
+    image: ByteImage
+    instances: list[ByteImage]
+
+    @property
+    def mask(self) -> ByteImage:
+        """HxW uint8, 255 where any crack is visible, else 0."""
+        mask = np.zeros(self.image.shape[:2], np.uint8)
+        for instance in self.instances:
+            mask |= instance
+        return mask
+
+
+def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -> SyntheticPhoto:
+    """Draw photo number ``index`` of the series ``seed``, whatever others are drawn.
+
+    One photo in five shows distractors only.
+
+    Raises:
+        CrackError: a side is shorter than `MIN_SIDE`.
+    """
+    if min(height, width) < MIN_SIDE:
+        raise CrackError(
+            f"synthetic photos have sides of {MIN_SIDE} px or more, not {width}x{height}"
+        )
+    rng = np.random.default_rng([seed, index])
+    shape = (height, width)
+    angle = rng.uniform(0, 2 * np.pi)
+    light = (float(np.cos(angle)), float(np.sin(angle)))
+    masonry = Masonry.random(rng, shape) if rng.random() < MASONRY_SHARE else None
+    photo = _ground(rng, shape, light, masonry)
+    _perhaps(rng, 0.0 if masonry else 0.12, paint_lane, photo)
+    _perhaps(rng, 0.0 if masonry else 0.18, cut_joint, photo)
+    _perhaps(rng, 0.4, spill, photo)
+    instances: list[ByteImage] = []
+    if rng.random() >= CRACK_FREE_SHARE:
+        cracks = random_cracks(rng, shape, masonry)
+        layer = draw_cracks(cracks, shape)
+        open_cracks(rng, photo, layer, light)
+        cover_gaps(rng, photo, cracks)
+        instances = layer.masks
+    if rng.random() < 0.12:
+        drop_leaves(rng, photo, instances)
+    _perhaps(rng, 0.25, cast_shadow, photo)
+    return SyntheticPhoto(_exposed(rng, photo), [mask for mask in instances if mask.any()])
+
+
+def _perhaps(
+    rng: np.random.Generator, probability: float, change: Change, photo: FloatImage
+) -> None:
+    if rng.random() < probability:
+        change(rng, photo)
+
+
+def _ground(
+    rng: np.random.Generator, shape: tuple[int, int], light: Light, masonry: Masonry | None
+) -> FloatImage:
+    if masonry:
+        return draw_masonry(rng, shape, light, masonry)
+    chosen = rng.choice(len(GROUNDS), p=list(GROUNDS.values()))
+    return list(GROUNDS)[chosen](rng, shape, light)
+
+
+def _exposed(rng: np.random.Generator, photo: FloatImage) -> ByteImage:
+    """What the camera makes of it: vignette or uneven light, blur, noise, 8 bit."""
+    shape = photo.shape[:2]
+    light = 1 + rng.uniform(0.0, 0.1) * value_noise(rng, shape, 2.0 * max(shape))
+    photo = photo * light[..., None]
+    if rng.random() < 0.6:
+        sigma = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 2.5)
+        photo = cv2.GaussianBlur(photo, (0, 0), sigma)
+    noise = rng.uniform(0.5, 5) * white_noise(rng, shape)
+    return np.clip(photo * 255 + noise[..., None], 0, 255).astype(np.uint8)
+
+
+def write_photos(
+    folder: str | os.PathLike[str],
+    count: int,
+    seed: int = 0,
+    height: int = 320,
+    width: int = 480,
+    noise: bool = False,
+    instances: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
+
+    Args:
+        folder: made where missing; files of the same names are replaced.
+        count: number of photos.
+        seed: of the series; see `draw_photo`.
+        height, width: of each photo, px.
+        noise: give the masks the faults of real ones instead of exact masks.
+        instances: also write ``instances.json``: COCO annotations with one instance for each crack,
+            however many pieces of it can be seen, and apart from the cracks that it crosses.
+        progress: called with the number of photos done and of all.
+
+    Raises:
+        CrackError: the size is too small, or the folder cannot be written to.
+    """
+    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    for index in range(count):
+        photo = draw_photo(index, seed, height, width)
+        mask = photo.mask
+        if noise:
+            # The third number keeps this stream apart from the photo's own.
+            mask = noisy_mask(mask, np.random.default_rng([seed, index, 1]))
+        name = f"drawn_{index:05d}"
+        _write(Path(folder, "images", f"{name}.jpg"), photo.image)
+        _write(Path(folder, "masks", f"{name}.png"), mask)
+        image = {"id": index + 1, "file_name": f"{name}.jpg", "height": height, "width": width}
+        coco["images"].append(image)
+        for instance in photo.instances if instances else []:
+            ids = {"id": len(coco["annotations"]) + 1, "image_id": index + 1, "category_id": 1}
+            coco["annotations"].append(ids | _annotation(instance))
+        if progress:
+            progress(index + 1, count)
+    if instances:
+        content = {
+            "info": {"image_root": "images"},
+            "categories": [{"id": 1, "name": "crack"}],
+            **coco,
+        }
+        with atomic_write(Path(folder, INSTANCES_NAME)) as stream:
+            stream.write(json.dumps(content).encode())
+
+
+def _annotation(instance: ByteImage) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(instance))
+    return {
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "area": int(coco_mask.area(rle)),
+        "iscrowd": 0,
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+    }
+
+
+def _write(path: Path, image: ByteImage) -> None:
+    _, data = cv2.imencode(path.suffix, image)
+    with atomic_write(path) as stream:
+        stream.write(data.tobytes())
+
+
+def noisy_mask(mask: ByteImage, rng: np.random.Generator) -> ByteImage:
+    """Widen, antialias, speckle and JPEG-compress a mask.
+
+    Args:
+        mask: HxW, 0 or 255; not changed.
+        rng: where the numbers come from.
+
+    Returns:
+        HxW, 0 to 255, with the ringing that JPEG leaves around edges.
+    """
+    if rng.random() < 0.4:
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+        mask = cv2.dilate(mask, kernel)
+    blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.6))
+    speckled = np.maximum(blurred, _specks(rng, mask.shape[:2]))
+    quality = int(rng.integers(70, 96))
+    _, data = cv2.imencode(".jpg", speckled, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _specks(rng: np.random.Generator, shape: tuple[int, ...]) -> ByteImage:
+    specks = np.zeros(shape, np.uint8)
+    for _ in range(int(rng.integers(0, 25))):
+        y, x = rng.integers(shape[0]), rng.integers(shape[1])
+        specks[y : y + rng.integers(1, 3), x : x + rng.integers(1, 3)] = rng.integers(150, 256)
+    return specks
