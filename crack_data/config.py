@@ -59,8 +59,11 @@ def _add_crack_map_keys(cfg: CN) -> None:
     cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0
     # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
     cfg.MODEL.CRACK_MAP.DICE_WEIGHT = 1.0
-    # Pixels above it that touch are one crack: its box is a proposal, its pixels one instance.
+    # Pixels above it that touch are one piece of a crack.
     cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.3
+    # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
+    # proposal, its pixels one instance. 0: every piece is a crack of its own.
+    cfg.MODEL.CRACK_MAP.LINK_GAP = 12
     # A pixel is crack when its probability exceeds this and an instance claims it.
     cfg.MODEL.CRACK_MAP.THRESHOLD = 0.5
     # Instances scored below this count for AP only: they are not drawn and not in the percentage.

@@ -21,6 +21,8 @@ from torch import nn
 
 # Cracks cover a few percent of a photo; starting from that prior keeps the first steps calm.
 _PRIOR_LOGIT = -3.0
+# Target value of pixels that do not count; 0 is background, 1 is crack.
+IGNORED = 255
 
 
 class CrackMapHead(nn.Module):
@@ -126,11 +128,9 @@ def crack_map_loss(
     return bce + dice_weight * dice
 
 
-def stack_targets(
-    masks: Sequence[torch.Tensor], size: tuple[int, int], device: torch.device
-) -> torch.Tensor:
-    """Union masks of several photos, each (h, w) bool, in one zero-padded float (N, H, W)."""
-    target = torch.zeros((len(masks), *size), device=device)
-    for index, mask in enumerate(masks):
-        target[index, : mask.shape[0], : mask.shape[1]] = mask.to(device)
-    return target
+def stack_targets(targets: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Targets of several photos, each (h, w) uint8, in one uint8 (N, H, W); the rest `IGNORED`."""
+    stacked = targets[0].new_full((len(targets), *size), IGNORED)
+    for row, target in zip(stacked, targets, strict=True):
+        row[: target.shape[0], : target.shape[1]] = target
+    return stacked

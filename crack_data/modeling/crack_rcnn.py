@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Instances
 from torch import nn
 
-from .crack_map_head import CrackMapHead, crack_map_loss, stack_targets
+from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss, stack_targets
 from .instances import claim_pixels
 from .map_proposals import add_map_proposals
 
@@ -33,6 +33,7 @@ class CrackRCNN(GeneralizedRCNN):
         loss_weight: float,
         dice_weight: float,
         link_threshold: float,
+        link_gap: float,
         threshold: float,
         score_threshold: float,
         **kwargs: Any,
@@ -43,6 +44,7 @@ class CrackRCNN(GeneralizedRCNN):
         self.loss_weight = loss_weight
         self.dice_weight = dice_weight
         self.link_threshold = link_threshold
+        self.link_gap = link_gap
         self.threshold = threshold
         self.score_threshold = score_threshold
 
@@ -57,6 +59,7 @@ class CrackRCNN(GeneralizedRCNN):
             "loss_weight": keys.LOSS_WEIGHT,
             "dice_weight": keys.DICE_WEIGHT,
             "link_threshold": keys.LINK_THRESHOLD,
+            "link_gap": keys.LINK_GAP,
             "threshold": keys.THRESHOLD,
             "score_threshold": keys.SCORE_THRESHOLD,
         }
@@ -70,22 +73,21 @@ class CrackRCNN(GeneralizedRCNN):
         features = self.backbone(images.tensor)
         logits = self.crack_map_head(features, images.tensor)
         proposals, proposal_losses = self.proposal_generator(images, features, truth)
-        proposals = add_map_proposals(proposals, logits, self.link_threshold)
+        proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
-            "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, images, truth),
+            "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, batched_inputs),
             **proposal_losses,
             **detector_losses,
         }
 
     def _crack_map_loss(
-        self, logits: torch.Tensor, images: ImageList, truth: list[Instances]
+        self, logits: torch.Tensor, batched_inputs: list[dict[str, Any]]
     ) -> torch.Tensor:
-        size = (logits.shape[1], logits.shape[2])
-        inside = [torch.ones(shape, dtype=torch.bool) for shape in images.image_sizes]
-        target = stack_targets([x.gt_masks.tensor.any(dim=0) for x in truth], size, logits.device)
-        weight = stack_targets(inside, size, logits.device)
-        return crack_map_loss(logits, target, weight, self.dice_weight)
+        target = stack_targets([_map_target(x) for x in batched_inputs], tuple(logits.shape[1:]))
+        target = target.to(logits.device)
+        weight = (target != IGNORED).float()
+        return crack_map_loss(logits, (target == 1).float(), weight, self.dice_weight)
 
     def inference(
         self,
@@ -110,7 +112,7 @@ class CrackRCNN(GeneralizedRCNN):
         logits = self.crack_map_head(features, images.tensor)
         if detected_instances is None:
             proposals, _ = self.proposal_generator(images, features, None)
-            proposals = add_map_proposals(proposals, logits, self.link_threshold)
+            proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
             results, _ = self.roi_heads(images, features, proposals, None)
         else:
             given = [x.to(self.device) for x in detected_instances]
@@ -149,11 +151,22 @@ class CrackRCNN(GeneralizedRCNN):
                     probability,
                     instances,
                     link_threshold=self.link_threshold,
+                    link_gap=self.link_gap,
                     threshold=self.threshold,
                     score_threshold=self.score_threshold,
                 )
             )
         return outputs
+
+
+def _map_target(given: dict[str, Any]) -> torch.Tensor:
+    """What the crack map should show: uint8 (H, W), 0, 1 or `IGNORED`.
+
+    "sem_seg" where the sample has it, else the union of the instances' masks.
+    """
+    if "sem_seg" in given:
+        return given["sem_seg"]
+    return given["instances"].gt_masks.tensor.any(dim=0).to(torch.uint8)
 
 
 def resize_probability(probability: torch.Tensor, height: int, width: int) -> torch.Tensor:

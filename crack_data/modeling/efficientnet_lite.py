@@ -107,8 +107,10 @@ class EfficientNetLite0(StagedBackbone):
             self._bn0.requires_grad_(False)
             self._bn0 = FrozenBatchNorm2d.convert_frozen_batchnorm(self._bn0)
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}."""
+    def forward(self, x: torch.Tensor | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """As in the base class."""
+        if isinstance(x, dict):
+            return x
         return super().forward(relu6(self._bn0(self._conv_stem(x)), inplace=True))
 
 

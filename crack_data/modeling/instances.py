@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
 
+from ..convert.linking import link_pieces
+
 # Boxes end a little early on the faint tips of a crack: each side moves out by this share of it.
 _MARGIN = 0.05
 # A component has the detector's score that this share of its pixels reaches: part of a long crack
@@ -29,10 +31,10 @@ _MAX_INSTANCES = 100
 
 @dataclass(frozen=True)
 class Components:
-    """Connected components of a crack map.
+    """Connected components of a crack map, linked to cracks.
 
     Attributes:
-        labels: (H, W) int32; 0 is no crack, 1 … N number the components.
+        labels: (H, W) int; 0 is no crack, 1 … N number the cracks.
         boxes: (N, 4) int, XYXY, px, half-open.
         confidence: (N,) float in [0, 1], what the map alone says: mean probability, less for
             short ones.
@@ -43,20 +45,29 @@ class Components:
     confidence: np.ndarray
 
 
-def find_components(probability: np.ndarray, link_threshold: float) -> Components:
-    """Join the pixels above ``link_threshold`` that touch, diagonals included.
+def find_components(probability: np.ndarray, link_threshold: float, link_gap: float) -> Components:
+    """Join the pixels above ``link_threshold`` that touch, and the pieces that continue each other.
 
     Args:
         probability: (H, W) float32.
         link_threshold: MODEL.CRACK_MAP.LINK_THRESHOLD.
+        link_gap: MODEL.CRACK_MAP.LINK_GAP.
     """
     above = (probability > link_threshold).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    crack_of = link_pieces(labels, count - 1, link_gap)
+    labels = crack_of[labels]
+    cracks = int(crack_of.max(initial=0))
     x, y, width, height, area = stats[1:].T
+    boxes = np.empty((cracks, 4), np.int64)
+    boxes[:, :2] = np.iinfo(np.int32).max
+    boxes[:, 2:] = 0
+    np.minimum.at(boxes[:, :2], crack_of[1:] - 1, np.stack([x, y], axis=1))
+    np.maximum.at(boxes[:, 2:], crack_of[1:] - 1, np.stack([x + width, y + height], axis=1))
     pixels = labels > 0
-    total = np.bincount(labels[pixels], weights=probability[pixels], minlength=count)[1:]
-    length = np.minimum(1.0, np.maximum(width, height) / _FULL_LENGTH)
-    boxes = np.stack([x, y, x + width, y + height], axis=1)
+    total = np.bincount(labels[pixels], weights=probability[pixels], minlength=cracks + 1)[1:]
+    area = np.bincount(crack_of[1:], weights=area, minlength=cracks + 1)[1:]
+    length = np.minimum(1.0, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / _FULL_LENGTH)
     return Components(labels, boxes, total / area * length)
 
 
@@ -65,6 +76,7 @@ def claim_pixels(
     instances: Instances,
     *,
     link_threshold: float,
+    link_gap: float,
     threshold: float,
     score_threshold: float,
 ) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def claim_pixels(
     Args:
         probability: crack map of the photo, (H, W).
         instances: detections at the photo's size: pred_boxes, scores, perhaps coarse pred_masks.
-        link_threshold: see `find_components`.
+        link_threshold, link_gap: see `find_components`.
         threshold: a pixel above it is crack.
         score_threshold: instances scored below it are returned (average precision needs them) but
             leave no trace in the map.
@@ -83,7 +95,7 @@ def claim_pixels(
         bool, best first, "crack_map": (H, W), zero where no instance claims the pixel}. An
         instance's score is the geometric mean of the detector's and the map's.
     """
-    components = find_components(probability.cpu().numpy(), link_threshold)
+    components = find_components(probability.cpu().numpy(), link_threshold, link_gap)
     scores = score_components(components, instances)
     claimed = claimed_pixels(components, scores, score_threshold)
     return {

@@ -18,20 +18,20 @@ _SURE = 10.0
 
 
 def add_map_proposals(
-    proposals: list[Instances], logits: torch.Tensor, link_threshold: float
+    proposals: list[Instances], logits: torch.Tensor, link_threshold: float, link_gap: float
 ) -> list[Instances]:
     """Append the components of each photo's crack map to its proposals.
 
     Args:
         proposals: of each photo, with proposal_boxes and objectness_logits.
         logits: crack logits, (N, H, W), padded to one size.
-        link_threshold: see `find_components`.
+        link_threshold, link_gap: see `find_components`.
     """
     probabilities = logits.detach().float().sigmoid().cpu().numpy()
     joined = []
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
-        found = find_components(probability[:height, :width], link_threshold)
+        found = find_components(probability[:height, :width], link_threshold, link_gap)
         joined.append(join_components(given, found))
     return joined
 

@@ -59,8 +59,13 @@ class StagedBackbone(Backbone):
                 parameter.requires_grad_(False)
             FrozenBatchNorm2d.convert_frozen_batchnorm(layer)
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}."""
+    def forward(self, x: torch.Tensor | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
+
+        What it has computed before passes through: see `DetailFPN`.
+        """
+        if isinstance(x, dict):
+            return x
         outputs = {}
         last = STAGES.index(max(self._out_features))
         for index in range(last + 1):
@@ -97,9 +102,28 @@ def norm_layer(name: str) -> Callable[[int], nn.Module]:
     return lambda channels: get_norm(name, channels)
 
 
-def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
-    """Detectron2's FPN over ``bottom_up``, as MODEL.FPN says, with p6 pooled from p5."""
-    return FPN(
+class DetailFPN(FPN):
+    """Detectron2's FPN, which also returns those stages below it that it does not read.
+
+    They are finer than its levels: the crack map draws with them.
+    """
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Map images, shape (N, 3, H, W), to {"res1": …, "p3": …, …}."""
+        stages = self.bottom_up(x)
+        return {**self._unread(stages), **super().forward(stages)}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each output."""
+        return {**self._unread(self.bottom_up.output_shape()), **super().output_shape()}
+
+    def _unread(self, stages: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in stages.items() if name not in self.in_features}
+
+
+def build_fpn(cfg: CfgNode, bottom_up: StagedBackbone) -> DetailFPN:
+    """An FPN over ``bottom_up``, as MODEL.FPN says, with one more level pooled from the last."""
+    return DetailFPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,

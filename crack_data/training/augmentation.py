@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from detectron2.config import CfgNode
 
-from .geometry import CropPlan, crop_mask, crop_photo
+from .geometry import CropPlan, crop_photo
 from .photometric import change_light, degrade
 
 
@@ -16,23 +16,15 @@ class CrackAugmentation:
         """Args: cfg: the whole config; CRACK.AUG is read."""
         self.cfg = cfg.CRACK.AUG
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw a crop.
-
-        Args:
-            image: (H, W, 3) uint8 photo.
-            mask: (H, W) uint8, 1 where there is crack.
-            rng: source of all randomness.
+    def crop_photo(
+        self, image: np.ndarray, plan: CropPlan, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Cut a crop out of a photo, (H, W, 3) uint8, and change its light and quality.
 
         Returns:
-            (CROP_SIZE, CROP_SIZE, 3) uint8, and (CROP_SIZE, CROP_SIZE) uint8, how much of each
-            pixel is crack, 0 to 255.
+            (CROP_SIZE, CROP_SIZE, 3) uint8.
         """
-        plan = self.draw_plan(mask, rng)
-        crop = change_light(crop_photo(image, plan), rng, self.cfg)
-        return degrade(crop, rng, self.cfg), crop_mask(mask, plan)
+        return degrade(change_light(crop_photo(image, plan), rng, self.cfg), rng, self.cfg)
 
     def draw_plan(self, mask: np.ndarray, rng: np.random.Generator) -> CropPlan:
         """Draw the geometry for a photo with this (H, W) mask."""

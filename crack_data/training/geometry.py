@@ -62,6 +62,29 @@ def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
     return _warp(soft, matrix, plan.size, border, 0.0)
 
 
+def crop_labels(labels: np.ndarray, plan: CropPlan) -> np.ndarray:
+    """Cut the same crop out of a (H, W) int16 label map: for each pixel the nearest label.
+
+    Returns:
+        (size, size) int16 without background: `crop_mask` says which pixels are crack.
+    """
+    if labels.max() == labels[labels > 0].min(initial=labels.max()):
+        return np.full((plan.size, plan.size), labels.max(), np.int16)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (labels == 0).view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros(int(nearest.max()) + 1, np.int16)
+    table[nearest[labels > 0]] = labels[labels > 0]
+    border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_REPLICATE
+    return cv2.warpAffine(
+        table[nearest],
+        plan.matrix(),
+        (plan.size, plan.size),
+        flags=cv2.INTER_NEAREST,
+        borderMode=border,
+    )
+
+
 def _shrink(image: np.ndarray, plan: CropPlan) -> tuple[np.ndarray, np.ndarray]:
     """Average pixels before a warp that makes the photo smaller: a warp alone would skip some."""
     matrix = plan.matrix()

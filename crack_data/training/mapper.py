@@ -1,7 +1,9 @@
-"""A record of the data set becomes what Detectron2's models take."""
+"""A record of the data set becomes what Detectron2's models take, with the instances it holds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -9,18 +11,28 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from ..convert.linking import link_pieces
+from ..datasets import ignored_pixels, instance_masks
+from ..errors import CrackError
+from ..modeling.crack_map_head import IGNORED
+from ..photos import read_photo
 from .augmentation import CrackAugmentation
+from .geometry import CropPlan, crop_labels, crop_mask
+
+Box = tuple[slice, slice]
 
 # A pixel of a crop is crack when at least this share of it is. Just below one half: measured on
 # CFD, DeepCrack and crackseg448 at scales 0.7 to 1.4 this keeps 99.4 to 100 % of the centrelines
 # and draws cracks 2 to 5 % too large.
 CRACK_COVERAGE = 0.45
-# Pieces joined by pixels that are crack to this share are one instance: a crack of less than a
-# pixel's width comes apart at CRACK_COVERAGE (CFD at scale 0.7: 3.5 times the instances).
+# Pieces joined by pixels that are crack to this share are one: a crack of less than a pixel's width
+# comes apart at CRACK_COVERAGE (CFD at scale 0.7: 3.5 times the instances).
 LINK_COVERAGE = 0.2
+# Crops scaled below this ignore the pixels between the two: a crack thinner than a pixel is
+# neither there nor absent.
+FULL_SCALE = 0.7
 # Smaller pieces of a crack, cut off by the crop's edge, teach the detector nothing.
 MIN_INSTANCE_PIXELS = 8
 
@@ -29,46 +41,73 @@ class PhotoUnreadable(Exception):
     """A photo that cannot be decoded, or is not the one that was annotated."""
 
 
-class CrackMapper:
-    """Reads a photo, draws a crop of it and finds the crop's instances.
+@dataclass(frozen=True)
+class Truth:
+    """What a data set says of one photo.
 
-    After scaling and cropping a crack may have come apart or left the picture, so instances are
-    the connected components of what is left of the cracks' union, as they were when converted.
+    Attributes:
+        layers: int16 label maps (H, W), 0 for background; instances that overlap lie in different
+            layers. Labels are numbered over all layers together.
+        scattered: labels of instances whose pieces lie farther apart than the linking gap by the
+            data set's own decision: no crop takes them apart.
+        ignored: bool (H, W), pixels that do not count.
+    """
+
+    layers: list[np.ndarray]
+    scattered: frozenset[int]
+    ignored: np.ndarray
+
+    def union(self) -> np.ndarray:
+        """All crack pixels: uint8 (H, W) of 0 and 1."""
+        return np.any([layer > 0 for layer in self.layers], axis=0).view(np.uint8)
+
+
+class CrackMapper:
+    """Reads a photo, draws a crop of it and finds what the crop holds of each instance.
+
+    Pieces of one instance that a crop has cut apart, farther than MODEL.CRACK_MAP.LINK_GAP, become
+    several instances, since nothing in the crop shows that they are one.
     """
 
     def __init__(self, cfg: CfgNode, augment: bool) -> None:
         """Args: cfg: the whole config; augment: draw crops, else map the photo as it is."""
         self.augmentation = CrackAugmentation(cfg) if augment else None
         self.image_format = cfg.INPUT.FORMAT
+        self.link_gap = cfg.MODEL.CRACK_MAP.LINK_GAP
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record.
 
         Args:
-            record: in Detectron2's standard format, masks as RLE, with "dataset_name".
+            record: in Detectron2's standard format, with "dataset_name".
             rng: source of all randomness.
 
         Returns:
             "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes,
-            gt_masks (`BitMasks`); "height", "width", "file_name", "image_id", "dataset_name".
+            gt_masks (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where
+            the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
 
         Raises:
             PhotoUnreadable: see there.
         """
         image = read_photo_of(record)
-        mask = union_mask(record)
+        truth = truth_of(record, self.link_gap)
         if self.augmentation is None:
-            coverage = mask * np.uint8(255)
+            masks = [layer == label for layer in truth.layers for label, _ in _boxes(layer)]
+            target = truth.union()
+            target[truth.ignored] = IGNORED
         else:
-            image, coverage = self.augmentation(image, mask, rng)
+            plan = self.augmentation.draw_plan(truth.union(), rng)
+            image = self.augmentation.crop_photo(image, plan, rng)
+            masks, target = crop_truth(truth, plan, self.link_gap)
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
-        height, width = coverage.shape
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "instances": find_instances(coverage),
-            "height": height,
-            "width": width,
+            "instances": to_instances(masks, target.shape),
+            "sem_seg": torch.from_numpy(target),
+            "height": target.shape[0],
+            "width": target.shape[1],
             "file_name": record["file_name"],
             "image_id": record["image_id"],
             "dataset_name": record["dataset_name"],
@@ -77,40 +116,100 @@ class CrackMapper:
 
 def read_photo_of(record: dict[str, Any]) -> np.ndarray:
     """Decode the photo of a record, upright: (H, W, 3) uint8 BGR."""
-    image = cv2.imread(record["file_name"], cv2.IMREAD_COLOR)
-    if image is None:
-        raise PhotoUnreadable("cannot be decoded")
+    try:
+        image = read_photo(record["file_name"])
+    except CrackError as error:
+        raise PhotoUnreadable(f"cannot be decoded ({error})") from error
     wanted = (record["height"], record["width"])
     if image.shape[:2] != wanted:
         raise PhotoUnreadable(f"is {image.shape[:2]} px high and wide, annotated as {wanted}")
     return image
 
 
-def union_mask(record: dict[str, Any]) -> np.ndarray:
-    """Draw all cracks of a record: (H, W) uint8 of 0 and 1."""
-    codes = [annotation["segmentation"] for annotation in record["annotations"]]
-    if not codes:
-        return np.zeros((record["height"], record["width"]), np.uint8)
-    return coco_mask.decode(coco_mask.merge(codes))
+def truth_of(record: dict[str, Any], link_gap: float) -> Truth:
+    """Read the annotations of a record."""
+    layers = [np.zeros((record["height"], record["width"]), np.int16)]
+    scattered = set()
+    for label, mask in enumerate(instance_masks(record), start=1):
+        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+        box = (slice(y, y + height), slice(x, x + width))
+        inside = np.ascontiguousarray(mask[box])
+        _place(inside, label, layers, box)
+        if len(_pieces(inside, link_gap)) > 1:
+            scattered.add(label)
+    return Truth(layers, frozenset(scattered), ignored_pixels(record))
 
 
-def find_instances(coverage: np.ndarray) -> Instances:
-    """Split the crack of a photo into instances: 8-connected, each with its tight box.
+def _place(inside: np.ndarray, label: int, layers: list[np.ndarray], box: Box) -> None:
+    """Draw the part of an instance within its box into the first layer where it overlaps none."""
+    for layer in layers:
+        if not layer[box][inside].any():
+            break
+    else:
+        layer = np.zeros_like(layers[0])
+        layers.append(layer)
+    layer[box][inside] = label
 
-    Args:
-        coverage: (H, W) uint8, how much of each pixel is crack, 0 to 255.
+
+def crop_truth(
+    truth: Truth, plan: CropPlan, link_gap: float
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Cut a crop out of what the data set says.
+
+    Returns:
+        The masks of the instances, bool (size, size), and the target of the crack map, uint8
+        (size, size): 0, 1 or `IGNORED`.
     """
-    linked = (coverage >= 255 * LINK_COVERAGE).astype(np.uint8)
-    _, labels = cv2.connectedComponents(linked, connectivity=8)
-    labels[coverage < 255 * CRACK_COVERAGE] = 0
-    kept = np.flatnonzero(np.bincount(labels.ravel())[1:] >= MIN_INSTANCE_PIXELS) + 1
-    places = ndimage.find_objects(labels)
-    corners = [
-        (columns.start, rows.start, columns.stop, rows.stop)
-        for rows, columns in (places[label - 1] for label in kept)
-    ]
-    instances = Instances(coverage.shape)
-    instances.gt_masks = BitMasks(torch.from_numpy(labels[None] == kept[:, None, None]))
+    masks: list[np.ndarray] = []
+    union = np.zeros((plan.size, plan.size), np.uint8)
+    for layer in truth.layers:
+        coverage = crop_mask((layer > 0).view(np.uint8), plan)
+        np.maximum(union, coverage, out=union)
+        labels = crop_labels(layer, plan)
+        labels[coverage < 255 * LINK_COVERAGE] = 0
+        crack = coverage >= 255 * CRACK_COVERAGE
+        for label, box in _boxes(labels):
+            inside = labels[box] == label
+            pieces = [inside] if label in truth.scattered else _pieces(inside, link_gap)
+            for piece in pieces:
+                piece = piece & crack[box]
+                if np.count_nonzero(piece) >= MIN_INSTANCE_PIXELS:
+                    masks.append(np.zeros(union.shape, bool))
+                    masks[-1][box] = piece
+    target = (union >= 255 * CRACK_COVERAGE).view(np.uint8)
+    if plan.scale < FULL_SCALE:
+        target[(target == 0) & (union >= 255 * LINK_COVERAGE)] = IGNORED
+    if truth.ignored.any():
+        target[crop_mask(truth.ignored.view(np.uint8), plan) > 127] = IGNORED
+    return masks, target
+
+
+def _boxes(labels: np.ndarray) -> Iterator[tuple[int, Box]]:
+    """Each label of a label map (H, W), with the box that holds it."""
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            yield label, box
+
+
+def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
+    """The parts of a mask that are farther apart than the linking gap, each bool (H, W)."""
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    if count <= 2:
+        return [mask]
+    crack_of = link_pieces(labels, count - 1, link_gap)
+    if crack_of.max() == 1:
+        return [mask]
+    linked = crack_of[labels]
+    return [linked == crack for crack in range(1, int(crack_of.max()) + 1)]
+
+
+def to_instances(masks: Sequence[np.ndarray], shape: tuple[int, ...]) -> Instances:
+    """Detectron2's truth of a photo: each of N masks, bool (H, W), with its tight box."""
+    boxes = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks]
+    corners = [(x, y, x + width, y + height) for x, y, width, height in boxes]
+    stacked = np.stack(masks) if masks else np.zeros((0, *shape), bool)
+    instances = Instances(tuple(shape))
+    instances.gt_masks = BitMasks(torch.from_numpy(stacked))
     instances.gt_boxes = Boxes(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4))
-    instances.gt_classes = torch.zeros(len(kept), dtype=torch.int64)
+    instances.gt_classes = torch.zeros(len(corners), dtype=torch.int64)
     return instances

@@ -34,7 +34,7 @@ def _detected(*boxes: tuple[float, ...]) -> Instances:
 
 
 def _claim(probability: torch.Tensor, detected: Instances, **changes: float) -> dict[str, Any]:
-    settings = {"link_threshold": 0.3, "threshold": 0.5, "score_threshold": 0.3, **changes}
+    settings = {"link_threshold": 0.3, "link_gap": 0.0, "threshold": 0.5, "score_threshold": 0.3, **changes}
     return claim_pixels(probability, detected, **settings)
 
 
@@ -119,7 +119,7 @@ def test_a_crack_of_one_pixel_and_one_that_fills_the_photo() -> None:
 
 
 def test_short_components_are_less_sure() -> None:
-    found = find_components(_map(LONG, (5, 5, 15, 8)).numpy(), 0.3)
+    found = find_components(_map(LONG, (5, 5, 15, 8)).numpy(), 0.3, 0.0)
     short, long = sorted(found.confidence)
     assert long == pytest.approx(0.9)
     assert short == pytest.approx(0.9 * 10 / 80)
@@ -130,7 +130,7 @@ def test_the_map_proposes_its_components() -> None:
     proposals.proposal_boxes = Boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     proposals.objectness_logits = torch.tensor([0.5])
     logits = torch.logit(_map(OTHER, (185, 5, 200, 30)))[None]
-    (joined,) = add_map_proposals([proposals], logits, 0.3)
+    (joined,) = add_map_proposals([proposals], logits, 0.3, 0.0)
     boxes = joined.proposal_boxes.tensor.tolist()
     assert boxes[0] == [1.0, 2.0, 3.0, 4.0]
     # The padding beyond 90x190 px proposes nothing.

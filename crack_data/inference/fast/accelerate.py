@@ -194,7 +194,9 @@ class FastRCNN(nn.Module):
         if logits is not None:
             height, width = images.image_sizes[0]
             probability = logits[0, :height, :width].sigmoid()
-            components = find_components(probability.numpy(), self.model.link_threshold)
+            components = find_components(
+                probability.numpy(), self.model.link_threshold, self.model.link_gap
+            )
             proposals = [join_components(proposals[0], components)]
         instances = self.classify(features, proposals)
         if self.model.roi_heads.mask_on:

@@ -62,7 +62,9 @@ class FastDetector:
             raise AssertionError("a model that draws a map gives one")
         if tuple(probability.shape) != (height, width):
             probability = resize_probability(probability, height, width)
-            components = find_components(probability.numpy(), self.model.model.link_threshold)
+            components = find_components(
+                probability.numpy(), self.model.model.link_threshold, self.model.model.link_gap
+            )
         instances = detector_postprocess(found.instances, height, width)
         scores = score_components(components, instances)
         claimed = claimed_pixels(components, scores, self.score_threshold)
