@@ -34,8 +34,8 @@ def _detected(*boxes: tuple[float, ...]) -> Instances:
 
 
 def _claim(probability: torch.Tensor, detected: Instances, **changes: float) -> dict[str, Any]:
-    settings = {"link_threshold": 0.3, "link_gap": 0.0, "threshold": 0.5, "score_threshold": 0.3, **changes}
-    return claim_pixels(probability, detected, **settings)
+    settings = {"link_threshold": 0.3, "link_gap": 0.0, "threshold": 0.5, "score_threshold": 0.3}
+    return claim_pixels(probability, detected, **{**settings, **changes})
 
 
 LONG = (10, 40, 190, 43)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
-
 from pycocotools import mask as coco_mask
 
 from crack_data.datasets import union_mask
