@@ -1,26 +1,27 @@
 """The one reader of photos: any usual file becomes BGR, 8 bits, upright.
 
-Memory: a photo is held once as its file, once as decoded (at most 8 bytes for each pixel of the
-limit, else it is refused) and once as BGR; the rest works on bands of rows.
+Memory, measured: beside the file, at most 8 bytes for each pixel of the limit, whatever the format.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from .errors import CrackError
 from .storage import HAS_HEIF, PHOTO_SUFFIXES, read_bytes
+from .wide_samples import read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
 
 __all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "decode_photo", "probe_photo",
            "read_photo"]  # fmt: skip
@@ -41,14 +42,16 @@ _SIGNATURES = (
 MAX_PIXELS = 178_000_000
 # Decoding time grows with the scans of a JPEG; a progressive photo has about ten.
 MAX_SCANS = 100
-# Bytes that decoding may take for each pixel of the limit.
-_BYTES_PER_PIXEL = 8
+# Bytes that decoding takes at its peak, beside the file, for each pixel of an 8-bit photo (measured
+# at 50 megapixels: 5 to 8). Photos that take more may have so many pixels less.
+_PEAK = 8
+_PEAK_OF_WEBP = 16
 # Of the photo to the grey version that `probe_photo` gives.
 PROBE_SCALE = 4
 
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262  # 0: white is zero
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BAND = 512  # rows converted at a time
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -103,25 +106,17 @@ def decode_photo(data: bytes, max_pixels: int | None = MAX_PIXELS) -> np.ndarray
     """
     with _decoding():
         image = _open(data, max_pixels)
-        if image is None:
-            return _bgr_of_samples(*_read_tiff(data, max_pixels))
-        wide = _has_wide_colour(image, data)
-        image.load()  # the whole file is checked, and a TIFF is turned upright
+        if image is None or _has_wide_colour(image, data):
+            return _decode_wide(data, max_pixels)
+        image.load()
+        # Only now: of a TIFF, loading turns the image upright and drops the tag.
         orientation = image.getexif().get(_ORIENTATION, 1)
-        if wide:
-            format_ = image.format
-            del image
-            if format_ == "TIFF":
-                return _bgr_of_samples(*_read_tiff(data, max_pixels))
-            return _bgr_of_samples(_read_by_opencv(data), orientation)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            samples = np.asarray(image)
-            if image.mode != "I" and _white_is_zero(image):
-                samples = samples.max() - samples
-            return _bgr_of_samples(samples, orientation)
-        pixels = _bgr_of(image)
+            pixels = to_8_bits(_grey_samples(image))
+        else:
+            pixels = _to_bgr(image)
         del image
-        return _upright(pixels, orientation)
+        return _bgr(_upright(pixels, orientation))
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
@@ -142,46 +137,6 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
     height, width = photo.shape[:2]
     grey = Image.fromarray(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY))
     return width, height, _quarter(grey, width, height)
-
-
-def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
-    """Scale samples of any type to 8 bits by the range that they use.
-
-    Full scale is the smallest power of two (less one, for values above 1) that holds the largest
-    sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
-    8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
-    times above all others are clipped. Where all values lie within a sixteenth of that scale
-    (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
-
-    Args:
-        samples: (H, W) or (H, W, C), integers or floats.
-    """
-    base, scale = _range_of(samples)
-    scaled = np.empty(samples.shape, np.uint8)
-    for top in range(0, len(samples), _BAND):
-        band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
-        np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-        scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
-    return scaled
-
-
-def _range_of(samples: np.ndarray) -> tuple[float, float]:
-    """What to subtract from the samples, and the factor to multiply the rest by."""
-    step = max(1, math.isqrt(samples.size // 1_000_000))
-    some = samples[::step, ::step].astype(np.float64).ravel()
-    some = some[np.isfinite(some)]
-    if not some.size:
-        return 0.0, 1.0
-    low, high = np.percentile(some, (0.1, 99.9))
-    top = float(some.max())
-    if top > 4 * high > 0:
-        top = float(high)
-    least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
-    full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
-    full -= full > 1
-    if low < 0 or (0 < high - low < full / 16 and full > 255):
-        return float(low), 255.0 / max(float(high - low), 1e-12)
-    return 0.0, 255.0 / full
 
 
 @contextmanager
@@ -223,21 +178,22 @@ def _open(data: bytes, max_pixels: int | None) -> Image.Image | None:
         raise PhotoError("too_large", f"the photo declares too many pixels ({error})") from error
     except Exception as error:  # a known signature with a damaged header
         raise PhotoError("corrupt", f"the photo's header is corrupt ({error})") from error
-    decoded = 16 if image.format == "WEBP" else 4  # bytes a pixel
-    _check_size(image.width, image.height, decoded, max_pixels)
+    peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
+    if image.mode in ("I", "F") or _has_wide_colour(image, data):
+        peak = wide_peak(6 if image.mode in ("RGB", "RGBA", "LA") else 4)
+    _check_size(image.width, image.height, peak, max_pixels)
     return image
 
 
-def _check_size(width: int, height: int, decoded: int, max_pixels: int | None) -> None:
-    """Refuse a photo by its header: ``decoded`` is the bytes that a decoded pixel takes."""
+def _check_size(width: int, height: int, peak: int, max_pixels: int | None) -> None:
+    """Refuse a photo by its header; ``peak``: bytes a pixel that decoding takes."""
     if width * height == 0:
         raise PhotoError("corrupt", "the photo's header declares no pixels")
-    limit = max_pixels or 2 * MAX_PIXELS
-    if width * height * max(decoded, _BYTES_PER_PIXEL) > limit * _BYTES_PER_PIXEL:
-        wide = f" of {decoded} bytes" if decoded > _BYTES_PER_PIXEL else ""
-        limit = limit * _BYTES_PER_PIXEL // max(decoded, _BYTES_PER_PIXEL)
+    limit = (max_pixels or 2 * MAX_PIXELS) * _PEAK // max(peak, _PEAK)
+    if width * height > limit:
+        kind = " for photos of this format and depth; save it with 8 bits" if peak > _PEAK else ""
         raise PhotoError(
-            "too_large", f"the photo has {width} x {height} pixels{wide}; the limit is {limit}"
+            "too_large", f"the photo has {width} x {height} pixels; the limit is {limit}{kind}"
         )
 
 
@@ -261,52 +217,32 @@ def _has_wide_colour(image: Image.Image, data: bytes) -> bool:
         return False
     if image.format == "PNG":
         return data[24] > 8
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (8,)) if image.format == "TIFF" else (8,)
-    return bits[0] > 8
+    bits = _tiff_tag(image, _BITS_PER_SAMPLE)
+    return bits is not None and bits[0] > 8
 
 
-def _white_is_zero(image: Image.Image) -> bool:
-    return image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0
+def _tiff_tag(image: Image.Image, number: int) -> Any:
+    return image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
 
 
-def _read_tiff(data: bytes, max_pixels: int | None) -> tuple[np.ndarray, int]:
-    """Samples of a TIFF's first page as they are stored, (H, W) or (H, W, 3) BGR; orientation."""
-    import tifffile  # only for these rare photos
-
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = file.pages[0]
-        channels, depth = page.samplesperpixel, page.bitspersample // 8
-        _check_size(page.imagewidth, page.imagelength, channels * max(depth, 1), max_pixels)
-        tag = page.tags.get("Orientation")
-        if page.planarconfig == 1:
-            if tag is not None and tag.value != 1:  # OpenCV would turn some sample types
-                upright = bytearray(data)
-                upright[tag.valueoffset : tag.valueoffset + 2] = (1).to_bytes(
-                    2, "little" if file.byteorder == "<" else "big"
-                )
-                data = bytes(upright)
-            samples = _read_by_opencv(data)
-        else:
-            samples = np.moveaxis(page.asarray(), 0, 2)[:, :, 2::-1]
-        return samples, 1 if tag is None else int(tag.value)
-
-
-def _read_by_opencv(data: bytes) -> np.ndarray:
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if samples is None:
-        raise ValueError("its samples are of a type that cannot be read; save it with 8 bits")
+def _grey_samples(image: Image.Image) -> np.ndarray:
+    samples = np.asarray(image)
+    if image.mode.startswith("I;16") and _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
+        samples = samples.max() - samples
     return samples
 
 
-def _bgr_of_samples(samples: np.ndarray, orientation: int) -> np.ndarray:
-    pixels = to_8_bits(samples)
-    if pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
-    return _upright(pixels, orientation)
+def _decode_wide(data: bytes, max_pixels: int | None) -> np.ndarray:
+    """Decode a 16-bit PNG in colour, or a TIFF of samples that Pillow does not keep."""
+    if data.startswith(_TIFF):
+        header = tiff_header(data)
+        _check_size(header.width, header.height, wide_peak(header.pixel_bytes), max_pixels)
+        return _bgr(_upright(to_8_bits(read_tiff(data)), header.orientation))
+    orientation = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
+    return _upright(to_8_bits(read_by_opencv(data)), orientation)
 
 
-def _bgr_of(image: Image.Image) -> np.ndarray:
+def _to_bgr(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for top in range(0, image.height, _BAND):
         band = image
@@ -318,6 +254,10 @@ def _bgr_of(image: Image.Image) -> np.ndarray:
             band = band.convert("RGB")
         cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top : top + band.height])
     return pixels
+
+
+def _bgr(pixels: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -245,7 +245,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): np_multiarray._reconstruct,
     ("numpy.core.multiarray", "scalar"): np_multiarray.scalar,
-    ("numpy.core.numeric", "_frombuffer"): np_numeric._frombuffer,
+    ("numpy.core.numeric", "_frombuffer"): np_numeric._frombuffer,  # type: ignore[attr-defined]
 }
 
 

@@ -1,0 +1,112 @@
+"""Photos of more than 8 bits a sample: read what Pillow would cut down, scale to 8 bits."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+_BAND = 512  # rows converted at a time
+_ORIENTATION = 0x0112
+
+
+def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
+    """Scale samples of any type to 8 bits by the range that they use.
+
+    Full scale is the smallest power of two (less one, for values above 1) that holds the largest
+    sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
+    8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
+    times above all others are clipped. Where all values lie within a sixteenth of that scale
+    (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
+
+    Args:
+        samples: (H, W) or (H, W, C), integers or floats.
+    """
+    base, scale = _range_of(samples)
+    scaled = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), _BAND):
+        band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
+        np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+        scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
+    return scaled
+
+
+def _range_of(samples: np.ndarray) -> tuple[float, float]:
+    """What to subtract from the samples, and the factor to multiply the rest by."""
+    step = max(1, math.isqrt(samples.size // 1_000_000))
+    some = samples[::step, ::step].astype(np.float64).ravel()
+    some = some[np.isfinite(some)]
+    if not some.size:
+        return 0.0, 1.0
+    low, high = np.percentile(some, (0.1, 99.9))
+    top = float(some.max())
+    if top > 4 * high > 0:
+        top = float(high)
+    least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
+    full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
+    full -= full > 1
+    if low < 0 or (0 < high - low < full / 16 and full > 255):
+        return float(low), 255.0 / max(float(high - low), 1e-12)
+    return 0.0, 255.0 / full
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """The first page of a TIFF: size in px, bytes of a decoded pixel, EXIF orientation."""
+
+    width: int
+    height: int
+    pixel_bytes: int
+    orientation: int
+
+
+def tiff_header(data: bytes) -> TiffHeader:
+    """Read the header of a TIFF's first page."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        tag = page.tags.get(_ORIENTATION)
+        pixel_bytes = page.samplesperpixel * max(page.bitspersample // 8, 1)
+        orientation = 1 if tag is None else int(tag.value)
+        return TiffHeader(page.imagewidth, page.imagelength, pixel_bytes, orientation)
+
+
+def read_tiff(data: bytes) -> np.ndarray:
+    """Samples of a TIFF's first page as stored, not turned: (H, W) or (H, W, 3), BGR.
+
+    Raises:
+        ValueError: they are damaged or of a type that cannot be read.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        if page.planarconfig != 1:  # one plane after the other: OpenCV mixes them up
+            return np.moveaxis(page.asarray(), 0, 2)[:, :, 2::-1]
+        tag = page.tags.get(_ORIENTATION)
+        if tag is not None and tag.value != 1:  # OpenCV turns some sample types, others not
+            order: Literal["little", "big"] = "little" if file.byteorder == "<" else "big"
+            place = slice(tag.valueoffset, tag.valueoffset + 2)
+            data = b"".join((data[: place.start], (1).to_bytes(2, order), data[place.stop :]))
+    return read_by_opencv(data)
+
+
+def wide_peak(pixel_bytes: int) -> int:
+    """Bytes that decoding and scaling take for each pixel at their peak (measured)."""
+    return max(13, 2 * pixel_bytes + 1)
+
+
+def read_by_opencv(data: bytes) -> np.ndarray:
+    """Samples of a PNG or TIFF as stored, not turned: (H, W) or (H, W, 3), BGR.
+
+    Raises:
+        ValueError: they are damaged or of a type that cannot be read.
+    """
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if samples is None:
+        raise ValueError("damaged, or of a sample type that cannot be read; save it with 8 bits")
+    return samples
