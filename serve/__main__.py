@@ -2,62 +2,82 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import sys
-import threading
 
 from crack_data.errors import run_tool
 
 from .app import CrackApp, create_app
 from .logs import configure_logging
-from .memory import give_back, spare_memory
+from .server import Server
 from .settings import parse_settings
-from .wsgi import Server
 
 _LOG = logging.getLogger("serve")
 
-# How long a thread may keep the interpreter from the others, s. By default it is 0.005, for which
-# the inference thread then waits again and again while answers are made.
-_SWITCH_INTERVAL = 0.0005
 
-
-def main() -> None:
-    """Serve until told to stop.
+def main() -> int:
+    """Serve the model that the settings name; see `run`.
 
     Raises:
-        CrackError: a setting is bad, the port is taken, or the model cannot be loaded.
+        CrackError: a setting is bad or the port is taken.
     """
-    spare_memory()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     settings = parse_settings()
     configure_logging(settings.log_level)
-    app = create_app(settings)
-    try:
-        server = Server(app, settings)
-        # Before the port is announced: whoever reads it may at once ask the server to stop.
-        server.stop_on_signals()
-        _LOG.info(
-            "listening on http://%s:%d; loading the model",
-            settings.host,
-            server.port,
-            extra={"port": server.port},
-        )
-        app.worker.on_built(lambda: _on_built(app, server))
-        server.run()
-    finally:
-        app.worker.close()
-    if app.worker.failure is not None:
-        raise app.worker.failure
-    _LOG.info("stopped")
+    return run(create_app(settings))
 
 
-def _on_built(app: CrackApp, server: Server) -> None:
-    if app.worker.failure is None:
-        give_back()
-        _LOG.info("ready on port %d", server.port)
-    else:
-        # A server without its model is of no use: end, and let `main` say why.
-        threading.Thread(target=server.stop).start()
+def run(app: CrackApp) -> int:
+    """Serve an app until a signal stops it, or until its model fails.
+
+    Returns:
+        0 after a signal, 1 where the model could not be loaded or does not work any more. The
+        process ends in here where a prediction is still under way.
+
+    Raises:
+        CrackError: the port is taken.
+    """
+    server = Server(app, app.settings)
+    app.worker.start()
+    finished = asyncio.run(_serve(app, server))
+    app.worker.close()
+    failure = app.worker.failure
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr)
+    _LOG.info("stopped" if finished else "stopped at the end of the grace, with work under way")
+    code = 0 if failure is None else 1
+    if not (finished and app.worker.idle):
+        logging.shutdown()
+        os._exit(code)  # the interpreter would wait for the inference thread
+    return code
+
+
+async def _serve(app: CrackApp, server: Server) -> bool:
+    server.stop_on_signals()
+    host = app.settings.host
+    _LOG.info(
+        "listening on http://%s:%d; loading the model",
+        f"[{host}]" if ":" in host else host,
+        server.port,
+        extra={"port": server.port},
+    )
+    watching = asyncio.create_task(_watch(app, server))
+    finished = await server.run()
+    watching.cancel()
+    return finished
+
+
+async def _watch(app: CrackApp, server: Server) -> None:
+    """Log when the model is loaded, and stop the server when it fails."""
+    announced = False
+    while app.worker.failure is None:
+        if app.worker.ready and not announced:
+            announced = True
+            _LOG.info("ready on port %d", server.port)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # in which /readyz says why
+    server.stopping.set()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Trials of a running server: bad bodies, load, and a long run. Used by tests and tools."""
+"""Trials of a running server: bad bodies, a long run, and clients that mean harm."""

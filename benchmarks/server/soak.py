@@ -1,9 +1,18 @@
-"""A long run of good photos: none lost, every answer right, memory level."""
+"""``python -m benchmarks.server.soak --photos FOLDER``: thousands of photos to a server of its own.
+
+Each answer is compared with what tools/predict.py says. Exits with 1 if an answer is lost or
+differs, or if the server's memory grows.
+"""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +23,9 @@ from typing import Any
 import requests
 from tqdm import tqdm
 
-from .server_process import ServerProcess
+from crack_data.errors import CrackError, run_tool
+
+from .process import ServerProcess
 
 _CLIENTS = 4
 _WARM_UP = 200
@@ -30,12 +41,14 @@ class SoakResult:
         failures: a sentence for each lost or different answer.
         memory_mb: resident memory of the server after the 200th photo, and after the last.
         seconds: from the first photo to the last.
+        times_ms: of each answer, from sending the photo.
     """
 
     answers: int = 0
     failures: list[str] = field(default_factory=list)
     memory_mb: tuple[float, float] = (0.0, 0.0)
     seconds: float = 0.0
+    times_ms: list[float] = field(default_factory=list)
 
     @property
     def growth_percent(self) -> float:
@@ -47,6 +60,8 @@ class SoakResult:
         return [
             f"{self.answers} photos answered as tools/predict.py does, "
             f"{self.answers / self.seconds:.1f} a second by {_CLIENTS} clients",
+            f"time of an answer: median {statistics.median(self.times_ms):.0f} ms, 99 of 100 under "
+            f"{statistics.quantiles(self.times_ms, n=100)[98]:.0f} ms",
             f"resident memory: {self.memory_mb[0]:.0f} MB after the {_WARM_UP}th, "
             f"{self.memory_mb[1]:.0f} MB after the last ({self.growth_percent:+.1f} %)",
             f"failures: {len(self.failures)}",
@@ -96,7 +111,10 @@ def _post_all(
     result: SoakResult,
 ) -> float:
     def post(photo: Path) -> str:
-        return _difference(server.url, photo, expected[photo.name])
+        began = time.monotonic()
+        difference = _difference(server.url, photo, expected[photo.name])
+        result.times_ms.append(1000 * (time.monotonic() - began))
+        return difference
 
     photos = list(photos)
     with ThreadPoolExecutor(_CLIENTS) as pool:
@@ -129,3 +147,38 @@ def _difference(url: str, photo: Path, expected: dict[str, Any]) -> str:
             if annotation[key] != value:
                 return f"{photo.name}: an instance's {key} is {value}, not {annotation[key]}"
     return ""
+
+
+def main() -> int:
+    """Run it and print the figures; flags that are not listed go to the server."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--count", type=int, default=2000, help="photos to post, over and over")
+    parser.add_argument("--growth", type=float, default=5, help="memory growth allowed, percent")
+    parser.add_argument("--config-file", default="", help="as for tools/predict.py and the server")
+    parser.add_argument("--weights", default="", help="as for tools/predict.py and the server")
+    arguments, flags = parser.parse_known_args()
+    model = []
+    for name in ("config_file", "weights"):
+        if value := getattr(arguments, name):
+            model += ["--" + name.replace("_", "-"), value]
+    with tempfile.TemporaryDirectory() as folder:
+        _predict_to(folder, arguments.photos, model)
+        expected = expected_answers(Path(folder, "predictions.json"))
+    with ServerProcess([*model, *flags]) as server:
+        print(f"ready after {server.wait_ready():.1f} s, {server.resident_mb():.0f} MB resident")
+        result = soak(server, arguments.photos, expected, arguments.count)
+    print("\n".join(result.lines()))
+    return 1 if result.failures or result.growth_percent > arguments.growth else 0
+
+
+def _predict_to(folder: str, photos: Path, model: list[str]) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "predict.py"
+    command = [sys.executable, str(tool), "--input", str(photos), "--output", folder, *model]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CrackError(f"tools/predict.py failed: {done.stderr.strip().splitlines()[-1]}")
+
+
+if __name__ == "__main__":
+    run_tool(main)

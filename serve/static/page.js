@@ -19,7 +19,7 @@ async function post(query, signal) {
   if (state.threshold !== null) parameters.set("threshold", state.threshold);
   const headers = $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
   const options = { method: "POST", body: form, headers, signal };
-  const response = await fetch(`predict?${parameters}`, options);
+  const response = await fetch(`${document.body.dataset.predict}?${parameters}`, options);
   if (response.ok) return response;
   $("key-form").hidden = response.status !== 401;
   const problem = await response.json().catch(() => null); // a proxy's own page, say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+import requests
 
-from benchmarks.server.server_process import ServerProcess
 from serve import Settings, create_app
-from serve.wsgi import Server
+from serve.server import Server
+
+from .stand_ins import predict_nothing
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -64,27 +67,50 @@ def predictor(model_flags: list[str]) -> CrackPredictor:
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="session")
-def server(model_flags: list[str]) -> Iterator[ServerProcess]:
-    """A ready server process with default settings."""
-    with ServerProcess(model_flags, ONE_THREAD) as process:
-        process.wait_ready()
-        yield process
-
-
 @contextmanager
 def running_server(predictor: Predictor, **settings: Any) -> Iterator[str]:
     """A server on a real port in this process, around any predictor; gives its URL."""
-    app = create_app(Settings(port=0, **settings), predictor)
-    server = Server(app, Settings(port=0, **settings))
-    thread = threading.Thread(target=server.run)
+    chosen = Settings(port=0, **settings)
+    app = create_app(chosen, predictor)
+    app.worker.start()
+    server = Server(app, chosen)
+    thread = threading.Thread(target=lambda: asyncio.run(server.run()))
     thread.start()
+    url = f"http://127.0.0.1:{server.port}"
     try:
-        yield f"http://127.0.0.1:{server.port}"
+        requests.get(url + "/healthz", timeout=9).raise_for_status()
+        yield url
     finally:
         server.stop()
         thread.join()
         app.worker.close()
+
+
+@pytest.fixture(scope="session")
+def url(predictor: CrackPredictor) -> Iterator[str]:
+    """A server in this process around the real model, with time enough for a busy machine."""
+    with running_server(predictor, deadline_s=600) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stand_in_url() -> Iterator[str]:
+    """A server in this process around a model that finds nothing, taking 300 kB and 100,000 px."""
+    with running_server(predict_nothing, max_bytes=300_000, max_pixels=100_000) as url:
+        yield url
+
+
+def check_problem(response: requests.Response, status: int, *words: str) -> dict[str, Any]:
+    """The response is a problem document (RFC 9457) of this status, with these words."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    for word in words:
+        assert word in problem["detail"]
+    return problem
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from benchmarks.server.server_process import ServerProcess
-
 if TYPE_CHECKING:
     from schemathesis import Case
 
@@ -34,10 +32,10 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def description(server: ServerProcess, png: bytes) -> schemathesis.BaseSchema:
+def description(url: str, png: bytes) -> schemathesis.BaseSchema:
     """The server's description, with real photos among the bodies made up from it."""
     schemathesis.openapi.media_type("image/*", st.one_of(st.just(png), st.binary(max_size=200)))
-    return schemathesis.openapi.from_url(server.url + "/openapi.json")
+    return schemathesis.openapi.from_url(url + "/openapi.json")
 
 
 @pytest.mark.parametrize(("path", "method"), ROUTES)
@@ -52,8 +50,8 @@ def test_answers_are_as_described(
     check()
 
 
-def test_describes_every_route(server: ServerProcess) -> None:
-    document = requests.get(server.url + "/openapi.json", timeout=9).json()
+def test_describes_every_route(url: str) -> None:
+    document = requests.get(url + "/openapi.json", timeout=9).json()
     assert set(document["paths"]) == {path for path, _ in ROUTES}
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
@@ -67,10 +65,10 @@ def test_describes_every_route(server: ServerProcess) -> None:
 
 
 def test_the_json_answer_is_as_described(
-    description: schemathesis.BaseSchema, server: ServerProcess, png: bytes
+    description: schemathesis.BaseSchema, url: str, png: bytes
 ) -> None:
     response = requests.post(
-        server.url + "/predict?format=json&overlay=true", files={"image": png}, timeout=60
+        url + "/predict?format=json&overlay=true", files={"image": png}, timeout=60
     )
     assert response.json()["instances"]
     description["/predict"]["POST"].validate_response(response)

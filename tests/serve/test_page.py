@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,7 +13,11 @@ import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from benchmarks.server.server_process import ServerProcess
+from .conftest import running_server
+
+if TYPE_CHECKING:
+    from crack_data.inference.predictor import CrackPredictor
+
 
 pytestmark = pytest.mark.browser
 
@@ -67,13 +72,13 @@ class Visit:
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_upload_shows_photo_cracks_and_percentage(
-    context: BrowserContext, server: ServerProcess, photo_file: Path, size: tuple[int, int]
+    context: BrowserContext, url: str, photo_file: Path, size: tuple[int, int]
 ) -> None:
-    visit = Visit(context, server.url, size)
+    visit = Visit(context, url, size)
     page = visit.page
     visit.upload(photo_file)
     answer = requests.post(
-        server.url + "/predict?format=json", files={"image": photo_file.read_bytes()}, timeout=60
+        url + "/predict?format=json", files={"image": photo_file.read_bytes()}, timeout=60
     ).json()
     expect(page.locator("#percent")).to_have_text(f"{answer['percent_masked']:.2f} %")
     expect(page.locator("#count")).to_have_text(str(len(answer["instances"])))
@@ -94,9 +99,9 @@ def test_upload_shows_photo_cracks_and_percentage(
 
 
 def test_threshold_slider_changes_the_answer(
-    context: BrowserContext, server: ServerProcess, photo_file: Path
+    context: BrowserContext, url: str, photo_file: Path
 ) -> None:
-    page = Visit(context, server.url, WIDE).page
+    page = Visit(context, url, WIDE).page
     page.set_input_files("#file", photo_file)
     expect(page.locator("#result")).to_be_visible(timeout=PATIENCE_MS)
     page.locator("#threshold").fill("1")
@@ -109,8 +114,8 @@ def test_threshold_slider_changes_the_answer(
     expect(page.locator("#threshold-value")).to_have_text("0.99")
 
 
-def test_drop_a_photo(context: BrowserContext, server: ServerProcess, photo_file: Path) -> None:
-    page = Visit(context, server.url, WIDE).page
+def test_drop_a_photo(context: BrowserContext, url: str, photo_file: Path) -> None:
+    page = Visit(context, url, WIDE).page
     transfer = page.evaluate_handle(
         """bytes => {
             const transfer = new DataTransfer();
@@ -124,10 +129,8 @@ def test_drop_a_photo(context: BrowserContext, server: ServerProcess, photo_file
     expect(page.locator("#status")).to_contain_text("dropped.png", timeout=PATIENCE_MS)
 
 
-def test_downloads(
-    context: BrowserContext, server: ServerProcess, photo_file: Path, tmp_path: Path
-) -> None:
-    visit = Visit(context, server.url, WIDE)
+def test_downloads(context: BrowserContext, url: str, photo_file: Path, tmp_path: Path) -> None:
+    visit = Visit(context, url, WIDE)
     visit.upload(photo_file)
     saved = {}
     for button, name in [
@@ -146,10 +149,8 @@ def test_downloads(
     assert cv2.imread(str(saved["wall_overlay.png"])).shape == (96, 128, 3)
 
 
-def test_works_by_keyboard_alone(
-    context: BrowserContext, server: ServerProcess, photo_file: Path
-) -> None:
-    page = Visit(context, server.url, WIDE).page
+def test_works_by_keyboard_alone(context: BrowserContext, url: str, photo_file: Path) -> None:
+    page = Visit(context, url, WIDE).page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
     with page.expect_file_chooser() as chooser:
@@ -165,9 +166,9 @@ def test_works_by_keyboard_alone(
 
 
 def test_a_refusal_is_shown_as_a_sentence(
-    context: BrowserContext, server: ServerProcess, tmp_path: Path
+    context: BrowserContext, url: str, tmp_path: Path
 ) -> None:
-    page = Visit(context, server.url, WIDE).page
+    page = Visit(context, url, WIDE).page
     (tmp_path / "notes.png").write_text("not a photo at all")
     page.set_input_files("#file", tmp_path / "notes.png")
     status = page.locator("#status.error")
@@ -176,11 +177,10 @@ def test_a_refusal_is_shown_as_a_sentence(
 
 
 def test_asks_for_the_key(
-    context: BrowserContext, model_flags: list[str], photo_file: Path
+    context: BrowserContext, predictor: CrackPredictor, photo_file: Path
 ) -> None:
-    with ServerProcess([*model_flags, "--api-key", "sesame"]) as server:
-        server.wait_ready()
-        page = Visit(context, server.url, PHONE).page
+    with running_server(predictor, api_key="sesame") as url:
+        page = Visit(context, url, PHONE).page
         page.set_input_files("#file", photo_file)
         expect(page.locator("#key-form")).to_be_visible(timeout=PATIENCE_MS)
         page.fill("#key", "sesame")

@@ -10,8 +10,6 @@ import pytest
 import requests
 from PIL import Image
 
-from benchmarks.server.server_process import ServerProcess
-
 SIZE = (48, 64)  # height, width
 
 
@@ -57,9 +55,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_comes_back_upright_in_its_size(server: ServerProcess, kind: str) -> None:
+def test_comes_back_upright_in_its_size(url: str, kind: str) -> None:
     response = requests.post(
-        server.url + "/predict?threshold=1", files={"image": KINDS[kind]()}, timeout=60
+        url + "/predict?threshold=1", files={"image": KINDS[kind]()}, timeout=60
     )
     assert response.status_code == 200, response.text
     drawn = cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_COLOR)

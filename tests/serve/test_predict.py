@@ -11,7 +11,6 @@ import pytest
 import requests
 from pycocotools import mask as coco_mask
 
-from benchmarks.server.server_process import ServerProcess
 from crack_data.inference.drawing import draw_prediction
 from crack_data.inference.results import to_json
 
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
     from crack_data.inference.predictor import CrackPredictor
 
 
-def post(server: ServerProcess, png: bytes, query: str = "", **headers: str) -> requests.Response:
+def post(url: str, png: bytes, query: str = "", **headers: str) -> requests.Response:
     """Post a photo in a form."""
     return requests.post(
-        f"{server.url}/predict{query}",
+        f"{url}/predict{query}",
         files={"image": ("wall.png", png)},
         headers=headers,
         timeout=60,
@@ -35,9 +34,9 @@ def decoded(response: requests.Response) -> np.ndarray:
 
 
 def test_answers_with_the_drawn_photo(
-    server: ServerProcess, png: bytes, photo: np.ndarray, predictor: CrackPredictor
+    url: str, png: bytes, photo: np.ndarray, predictor: CrackPredictor
 ) -> None:
-    response = post(server, png)
+    response = post(url, png)
     prediction = predictor(photo)
     assert prediction.instances  # else the rest proves nothing
     assert response.status_code == 200
@@ -53,18 +52,16 @@ def test_answers_with_the_drawn_photo(
 
 
 @pytest.mark.parametrize("field", ["image", "file", "file1"])
-def test_takes_the_photo_from_any_of_the_fields(
-    server: ServerProcess, png: bytes, field: str
-) -> None:
-    response = requests.post(server.url + "/predict", files={field: png}, timeout=60)
-    assert response.content == post(server, png).content
+def test_takes_the_photo_from_any_of_the_fields(url: str, png: bytes, field: str) -> None:
+    response = requests.post(url + "/predict", files={field: png}, timeout=60)
+    assert response.content == post(url, png).content
 
 
-def test_takes_a_raw_body(server: ServerProcess, png: bytes) -> None:
+def test_takes_a_raw_body(url: str, png: bytes) -> None:
     response = requests.post(
-        server.url + "/predict", data=png, headers={"Content-Type": "image/png"}, timeout=60
+        url + "/predict", data=png, headers={"Content-Type": "image/png"}, timeout=60
     )
-    assert response.content == post(server, png).content
+    assert response.content == post(url, png).content
 
 
 @pytest.mark.parametrize(
@@ -78,26 +75,24 @@ def test_takes_a_raw_body(server: ServerProcess, png: bytes) -> None:
         ("text/html,application/xhtml+xml,*/*;q=0.8", "image/png"),  # a browser's
     ],
 )
-def test_accept_chooses_the_form(
-    server: ServerProcess, png: bytes, accept: str, media_type: str
-) -> None:
-    response = post(server, png, Accept=accept)
+def test_accept_chooses_the_form(url: str, png: bytes, accept: str, media_type: str) -> None:
+    response = post(url, png, Accept=accept)
     assert response.headers["Content-Type"] == media_type
     assert response.headers["Vary"] == "Accept"
 
 
-def test_jpeg_shows_the_same_picture(server: ServerProcess, png: bytes) -> None:
-    drawn = decoded(post(server, png))
-    jpeg = decoded(post(server, png, "?format=jpeg"))
+def test_jpeg_shows_the_same_picture(url: str, png: bytes) -> None:
+    drawn = decoded(post(url, png))
+    jpeg = decoded(post(url, png, "?format=jpeg"))
     # Saturated speckles lose most: compare what a JPEG of high quality would keep.
     expected = cv2.imdecode(cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], 1)
     np.testing.assert_array_equal(jpeg, expected)
 
 
 def test_json_equals_the_predictors(
-    server: ServerProcess, png: bytes, photo: np.ndarray, predictor: CrackPredictor
+    url: str, png: bytes, photo: np.ndarray, predictor: CrackPredictor
 ) -> None:
-    answer = post(server, png, "?format=json").json()
+    answer = post(url, png, "?format=json").json()
     assert answer == to_json(predictor(photo), "wall.png")
     union = np.zeros(photo.shape[:2], bool)
     for instance in answer["instances"]:
@@ -105,15 +100,15 @@ def test_json_equals_the_predictors(
     assert answer["percent_masked"] == pytest.approx(100 * union.mean())
 
 
-def test_json_carries_the_drawing_on_request(server: ServerProcess, png: bytes) -> None:
-    answer = post(server, png, "?format=json&overlay=true").json()
+def test_json_carries_the_drawing_on_request(url: str, png: bytes) -> None:
+    answer = post(url, png, "?format=json&overlay=true").json()
     head, data = answer["overlay"].split(",")
     assert head == "data:image/png;base64"
-    assert base64.b64decode(data) == post(server, png).content
+    assert base64.b64decode(data) == post(url, png).content
 
 
-def test_mask_is_the_union(server: ServerProcess, png: bytes, photo: np.ndarray) -> None:
-    response = post(server, png, "?format=mask")
+def test_mask_is_the_union(url: str, png: bytes, photo: np.ndarray) -> None:
+    response = post(url, png, "?format=mask")
     mask = decoded(response)
     assert mask.shape == photo.shape[:2]
     assert set(np.unique(mask)) <= {0, 255}
@@ -122,10 +117,10 @@ def test_mask_is_the_union(server: ServerProcess, png: bytes, photo: np.ndarray)
 
 
 def test_threshold_holds_for_its_request_only(
-    server: ServerProcess, png: bytes, photo: np.ndarray, predictor: CrackPredictor
+    url: str, png: bytes, photo: np.ndarray, predictor: CrackPredictor
 ) -> None:
     def masked(query: str) -> float:
-        return float(post(server, png, query).headers["X-Crack-Percent-Masked"])
+        return float(post(url, png, query).headers["X-Crack-Percent-Masked"])
 
     before = masked("")
     assert masked("?threshold=0") == pytest.approx(
@@ -137,8 +132,8 @@ def test_threshold_holds_for_its_request_only(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (37, 1500)])
-def test_odd_sizes(server: ServerProcess, size: tuple[int, int]) -> None:
+def test_odd_sizes(url: str, size: tuple[int, int]) -> None:
     data = cv2.imencode(".png", np.full((*size, 3), 128, np.uint8))[1].tobytes()
-    response = post(server, data)
+    response = post(url, data)
     assert response.status_code == 200
     assert decoded(response).shape[:2] == size

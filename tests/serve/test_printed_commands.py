@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.server.server_process import ServerProcess
-
 
 def printed_commands(text: str) -> list[str]:
     """The lines of shell blocks that start with curl."""
@@ -24,14 +22,12 @@ def printed_commands(text: str) -> list[str]:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on the PATH")
 @pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
-def test_curl_commands(
-    server: ServerProcess, repo: Path, photo: np.ndarray, tmp_path: Path, page: str
-) -> None:
+def test_curl_commands(url: str, repo: Path, photo: np.ndarray, tmp_path: Path, page: str) -> None:
     commands = printed_commands((repo / page).read_text())
     assert commands
     cv2.imwrite(str(tmp_path / "photo.jpg"), photo)
     # curl goes to the test's server without a change to the commands.
-    address = server.url.removeprefix("http://")
+    address = url.removeprefix("http://")
     (tmp_path / ".curlrc").write_text(f'connect-to = "localhost:8000:{address}"\nfail-with-body\n')
     environment = os.environ | {"HOME": str(tmp_path)}
     for command in commands:

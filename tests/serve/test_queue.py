@@ -9,23 +9,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 import requests
 
-from .conftest import running_server
-from .test_refusals import check_problem
+from serve import Settings, create_app
+
+from .conftest import check_problem, running_server
+from .stand_ins import predict_nothing
 
 if TYPE_CHECKING:
     from crack_data.inference.prediction import CrackPrediction
-    from crack_data.inference.predictor import CrackPredictor
+
+
+RAW = {"Content-Type": "image/png"}
 
 
 class Gate:
-    """A real predictor that waits for leave before each photo, and counts them."""
+    """Waits for leave before each photo, finds nothing on it, and counts them."""
 
-    def __init__(self, predictor: CrackPredictor) -> None:
-        self.predictor = predictor
+    def __init__(self) -> None:
         self.open = threading.Event()
         self.entered = threading.Semaphore(0)
         self.threads: list[int] = []
@@ -34,13 +38,13 @@ class Gate:
         self.threads.append(threading.get_ident())
         self.entered.release()
         assert self.open.wait(30)
-        return self.predictor(image, threshold)
+        return predict_nothing(image, threshold)
 
 
 @pytest.fixture
-def gate(predictor: CrackPredictor) -> Iterator[Gate]:
+def gate() -> Iterator[Gate]:
     """A gate, opened at the end whatever happens."""
-    gate = Gate(predictor)
+    gate = Gate()
     yield gate
     gate.open.set()
 
@@ -119,21 +123,64 @@ def test_a_photo_whose_client_left_is_not_computed(
     assert len(gate.threads) == 2
 
 
-def test_a_failing_prediction_is_a_500_and_frees_its_place(
-    predictor: CrackPredictor, post_later: Callable
-) -> None:
-    failures = iter([True, True, True, False])
+def test_the_time_of_decoding_counts(gate: Gate, png: bytes) -> None:
+    """A photo that came in time but took long to decode is not computed."""
+    gate.open.set()
+    with running_server(gate, deadline_s=0.001) as url:
+        large = cv2.imencode(".png", np.zeros((3000, 3000, 3), np.uint8))[1].tobytes()
+        answer = requests.post(url + "/predict", data=large, headers=RAW, timeout=60)
+        check_problem(answer, 504, "0.001 s")
+    assert gate.threads == []
+
+
+def test_failing_predictions_are_500s_that_free_their_slots(post_later: Callable) -> None:
+    """Photos that fail by themselves do not end the server: a blank one still works."""
 
     def moody(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
-        if next(failures):
+        if image.any() and moods.pop():
             raise RuntimeError("secret of the inside")
-        return predictor(image, threshold)
+        return predict_nothing(image, threshold)
 
+    moods = [False, *[True] * 7]
     with running_server(moody, queue_size=1) as url:
-        for _ in range(3):
+        for _ in range(7):
             problem = check_problem(post_later(url).result(), 500)
             assert "secret" not in problem["detail"]
+        assert requests.get(url + "/readyz", timeout=9).ok
         assert post_later(url).result().status_code == 200
+
+
+def test_a_model_that_always_fails_is_not_ready(post_later: Callable) -> None:
+    def broken(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+        raise RuntimeError("out of order")
+
+    with running_server(broken) as url:
+        for _ in range(3):
+            assert post_later(url).result().status_code == 500
+        check_problem(requests.get(url + "/readyz", timeout=9), 503, "3 photos", "out of order")
+        check_problem(post_later(url).result(), 503, "does not work")
+        assert requests.get(url + "/healthz", timeout=9).ok
+
+
+def test_a_model_that_hangs_is_not_ready(gate: Gate, post_later: Callable) -> None:
+    with running_server(gate, model_timeout_s=0.3) as url:
+        waiting = [post_later(url) for _ in range(3)]
+        for future in waiting:
+            check_problem(future.result(), 503, "does not work")
+        check_problem(requests.get(url + "/readyz", timeout=9), 503, "not answered for 0.3 s")
+        gate.open.set()
+
+
+def test_the_thread_starts_with_the_first_request() -> None:
+    """Not with the app: a server that forks after making it would lose the thread."""
+    app = create_app(Settings(), predict_nothing)
+    assert not app.worker.ready
+    assert app.worker.idle
+    client = app.test_client()
+    until = time.monotonic() + 30
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < until
+    app.worker.close()
 
 
 def test_stopping_answers_what_waits(gate: Gate, post_later: Callable) -> None:

@@ -20,7 +20,11 @@ def test_flags_win_over_the_environment_over_defaults() -> None:
         ({"CRACK_SERVE_PORT": "http"}, ["CRACK_SERVE_PORT", "'http'", "int"]),
         ({"CRACK_SERVE_PORT": "70000"}, ["port", "65535"]),
         ({"CRACK_SERVE_QUEUE_SIZE": "0"}, ["queue_size", "at least 1"]),
+        ({"CRACK_SERVE_QUEUE_SIZE": "100000"}, ["queue_size", "at most 1000"]),
         ({"CRACK_SERVE_DEADLINE_S": "nan"}, ["deadline_s"]),
+        ({"CRACK_SERVE_DEADLINE_S": "inf"}, ["deadline_s", "at most 3600"]),
+        ({"CRACK_SERVE_URL_PREFIX": "cracks"}, ["url_prefix", "'cracks'"]),
+        ({"CRACK_SERVE_CORS_ORIGIN": "example.org"}, ["cors_origin", "https://"]),
         ({"CRACK_SERVE_LOG_LEVEL": "loud"}, ["log_level", "'loud'"]),
     ],
 )

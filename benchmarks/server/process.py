@@ -24,12 +24,14 @@ class ServerProcess:
         self,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        module: str = "serve",
     ) -> None:
         """Start the process; it is listening when this returns.
 
         Args:
             arguments: further flags.
             environment: its environment; None: the caller's.
+            module: what Python runs.
 
         Raises:
             CrackError: it ended before it listened; the message is what it wrote.
@@ -39,7 +41,7 @@ class ServerProcess:
         self.started = time.monotonic()
         self._listening = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serve", "--port", "0", *arguments],
+            [sys.executable, "-m", module, "--port", "0", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,

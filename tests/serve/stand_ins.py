@@ -1,0 +1,53 @@
+"""``python -m tests.serve.stand_ins [server flags]``: the real server around a model that is ill.
+
+The environment variable ILLNESS says how: "hangs", "fails", or "slow" (a second for each photo).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from crack_data.errors import run_tool
+from crack_data.inference.prediction import CrackPrediction
+from serve import create_app
+from serve.__main__ import run
+from serve.logs import configure_logging
+from serve.settings import parse_settings
+
+
+def predict_ill(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    """Find no crack, after a while or never."""
+    illness = os.environ.get("ILLNESS", "")
+    if illness == "fails":
+        raise RuntimeError("secret of the inside")
+    time.sleep({"hangs": 3600, "slow": 1}.get(illness, 0))
+    return predict_nothing(image, threshold)
+
+
+def predict_nothing(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    """Find no crack, at once."""
+    height, width = image.shape[:2]
+    nothing = np.zeros((height, width), np.uint8)
+    return CrackPrediction(
+        height=height,
+        width=width,
+        instances=(),
+        probability=nothing,
+        threshold=0.5 if threshold is None else threshold,
+        timing={},
+        **({"rejected": ()} if "rejected" in CrackPrediction.__dataclass_fields__ else {}),
+    )
+
+
+def main() -> int:
+    """Serve."""
+    settings = parse_settings()
+    configure_logging(settings.log_level)
+    return run(create_app(settings, predict_ill))
+
+
+if __name__ == "__main__":
+    run_tool(main)
