@@ -200,8 +200,8 @@ class Exchange(httputil.HTTPMessageDelegate):
             self.stream.socket.setsockopt(*option)
             self.stream.close()
         except Exception:
+            _LOG.exception("the app gave no answer")
             self.stream.close()
-            raise
         finally:
             self.state = _DONE
 
