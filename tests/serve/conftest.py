@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 def model_flags(
     tiny_crack_config: Callable[..., CfgNode], tmp_path_factory: pytest.TempPathFactory
 ) -> list[str]:
-    """The flags that make a server load an untrained model whose instances all count.
-
-    Its crack map hovers around one half, so that the default threshold finds something.
-    """
+    """The flags of an untrained model, with a map so lively that it finds cracks."""
     import torch
     from detectron2.modeling import build_model
 
@@ -42,14 +39,14 @@ def model_flags(
     cfg = tiny_crack_config()
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    cfg.TEST.DETECTIONS_PER_IMAGE = 5
     cfg.INPUT.MIN_SIZE_TEST = 0
     torch.manual_seed(0)
-    state = build_model(cfg).state_dict()
-    for name, tensor in state.items():
-        if name.startswith("crack_map_head") and name.endswith("bias"):
-            tensor.zero_()
-    torch.save({"model": state}, folder / "tiny.pth")
+    model = build_model(cfg)
+    last = [x for x in model.crack_map_head.modules() if isinstance(x, torch.nn.Conv2d)][-1]
+    with torch.no_grad():
+        last.weight.mul_(30)
+        last.bias.zero_()
+    torch.save({"model": model.state_dict()}, folder / "tiny.pth")
     (folder / "tiny.yaml").write_text(cfg.dump())
     return ["--config-file", str(folder / "tiny.yaml"), "--weights", str(folder / "tiny.pth")]
 
