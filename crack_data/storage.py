@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import posixpath
+import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import fsspec
 
@@ -19,50 +24,114 @@ PHOTO_SUFFIXES: tuple[str, ...] = (
     ".pgm", *((".heic", ".heif") if HAS_HEIF else ()),
 )  # fmt: skip
 
+# The file that makes a folder one of results.
+RESULTS = "predictions.json"
+
 _MAGIC = "*?["
 
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photo to predict.
+    r"""A photo to predict.
 
     Attributes:
         path: where it lies, path or URL.
-        file_name: how results call it: the path below the folder that was asked for.
+        file_name: how results call it: the path below the folder that was asked for, as text that
+            UTF-8 can hold (bytes that are none, such as Latin-1's, as \udcNN).
     """
 
     path: str
     file_name: str
 
 
-def find_photos(pattern: str) -> list[PhotoFile]:
-    """The photos that a file, a folder or a glob names, sorted by path.
+def find_photos(
+    *patterns: str, output: str = "", unread: Counter[str] | None = None
+) -> list[PhotoFile]:
+    """The photos that files, folders and globs name, each once, sorted by path.
 
-    A folder stands for the photos directly in it, by suffix; a glob may use ``**``.
+    A folder stands for the photos in it and in its subfolders, by suffix; a glob may use ``**``.
+    Hidden files and folders (macOS' ``._`` files among them) are passed over, and so are folders
+    of results. Photos of one name are called by their paths below their common folder.
+
+    Args:
+        patterns: paths, URLs or globs.
+        output: folder for results.
+        unread: counts the files left out by their suffix.
 
     Raises:
-        CrackError: there are none, or the storage cannot be reached.
+        CrackError: one names no photos, the storage cannot be reached, or a photo lies directly
+            in the output folder.
     """
+    unread = Counter() if unread is None else unread
+    found: dict[str, PhotoFile] = {}
+    for pattern in patterns:
+        for photo in _find(pattern, full_path(output).rstrip("/") if output else None, unread):
+            found.setdefault(photo.path, photo)
+    photos = list(found.values())
+    if len({photo.file_name for photo in photos}) < len(photos):
+        parts = [printable(photo.path).split("/") for photo in photos]
+        shared = len(posixpath.commonprefix(parts))  # type: ignore[type-var]
+        photos = [
+            PhotoFile(x.path, "/".join(y[shared:])) for x, y in zip(photos, parts, strict=True)
+        ]
+    return photos
+
+
+def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoFile]:
     fs, root = _resolve(pattern)
     try:
         if fs.isfile(root):
-            return [PhotoFile(_full(fs, root), posixpath.basename(root))]
-        if fs.isdir(root):
-            # Not "file": a link to a photo has a type of its own.
-            found = [x["name"] for x in fs.ls(root, detail=True) if x["type"] != "directory"]
-            base = root
+            paths, base = [root], posixpath.dirname(root)
+        elif fs.isdir(root):
+            paths, base = fs.find(root), root
         elif any(x in pattern for x in _MAGIC):
-            found = [x for x in fs.glob(root) if fs.isfile(x)]
+            paths = [x for x in fs.glob(root) if fs.isfile(x)]
             base = posixpath.dirname(root[: min(root.index(x) for x in _MAGIC if x in root)])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
     except (OSError, ImportError) as error:
         raise CrackError(f"input {pattern} cannot be read: {error}") from error
-    photos = sorted(x for x in found if x.lower().endswith(PHOTO_SUFFIXES))
-    if not photos:
-        raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)})")
-    base = base.rstrip("/")
-    return [PhotoFile(_full(fs, x), x[len(base) :].lstrip("/")) for x in photos]
+    names = {x: x[len(base.rstrip("/")) :].lstrip("/") for x in paths}
+    if paths != [root]:
+        names = _plain_files(fs, names, output, unread)
+    if not names:
+        kinds = f"; found {count_kinds(unread)}" if unread else ""
+        raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
+    for path, name in names.items():
+        if output == posixpath.dirname(_full(fs, path)):
+            raise CrackError(f"output folder {output} holds the photo {name} itself; name another")
+    return [PhotoFile(_full(fs, path), printable(names[path])) for path in sorted(names)]
+
+
+def _plain_files(
+    fs: Any, names: dict[str, str], output: str | None, unread: Counter[str]
+) -> dict[str, str]:
+    """Those of the files below a folder that are photos and no results."""
+    kept = {}
+    results = {posixpath.dirname(x) for x in names if posixpath.basename(x) == RESULTS}
+    for path, name in names.items():
+        parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
+        inside = output is not None and _full(fs, path).startswith(f"{output}/")
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if (inside and posixpath.dirname(_full(fs, path)) != output) or parents & results:
+            continue
+        suffix = posixpath.splitext(name)[1].lower()
+        if suffix not in PHOTO_SUFFIXES:
+            unread[suffix or "without ending"] += 1
+        elif not fs.isdir(path):  # what a link points to
+            kept[path] = name
+    return kept
+
+
+def count_kinds(unread: Counter[str]) -> str:
+    """For example "3 .heic, 1 .txt"."""
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
+
+
+def printable(path: str) -> str:
+    """A path as text that UTF-8 can hold."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def read_bytes(path: str) -> bytes:
@@ -78,45 +147,80 @@ def read_bytes(path: str) -> bytes:
         raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def write_bytes(path: str, data: bytes) -> None:
-    """Write a file whole or not at all.
+def write_bytes(path: str, data: bytes | Path) -> None:
+    """Write a file, of bytes or a local file's, whole or not at all.
 
     Raises:
         CrackError: it cannot be written.
     """
     fs, name = _resolve(path)
-    if _is_local(fs):
-        with atomic_write(name) as stream:
-            stream.write(data)
-        return
     try:
-        fs.pipe_file(name, data)  # object stores show an object when it is complete
+        if _is_local(fs):
+            with atomic_write(name) as stream, _open(data) as source:
+                shutil.copyfileobj(source, stream)
+        elif isinstance(data, Path):
+            fs.put_file(data, name)
+        else:
+            fs.pipe_file(name, data)  # object stores show an object when it is complete
     except OSError as error:
         raise CrackError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def list_names(folder: str) -> set[str]:
-    """Names of the files in a folder; none where there is no folder."""
+def list_files(folder: str) -> dict[str, int]:
+    """Sizes in bytes of the files below a folder, by relative path; none where there is none."""
     fs, root = _resolve(folder)
-    if not fs.isdir(root):
-        return set()
     fs.invalidate_cache(root)
-    return {posixpath.basename(x["name"]) for x in fs.ls(root, detail=True) if x["type"] == "file"}
+    if not fs.isdir(root):
+        return {}
+    below = len(root.rstrip("/")) + 1
+    return {name[below:]: x["size"] or 0 for name, x in fs.find(root, detail=True).items()}
 
 
 def remove_files(folder: str, names: Iterable[str]) -> None:
-    """Remove those of the named files that are in a folder."""
+    """Remove files of a folder.
+
+    Raises:
+        CrackError: one cannot be removed.
+    """
     fs, root = _resolve(folder)
-    for name in list_names(folder).intersection(names):
-        fs.rm_file(join(root, name))
+    try:
+        for name in names:
+            fs.rm_file(join(root, name))
+    except OSError as error:
+        raise CrackError(f"cannot remove {name} in {folder}: {error.strerror or error}") from error
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder and what is in it, if it is there."""
+    """Remove a folder and what is in it, if it is there.
+
+    Raises:
+        CrackError: it cannot be removed.
+    """
     fs, root = _resolve(folder)
     fs.invalidate_cache(root)
-    if fs.isdir(root):
-        fs.rm(root, recursive=True)
+    try:
+        if fs.isdir(root):
+            fs.rm(root, recursive=True)
+    except OSError as error:
+        raise CrackError(f"cannot remove {folder}: {error.strerror or error}") from error
+
+
+def fingerprint(path: str) -> dict[str, Any]:
+    """Size and hash of a file: {"bytes": int, "sha256": hex digits}.
+
+    Raises:
+        CrackError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        fs, name = _resolve(path)
+        with fs.open(name, "rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def full_path(path: str) -> str:
@@ -128,6 +232,10 @@ def full_path(path: str) -> str:
 def join(folder: str, name: str) -> str:
     """Path of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}"
+
+
+def _open(data: bytes | Path) -> IO[bytes]:
+    return data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
 
 
 def _resolve(path: str) -> tuple[Any, str]:

@@ -23,7 +23,7 @@ def names_of(photos: list[PhotoFile]) -> list[str]:
 def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
     make(tmp_path, "b.JPG", "a.png", "notes.txt", "sub/c.tiff", "sub/deep/d.jpeg")
     assert names_of(find_photos(str(tmp_path / "a.png"))) == ["a.png"]
-    assert names_of(find_photos(str(tmp_path))) == ["a.png", "b.JPG"]
+    assert names_of(find_photos(str(tmp_path))) == ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.jpeg"]
     assert names_of(find_photos(f"{tmp_path}/*/*")) == ["sub/c.tiff"]
     assert names_of(find_photos(f"{tmp_path}/**/*.jpeg")) == ["sub/deep/d.jpeg"]
     assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
@@ -62,16 +62,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_files_go_in_and_out(folder: str) -> None:
-    assert storage.list_names(folder) == set()
+    assert storage.list_files(folder) == {}
     storage.write_bytes(storage.join(folder, "a.json"), b"one")
     storage.write_bytes(storage.join(folder, "a.json"), b"two")
     storage.write_bytes(storage.join(folder, ".records/b.json"), b"three")
     assert storage.read_bytes(storage.join(folder, "a.json")) == b"two"
-    assert storage.list_names(folder) == {"a.json"}
-    storage.remove_files(folder, ("a.json", "absent.json"))
+    assert storage.list_files(folder) == {"a.json": 3, ".records/b.json": 5}
+    storage.remove_files(folder, ["a.json"])
     storage.remove_folder(storage.join(folder, ".records"))
     storage.remove_folder(storage.join(folder, ".records"))
-    assert storage.list_names(folder) == storage.list_names(f"{folder}/.records") == set()
+    assert storage.list_files(folder) == {}
 
 
 def test_absent_files_are_named(folder: str) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.errors import CrackError, run_tool
+from crack_data.inference.batch import run_prediction
 from crack_data.inference.defaults import load_predict_config
+from crack_data.inference.labels_out import FORMATS
 from crack_data.inference.outputs import OutputOptions
-from crack_data.inference.run import run_prediction
-from crack_data.storage import find_photos, full_path
+from crack_data.storage import count_kinds, find_photos, full_path
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -37,6 +39,9 @@ def parse_arguments() -> argparse.Namespace:
     add("--mm-per-px", type=float, metavar="X", help="scale of the photos: adds lengths in mm")
     add("--boxes", action="store_true", help="draw each crack's box on the overlay")
     add("--scores", action="store_true", help="write each crack's score on the overlay")
+    add("--geojson", action="store_true", help="write the cracks' centrelines, on the map if known")
+    add("--labels", choices=FORMATS, help="write labels to correct for CVAT, labelme, ...")
+    add("--sort-by", choices=("name", "uncertainty"), default="name", help="order of the tables")
     add("--resume", action="store_true", help="skip photos that are complete in the output")
     add("--engine", choices=("plain", "ray"), default="plain", help="this process, or Ray Data")
     add("--address", metavar="A", help="Ray cluster, such as auto (default: one started here)")
@@ -70,12 +75,17 @@ def main() -> int:
         raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     set_tiling(cfg.CRACK.INFERENCE, given.tile)
-    photos = [photo for pattern in given.input for photo in find_photos(pattern)]
+    unread: Counter[str] = Counter()
+    photos = find_photos(*given.input, output=given.output, unread=unread)
+    if unread:
+        print(f"not read, of other kinds than photos: {count_kinds(unread)}", file=sys.stderr)
     options = OutputOptions(
-        full_path(given.output), given.boxes, given.scores, given.mm_per_px, given.threshold
-    )
+        full_path(given.output), given.boxes, given.scores, given.mm_per_px, given.threshold,
+        given.geojson, given.labels,
+    )  # fmt: skip
     address = (given.address or "local") if given.engine == "ray" else None
-    bad = run_prediction(cfg, photos, options, given.resume, address)
+    by_uncertainty = given.sort_by == "uncertainty"
+    bad = run_prediction(cfg, photos, options, given.resume, address, by_uncertainty)
     return 1 if bad else 0
 
 

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import start  # noqa: F401 - before any other module imports what it imports
-
-# isort: split
 from ..config import load_config
 from ..errors import CrackError
 

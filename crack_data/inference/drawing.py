@@ -58,6 +58,11 @@ def draw_on(
             _write_score(canvas, instance, colour, line)
 
 
+def encode_png(pixels: np.ndarray) -> bytes:
+    """A picture, uint8, (H, W) grey or (H, W, 3) BGR, as a PNG file."""
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
 def instance_colour(index: int) -> tuple[int, int, int]:
     """BGR colour of the instance with this position in `CrackPrediction.instances`."""
     return _COLOURS[index % len(_COLOURS)]

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode
 
 from ..errors import CrackError
 from ..storage import PhotoFile
-from .outputs import OutputOptions, PhotoTask, predict_photo
+from .mosaic import predict_any
+from .outputs import OutputOptions, PhotoTask
 from .predictor import CrackPredictor
 
 # Photos that an actor takes at a time, and repeats when it dies among them.
@@ -26,13 +27,14 @@ class PhotoActor:
         self.options = options
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Predict the photo of a row ("path", "file_name", "name").
+        """Predict the photo of a row, {"task": JSON of path, file name and output name}.
 
         Returns:
-            {"record": JSON of `predict_photo`'s record}.
+            {"record": JSON of `predict_any`'s record}.
         """
-        task = PhotoTask(PhotoFile(row["path"], row["file_name"]), row["name"])
-        record = predict_photo(self.predictor, task, self.options)
+        path, file_name, name = json.loads(row["task"])
+        task = PhotoTask(PhotoFile(path, file_name), name)
+        record = predict_any(self.predictor, task, self.options)
         return {"record": json.dumps(record)}
 
 
@@ -70,7 +72,9 @@ def predict_fleet(
             raise CrackError(f"no Ray cluster answers at {address}: {error}") from error
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
     blocks = min(len(tasks), max(2 * processors, math.ceil(len(tasks) / _PHOTOS_PER_BLOCK)))
-    rows = [{"path": x.photo.path, "file_name": x.photo.file_name, "name": x.name} for x in tasks]
+    # As JSON: Arrow holds no path that is not UTF-8.
+    fields = [[task.photo.path, task.photo.file_name, task.name] for task in tasks]
+    rows = [{"task": json.dumps(each)} for each in fields]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from ..convert.rle import encode_labels
-from .measuring import measure
+from .measuring import Measurement, measure
 from .prediction import CrackInstance, CrackPrediction
+
+Record = dict[str, Any]
+
+_COLUMNS = (
+    "file_name", "error", "height", "width", "threshold", "percent_masked", "percent_unmasked",
+    "uncertainty", "count", "instance", "score", "x", "y", "box_width", "box_height", "area",
+    "length_px", "mean_width_px", "max_width_px", "orientation_deg",
+    "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
+)  # fmt: skip
+_IDS = ("id", "image_id", "category_id", "iscrowd")
+# Pixels believed less to be crack are taken for certain.
+_CERTAIN = 0.05
 
 
 def to_json(
-    prediction: CrackPrediction, name: str, mm_per_px: float | None = None
-) -> dict[str, Any]:
+    prediction: CrackPrediction,
+    name: str,
+    mm_per_px: float | None = None,
+    measured: Sequence[Measurement] | None = None,
+) -> Record:
     """Everything about one photo's prediction but its pictures.
 
     Args:
         prediction: of the photo.
         name: how the photo is called in the result.
         mm_per_px: the photo's scale; given one, lengths and widths come in mm too.
+        measured: `measure` of each instance, where that has been done.
 
     Returns:
         a dict that `json.dumps` takes: "file_name", "height" and "width" (px), "threshold",
         "percent_masked", "percent_unmasked", and "instances", each with "score", "bbox"
-        (x, y, width, height in px), "area" (px), "segmentation" (compressed COCO RLE at the
-        photo's size), "length_px", "mean_width_px", "max_width_px", "orientation_deg", and with a
-        scale "length_mm", "mean_width_mm", "max_width_mm", "area_mm2".
+        (x, y, width, height in px), "area" (px), "length_px", "mean_width_px", "max_width_px",
+        "orientation_deg", with a scale "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
+        and "segmentation" (compressed COCO RLE at the photo's size).
     """
     size = (prediction.height, prediction.width)
+    measured = [measure(x) for x in prediction.instances] if measured is None else measured
     return {
         "file_name": name,
         "height": prediction.height,
@@ -36,36 +56,42 @@ def to_json(
         "threshold": prediction.threshold,
         "percent_masked": prediction.percent_masked,
         "percent_unmasked": prediction.percent_unmasked,
-        "instances": [_instance_json(x, size, mm_per_px) for x in prediction.instances],
+        "instances": [
+            _instance_json(instance, each, mm_per_px) | {"segmentation": photo_rle(instance, size)}
+            for instance, each in zip(prediction.instances, measured, strict=True)
+        ],
     }
 
 
 def _instance_json(
-    instance: CrackInstance, size: tuple[int, int], mm_per_px: float | None
-) -> dict[str, Any]:
+    instance: CrackInstance, measured: Measurement, mm_per_px: float | None
+) -> Record:
     x0, y0, x1, y1 = instance.box
-    measured = measure(instance)
-    result: dict[str, Any] = {
+    return {
         "score": round(instance.score, 4),
         "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": instance.area,
-        "length_px": round(measured.length_px, 2),
-        "mean_width_px": round(measured.mean_width_px, 2),
-        "max_width_px": round(measured.max_width_px, 2),
+        **sizes(int(np.count_nonzero(instance.mask)), measured, mm_per_px),
         "orientation_deg": round(measured.orientation_deg, 1),
     }
+
+
+def sizes(area: int, measured: Measurement, mm_per_px: float | None) -> Record:
+    """Area, length and widths in px and, with a scale, in mm."""
+    lengths = {
+        key: float(getattr(measured, f"{key}_px")) for key in ("length", "mean_width", "max_width")
+    }
+    result: Record = {"area": area}
+    result |= {f"{key}_px": round(value, 2) for key, value in lengths.items()}
     if mm_per_px is not None:
-        for key in ("length", "mean_width", "max_width"):
-            result[f"{key}_mm"] = round(getattr(measured, f"{key}_px") * mm_per_px, 3)
-        result["area_mm2"] = round(instance.area * mm_per_px**2, 3)
-    result["segmentation"] = photo_rle(instance, size)
+        result |= {f"{key}_mm": round(value * mm_per_px, 3) for key, value in lengths.items()}
+        result["area_mm2"] = round(area * mm_per_px**2, 3)
     return result
 
 
-def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> dict[str, Any]:
+def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> Record:
     """Compressed COCO RLE of an instance at the size of its photo.
 
-    The runs are moved, not redrawn, so that a photo of any size costs no array of that size.
+    Made of the runs in its box, so that no array of the photo's size is needed.
 
     Args:
         instance: the instance.
@@ -74,5 +100,94 @@ def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> dict[str, Any]:
     Returns:
         {"size": [height, width], "counts": str}.
     """
-    x0, y0, _, _ = instance.box
-    return encode_labels(instance.mask.view(np.uint8), 1, size, x0, y0)[0]
+    height, width = size
+    columns, rows = np.nonzero(instance.mask.T)
+    pixels = (columns + instance.box[0]) * height + rows + instance.box[1]
+    first = np.flatnonzero(np.diff(pixels, prepend=-2) != 1)
+    stop = pixels[np.append(first[1:], len(pixels)) - 1] + 1
+    borders = np.column_stack([pixels[first], stop]).ravel()
+    counts = np.diff(borders, prepend=0, append=height * width).tolist()
+    if counts[-1] == 0:
+        counts.pop()
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode()}
+
+
+def belief_counts(prediction: CrackPrediction) -> np.ndarray:
+    """How many pixels the model believes to be crack by 0, 1, ... 255 parts of 255, (256,) int.
+
+    The belief is the crack map's probability and, in instances that scored too low to be drawn,
+    their score.
+    """
+    belief = prediction.probability.copy()
+    for instance in getattr(prediction, "rejected", ()):
+        x0, y0, x1, y1 = instance.box
+        least = instance.mask * np.uint8(round(255 * instance.score))
+        np.maximum(belief[y0:y1, x0:x1], least, out=belief[y0:y1, x0:x1])
+    return np.bincount(belief.ravel(), minlength=256)
+
+
+def uncertainty(counts: np.ndarray) -> float:
+    """How unsure the model is of a photo's crack pixels, from 0 (sure) to 1.
+
+    The mean of 4 p (1 - p) over the pixels with a belief p > .05; 0 where there are none.
+
+    Args:
+        counts: of `belief_counts`.
+    """
+    p = np.arange(256) / 255.0
+    counts = counts * (p > _CERTAIN)
+    return round(float((counts * 4 * p * (1 - p)).sum() / max(counts.sum(), 1)), 4)
+
+
+def to_document(records: list[Record], settings: Record) -> Record:
+    """A run's records as a COCO data set whose "annotations" are COCO results (they have scores).
+
+    "images" carry the percentages, "errors" the photos that could not be used, "settings" what the
+    numbers depend on.
+    """
+    images: list[Record] = []
+    annotations: list[Record] = []
+    for image_id, record in enumerate(records, start=1):
+        if "error" in record:
+            continue
+        about = {key: value for key, value in record.items() if key != "instances"}
+        images.append({"id": image_id, **about})
+        for instance in record["instances"]:
+            ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1}
+            annotations.append({**ids, **instance, "iscrowd": 0})
+    return {
+        "settings": settings,
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "crack"}],
+        "errors": [record for record in records if "error" in record],
+    }
+
+
+def from_document(document: Record) -> list[Record]:
+    """The records that `to_document` was given, those of unusable photos left out."""
+    records: dict[int, Record] = {}
+    for image in document["images"]:
+        about = {key: value for key, value in image.items() if key != "id"}
+        records[image["id"]] = {**about, "instances": []}
+    for annotation in document["annotations"]:
+        instance = {key: value for key, value in annotation.items() if key not in _IDS}
+        records[annotation["image_id"]]["instances"].append(instance)
+    return list(records.values())
+
+
+def to_csv(records: list[Record]) -> str:
+    """One row for each instance; photos without any, or unusable, have one row too."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for record in records:
+        instances = record.get("instances", [])
+        about = {**record, "count": "" if "error" in record else len(instances)}
+        rows = []
+        for number, instance in enumerate(instances, start=1):
+            box = dict(zip(("x", "y", "box_width", "box_height"), instance["bbox"], strict=True))
+            rows.append({**about, "instance": number, **instance, **box})
+        table.writerows(rows or [about])
+    return text.getvalue()

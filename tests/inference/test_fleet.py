@@ -13,12 +13,12 @@ import psutil
 import pytest
 from detectron2.config import CfgNode
 
+from crack_data.inference.batch import run_prediction
 from crack_data.inference.outputs import OutputOptions
-from crack_data.inference.run import run_prediction
-from crack_data.storage import find_photos, join, list_names, read_bytes, write_bytes
+from crack_data.storage import find_photos, join, list_files, read_bytes, write_bytes
 
 from .conftest import write_photo
-from .test_run import content
+from .test_batch import content
 
 pytestmark = pytest.mark.ray
 
@@ -79,7 +79,8 @@ def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Pat
     assert run(tiny_cfg, f"{s3}/in", f"{s3}/one", None) == 1
     assert run(tiny_cfg, photos, tmp_path / "local", None) == 1
     expected = content(tmp_path / "local")
-    assert list_names(f"{s3}/fleet") == list_names(f"{s3}/one") == expected.keys()
+    assert list_files(f"{s3}/fleet") == list_files(f"{s3}/one")
+    assert list_files(f"{s3}/one").keys() == expected.keys()
     for name, data in expected.items():
         fleet = read_bytes(join(f"{s3}/fleet", name))
         assert fleet == read_bytes(join(f"{s3}/one", name))

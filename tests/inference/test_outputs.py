@@ -11,15 +11,15 @@ def names(*files: str, known: dict[str, str] | None = None) -> list[str]:
 
 
 def test_the_stem_where_it_is_free() -> None:
-    assert names("a.jpg", "b.c.png", "sub/d.tif") == ["a", "b.c", "d"]
+    assert names("a.jpg", "b.c.png", "sub/d.tif") == ["a", "b.c", "sub/d"]
 
 
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
         (["a.jpg", "a.png"], ["a", "a_png"]),
-        (["x/a.jpg", "y/a.jpg"], ["a", "a_jpg"]),
-        (["w/a.jpg", "x/a.jpg", "y/a.jpg"], ["a", "a_jpg", "y_a_jpg"]),
+        (["x/a.jpg", "y/a.jpg"], ["x/a", "y/a"]),
+        (["x/a.jpg", "x/a.png"], ["x/a", "x/a_png"]),
         (["a.jpg", "A.jpg"], ["a", "A_jpg"]),  # one file on some file systems
         (["a.jpg", "a.png", "a_png.jpg"], ["a", "a_png", "a_png_jpg"]),
     ],

@@ -13,10 +13,10 @@ from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 
 from crack_data.errors import CrackError
-from crack_data.inference import run as run_module
+from crack_data.inference import batch
+from crack_data.inference.batch import run_prediction, run_settings
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.predictor import CrackPredictor
-from crack_data.inference.run import run_prediction
 from crack_data.photos import read_photo
 from crack_data.storage import find_photos
 
@@ -26,11 +26,13 @@ from .conftest import write_photo
 def run(cfg: CfgNode, photos: str | Path, folder: str | Path, **more: object) -> int:
     resume = bool(more.pop("resume", False))
     options = OutputOptions(str(folder), **more)  # type: ignore[arg-type]
-    return run_prediction(cfg, find_photos(str(photos)), options, resume)
+    found = find_photos(str(photos), output=str(folder))
+    return run_prediction(cfg, found, options, resume)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {x.name: x.read_bytes() for x in sorted(folder.iterdir()) if x.is_file()}
+    files = [x for x in sorted(folder.rglob("*")) if x.is_file()]
+    return {str(x.relative_to(folder)): x.read_bytes() for x in files}
 
 
 def test_all_files_of_a_run(
@@ -116,7 +118,7 @@ def test_a_run_broken_off_in_the_middle_goes_on(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     run(tiny_cfg, photos, whole)
-    plain = run_module.predict_photo
+    plain = batch.predict_any
     done: list[str] = []
 
     def interrupted(*given: object) -> dict[str, object]:
@@ -126,7 +128,7 @@ def test_a_run_broken_off_in_the_middle_goes_on(
         done.append(record["file_name"])
         return record
 
-    monkeypatch.setattr(run_module, "predict_photo", interrupted)
+    monkeypatch.setattr(batch, "predict_any", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_cfg, photos, out)
     assert not (out / "predictions.json").exists()
@@ -156,7 +158,7 @@ def test_the_same_weights_elsewhere_are_the_same_settings(
     moved = tiny_cfg.clone()
     moved.MODEL.WEIGHTS = str(shutil.copy(tiny_cfg.MODEL.WEIGHTS, tmp_path / "moved.pth"))
     options = OutputOptions("out")
-    assert run_module.run_settings(moved, options) == run_module.run_settings(tiny_cfg, options)
+    assert run_settings(moved, options) == run_settings(tiny_cfg, options)
 
 
 def test_photos_are_never_overwritten(tiny_cfg: CfgNode, photos: Path) -> None:

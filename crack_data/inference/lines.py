@@ -1,0 +1,172 @@
+"""Centrelines of cracks as GeoJSON: in the photo's pixels, or on the map where the photo has one.
+
+Coordinates are those of the photo's own coordinate reference system, which the foreign member
+"crs" names as GDAL does, for lengths in metres stay true and QGIS puts them where the photo lies;
+RFC 7946 leaves others than WGS84 to such agreement. Where the system has no EPSG code they are
+WGS84's. "crs" is null where there is none: pixels, or a world file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from skimage.measure import approximate_polygon
+
+from ..errors import CrackError
+from .measuring import Measurement
+from .prediction import CrackInstance
+from .results import sizes
+
+# px that a simplified line may lie beside the centreline.
+_TOLERANCE = 0.1
+_WGS84 = "OGC:CRS84"
+# Semi-major axis in m and squared eccentricity of WGS84's ellipsoid.
+_AXIS, _ECCENTRICITY2 = 6378137.0, 0.00669437999014
+
+
+class MapPlace(NamedTuple):
+    """Where a photo lies on the map.
+
+    Attributes:
+        transform: rasterio's, from column and row (of a pixel's corner) to map coordinates.
+        crs: rasterio's coordinate reference system; None where none is known.
+        mm_per_px: size of a pixel on the ground; None without a system.
+    """
+
+    transform: Any
+    crs: Any
+    mm_per_px: float | None
+
+
+def import_rasterio() -> ModuleType:
+    """The library that reads georeferences.
+
+    Raises:
+        CrackError: it is not installed.
+    """
+    try:
+        import rasterio.warp
+    except ImportError as error:
+        raise CrackError("--geojson needs the extra `geo`: pip install '.[geo]'") from error
+    return rasterio
+
+
+def find_place(path: str) -> MapPlace | None:
+    """Where a GeoTIFF, or a photo with a world file, lies on the map; None for other photos.
+
+    Raises:
+        CrackError: rasterio is not installed, or the photo is both on the map and turned by EXIF.
+    """
+    rasterio = import_rasterio()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(path) as raster:
+                return place_of(raster)
+    except rasterio.errors.RasterioIOError:  # a format that GDAL does not read
+        return None
+
+
+def place_of(raster: Any) -> MapPlace | None:
+    """Like `find_place`, of an open raster."""
+    rasterio = import_rasterio()
+    if raster.transform.is_identity:
+        return None
+    tags = raster.tags()
+    if any(tags.get(x, "1")[0] != "1" for x in ("EXIF_Orientation", "TIFFTAG_ORIENTATION")):
+        raise CrackError(
+            f"photo {raster.name} is on the map but turned by its orientation tag; save it upright"
+        )
+    projection = Path(raster.name).with_suffix(".prj")
+    crs = raster.crs
+    if crs is None and projection.is_file():
+        crs = rasterio.crs.CRS.from_wkt(projection.read_text())
+    return MapPlace(raster.transform, crs, _ground_scale(raster, crs))
+
+
+def _ground_scale(raster: Any, crs: Any) -> float | None:
+    """Mm per px on the ground in the raster's middle, whatever the projection's own scale there."""
+    if crs is None:
+        return None
+    steps = 100
+    corners = [(0, 0), (steps, 0), (0, steps)]
+    middle = raster.width / 2, raster.height / 2
+    xs, ys = raster.transform * tuple(np.array(corners).T + np.array([middle]).T)
+    longitude, latitude = np.radians(
+        import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
+    )
+    curvature = 1.0 - _ECCENTRICITY2 * math.sin(latitude[0]) ** 2
+    north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * np.diff(latitude)
+    east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0])
+    across = east * (longitude[1:] - longitude[0])
+    up = np.array([north[0], north[0] + north[1]])
+    return 1000.0 * math.sqrt(abs(across[0] * up[1] - across[1] * up[0])) / steps
+
+
+def pixel_lines(instance: CrackInstance, measured: Measurement) -> list[np.ndarray]:
+    """The centreline's branches, each (N, 2) x, y in px of the photo from its top left corner."""
+    origin = np.array(instance.box[:2]) + 0.5
+    return [branch.points[:, ::-1] + origin for branch in measured.branches]
+
+
+def to_feature(
+    lines: Iterable[np.ndarray], properties: dict[str, Any], place: MapPlace | None
+) -> dict[str, Any]:
+    """A crack as a GeoJSON feature: a LineString, or a MultiLineString of its branches.
+
+    Args:
+        lines: each (N, 2) x, y in px.
+        properties: what is known of the crack.
+        place: of the photo on the map.
+    """
+    simple = [approximate_polygon(line, _TOLERANCE) for line in lines]
+    coordinates = [_on_map(line, place) for line in simple]
+    geometry: dict[str, Any] = {"type": "MultiLineString", "coordinates": coordinates}
+    if len(coordinates) == 1:
+        geometry = {"type": "LineString", "coordinates": coordinates[0]}
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
+    if place is None:
+        return line.round(2).tolist()
+    xs, ys = place.transform * (line[:, 0], line[:, 1])
+    if place.crs is not None and place.crs.to_epsg() is None:
+        xs, ys = import_rasterio().warp.transform(place.crs, _WGS84, xs.tolist(), ys.tolist())
+    in_degrees = place.crs is not None and (place.crs.is_geographic or place.crs.to_epsg() is None)
+    return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()
+
+
+def photo_features(
+    instances: Iterable[CrackInstance],
+    measured: Iterable[Measurement],
+    photo: str,
+    place: MapPlace | None,
+    mm_per_px: float | None,
+) -> list[dict[str, Any]]:
+    """The features of a photo's cracks, numbered from 1 as in its other results."""
+    features = []
+    for number, (instance, each) in enumerate(zip(instances, measured, strict=True), start=1):
+        area = int(np.count_nonzero(instance.mask))
+        about = {"photo": photo, "crack": number, "score": round(instance.score, 4)}
+        properties = about | sizes(area, each, mm_per_px)
+        features.append(to_feature(pixel_lines(instance, each), properties, place))
+    return features
+
+
+def to_geojson(features: list[dict[str, Any]], place: MapPlace | None) -> bytes:
+    """A GeoJSON file (RFC 7946) of the features of one photo."""
+    crs = None
+    if place is not None and place.crs is not None:
+        code = place.crs.to_epsg()
+        name = "OGC:1.3:CRS84" if code in (None, 4326) else f"EPSG::{code}"
+        crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
+    document = {"type": "FeatureCollection", "crs": crs, "features": features}
+    return json.dumps(document).encode()

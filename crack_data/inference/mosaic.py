@@ -1,0 +1,284 @@
+"""Cracks of a GeoTIFF larger than the pixel limit, window by window.
+
+Memory holds one window at a time, beside the centrelines found: it does not grow with the raster.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .. import storage
+from ..photos import MAX_PIXELS
+from .lines import import_rasterio, pixel_lines, place_of, to_feature, to_geojson
+from .measuring import Measurement, measure
+from .outputs import (
+    LINES_ENDING,
+    OutputOptions,
+    PhotoTask,
+    about,
+    failed,
+    predict_photo,
+    write_photo,
+)  # fmt: skip
+from .prediction import CrackPrediction
+from .predictor import CrackPredictor
+from .results import Record, belief_counts, sizes, uncertainty
+
+# Side of a window, px, and how much of its surroundings is predicted with it on each side.
+WINDOW = 4096
+HALO = 256
+
+Box = tuple[int, int, int, int]
+
+
+class Part(NamedTuple):
+    """What one window holds of a crack.
+
+    Attributes:
+        score: of the instance in the window.
+        area: number of its pixels within the window.
+        box: x0, y0, x1, y1 around them, px of the raster.
+        max_width_px: of the instance, surroundings included.
+        lines: its centreline within the window, each (N, 2) x, y in px of the raster.
+    """
+
+    score: float
+    area: int
+    box: Box
+    max_width_px: float
+    lines: list[np.ndarray]
+
+
+@dataclass
+class Joiner:
+    """Says which parts are one crack: those that share a pixel where windows' surroundings overlap.
+
+    Attributes:
+        parts: of all windows.
+        links: pairs of parts, by number, that are one crack.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    links: list[tuple[int, int]] = field(default_factory=list)
+    # Of each window that may still have neighbours to come, its row and the pixels (sorted indices
+    # into the raster) of its parts, with their numbers.
+    _seen: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def add(self, row: int, parts: list[tuple[Part, np.ndarray]]) -> None:
+        """Take a window's parts, each with the raster's pixels that it covers, and link them.
+
+        Args:
+            row: of the windows; they come row by row.
+            parts: and the pixels of each within reach of other windows.
+        """
+        first = len(self.parts)
+        self.parts += [part for part, _ in parts]
+        pixels = [found for _, found in parts] or [np.empty(0, dtype=np.int64)]
+        numbers = np.repeat(first + np.arange(len(pixels)), [len(x) for x in pixels])
+        flat, order = np.unique(np.concatenate(pixels), return_index=True)
+        numbers = numbers[order]
+        self._seen = [x for x in self._seen if x[0] >= row - 1]
+        for _, others, their_numbers in self._seen:
+            _, here, there = np.intersect1d(flat, others, assume_unique=True, return_indices=True)
+            pairs = np.unique(np.column_stack([numbers[here], their_numbers[there]]), axis=0)
+            self.links += [(int(a), int(b)) for a, b in pairs]
+        self._seen.append((row, flat, numbers))
+
+    def cracks(self) -> list[list[Part]]:
+        """The parts of each crack, the best scored first."""
+        a, b = np.array(self.links, dtype=int).reshape(-1, 2).T
+        graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(self.parts),) * 2)
+        count, labels = connected_components(graph, directed=False)
+        groups: list[list[Part]] = [[] for _ in range(count)]
+        for part, label in zip(self.parts, labels, strict=True):
+            groups[label].append(part)
+        return sorted(groups, key=lambda group: -max(part.score for part in group))
+
+
+def predict_any(predictor: CrackPredictor, task: PhotoTask, options: OutputOptions) -> Record:
+    """`predict_photo`, or window by window where lines of a raster too large for it are wanted."""
+    if not options.lines or not is_mosaic(task.photo.path):
+        return predict_photo(predictor, task, options)
+    with tempfile.TemporaryDirectory() as temporary:
+        mask = Path(temporary) / "mask.tif"
+        try:
+            record, lines = predict_mosaic(predictor, task, options, mask)
+        except Exception as error:  # a damaged file, no memory: the other photos go on
+            kind = type(error).__name__
+            return failed(task, f"raster {task.photo.path} cannot be predicted: {kind}: {error}")
+        return write_photo(record, {"_mask.tif": mask, LINES_ENDING: lines}, options.folder)
+
+
+def is_mosaic(path: str) -> bool:
+    """Whether a file is a georeferenced TIFF of more pixels than a photo may have."""
+    rasterio = import_rasterio()
+    if not path.lower().endswith((".tif", ".tiff")):
+        return False
+    try:
+        with rasterio.open(path) as raster:
+            return raster.width * raster.height > MAX_PIXELS and place_of(raster) is not None
+    except rasterio.errors.RasterioIOError:
+        return False
+
+
+def predict_mosaic(
+    predictor: CrackPredictor, task: PhotoTask, options: OutputOptions, mask_file: Path
+) -> tuple[Record, bytes]:
+    """Predict a raster window by window.
+
+    Args:
+        predictor: the model.
+        task: the raster.
+        options: threshold and scale; the scale is the raster's own where it has one.
+        mask_file: where to write the mask, a GeoTIFF in the raster's place, 255 on cracks.
+
+    Returns:
+        a record as of `predict_photo`, its instances without orientation and segmentation; and
+        the centrelines, GeoJSON.
+    """
+    joiner, masked, counts = Joiner(), 0, np.zeros(256, dtype=int)
+    with import_rasterio().open(task.photo.path) as raster:
+        place, size = place_of(raster), (raster.height, raster.width)
+        stretch = _stretch(raster)
+        with _create_mask(mask_file, raster) as out:
+            for row, core, around in _windows(*size):
+                image = _read(raster, around, stretch)
+                if image is None:
+                    continue
+                prediction = predictor(image, options.threshold)
+                counts += belief_counts(prediction)
+                left, top = core[0] - around[0], core[1] - around[1]
+                mask = prediction.mask[
+                    top : top + core[3] - core[1], left : left + core[2] - core[0]
+                ]
+                masked += np.count_nonzero(mask)
+                out.write(mask.view(np.uint8) * np.uint8(255), 1, window=_to_window(core))
+                joiner.add(row, list(_parts(prediction, core, around, raster.width)))
+    scale = place.mm_per_px if place and place.mm_per_px else options.mm_per_px
+    instances, features = [], []
+    for number, parts in enumerate(joiner.cracks(), start=1):
+        instance, lines = _join(parts, scale)
+        about_it = {"photo": task.photo.file_name, "crack": number, **instance}
+        instances.append(instance)
+        features.append(to_feature(lines, about_it, place))
+    percent = 100.0 * masked / (size[0] * size[1])
+    record = {
+        **about(task),
+        "height": size[0],
+        "width": size[1],
+        "threshold": predictor.threshold if options.threshold is None else options.threshold,
+        "percent_masked": percent,
+        "percent_unmasked": 100.0 - percent,
+        "instances": instances,
+        "uncertainty": uncertainty(counts),
+        "photo": storage.fingerprint(task.photo.path),
+    }
+    return record, to_geojson(features, place)
+
+
+def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:
+    """Row, window and the window with its surroundings, as x0, y0, x1, y1."""
+    for row, y in enumerate(range(0, height, WINDOW)):
+        for x in range(0, width, WINDOW):
+            core = x, y, min(x + WINDOW, width), min(y + WINDOW, height)
+            around = (
+                max(x - HALO, 0), max(y - HALO, 0),
+                min(core[2] + HALO, width), min(core[3] + HALO, height),
+            )  # fmt: skip
+            yield row, core, around
+
+
+def _to_window(box: Box) -> Any:
+    return import_rasterio().windows.Window(box[0], box[1], box[2] - box[0], box[3] - box[1])
+
+
+def _create_mask(path: Path, raster: Any) -> Any:
+    return import_rasterio().open(
+        path, "w", driver="GTiff", width=raster.width, height=raster.height, count=1,
+        dtype="uint8", crs=raster.crs, transform=raster.transform, compress="deflate", tiled=True,
+        bigtiff="if_safer",
+    )  # fmt: skip
+
+
+def _stretch(raster: Any) -> tuple[float, float]:
+    """The range of values that becomes 0 to 255: of all of the raster, as a small copy shows it."""
+    if raster.dtypes[0] == "uint8":
+        return 0.0, 255.0
+    small = raster.read(
+        1, out_shape=(min(raster.height, 1024), min(raster.width, 1024)), masked=True
+    )
+    return float(small.min()), max(float(small.max()), float(small.min()) + 1e-6)
+
+
+def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | None:
+    """A window as BGR uint8 (H, W, 3); None where the raster holds nothing."""
+    window = _to_window(box)
+    if not raster.dataset_mask(window=window).any():
+        return None
+    bands = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)
+    if bands.dtype != np.uint8:
+        low, high = stretch
+        bands = np.nan_to_num((bands - low) * (255.0 / (high - low))).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+
+
+def _parts(
+    prediction: CrackPrediction, core: Box, around: Box, width: int
+) -> Iterator[tuple[Part, np.ndarray]]:
+    """What a window holds of each crack, and its pixels near the window's border.
+
+    The centreline is that of the crack with its surroundings, cut at the window's border, so that
+    the parts of neighbouring windows add up.
+    """
+    for instance in prediction.instances:
+        rows, columns = np.nonzero(instance.mask)
+        rows += instance.box[1] + around[1]
+        columns += instance.box[0] + around[0]
+        inside = (columns >= core[0]) & (columns < core[2]) & (rows >= core[1]) & (rows < core[3])
+        if not inside.any():
+            continue
+        x, y = columns[inside], rows[inside]
+        box = int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+        measured = measure(instance)
+        lines = [
+            piece
+            for line in pixel_lines(instance, measured)
+            for piece in _clip(line + around[:2], core)
+        ]
+        part = Part(instance.score, len(x), box, measured.max_width_px, lines)
+        near = (columns < core[0] + HALO) | (columns >= core[2] - HALO)
+        near |= (rows < core[1] + HALO) | (rows >= core[3] - HALO)
+        yield part, rows[near].astype(np.int64) * width + columns[near]
+
+
+def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
+    """The stretches of a line, (N, 2) x, y, whose segments have their middle in a box."""
+    middle = (line[:-1] + line[1:]) / 2.0
+    inside = ((middle >= box[:2]) & (middle < box[2:])).all(axis=1)
+    ends = np.flatnonzero(np.diff(inside, prepend=False, append=False)).reshape(-1, 2)
+    return [line[start : stop + 1] for start, stop in ends]
+
+
+def _join(parts: list[Part], mm_per_px: float | None) -> tuple[Record, list[np.ndarray]]:
+    """One crack of its parts: its entry in the record, and its centreline."""
+    lines = [line for part in parts for line in part.lines]
+    length = sum(float(np.linalg.norm(np.diff(x, axis=0), axis=1).sum()) for x in lines)
+    area = sum(part.area for part in parts)
+    width = max(part.max_width_px for part in parts)
+    boxes = np.array([part.box for part in parts])
+    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    measured = Measurement(length, area / max(length, 1.0), width, 0.0, ())
+    instance = {
+        "score": round(max(part.score for part in parts), 4),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        **sizes(area, measured, mm_per_px),
+    }
+    return instance, lines

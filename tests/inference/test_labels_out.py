@@ -1,0 +1,160 @@
+"""Labels to correct: what the tools that import them read is the mask that was predicted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from crack_data.inference.labels_out import FORMATS, crack_polygons, write_labels
+from crack_data.inference.results import to_json
+
+from .drawn import arc, draw_crack, line, wave
+from .test_prediction import prediction_of
+
+SIZE = (200, 300)
+
+
+def net() -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=bool)
+    for degrees in (10, 60, 100, 160):
+        mask |= draw_crack(line((150, 100), 260, degrees), 3, SIZE)
+    for radius in (30, 60, 80):
+        mask |= draw_crack(arc((150, 100), radius, 0, 360), 2.5, SIZE)
+    return mask
+
+
+MASKS = {
+    "wave": draw_crack(wave((10, 100), 260, 60, 120), 3, SIZE),
+    "hair": draw_crack(line((150, 100), 240, 37), 1.0, SIZE),
+    "pieces": draw_crack(line((80, 50), 90, 20), 4, SIZE)
+    | draw_crack(line((200, 150), 120, 170), 6, SIZE),
+    "net with holes": net(),
+    "noise": np.random.default_rng(0).random(SIZE) < 0.2,
+    "diagonal": np.eye(*SIZE, dtype=bool),
+    "pixel": np.pad(np.ones((1, 1), dtype=bool), ((5, SIZE[0] - 6), (7, SIZE[1] - 8))),
+    "whole photo": np.ones(SIZE, dtype=bool),
+}
+
+
+def record_of(*masks: np.ndarray, folder: Path) -> dict[str, Any]:
+    prediction = prediction_of(*masks)
+    record = {"name": "bridge/a", "path": str(folder / "photos" / "a.jpg")}
+    record |= to_json(prediction, "bridge/a.jpg")
+    for instance, entry in zip(prediction.instances, record["instances"], strict=True):
+        entry["polygons"] = crack_polygons(instance)
+    return record
+
+
+def differs_at_the_rim_alone(found: np.ndarray, mask: np.ndarray) -> bool:
+    square = np.ones((3, 3), np.uint8)
+    outside = cv2.dilate(mask.astype(np.uint8), square)
+    inside = cv2.erode(mask.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return bool(((found == mask) | ((outside == 1) & (inside == 0))).all())
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_coco_holds_the_mask(name: str, tmp_path: Path) -> None:
+    mask = MASKS[name]
+    write_labels([record_of(mask, folder=tmp_path)], "coco", str(tmp_path))
+    coco = COCO(str(tmp_path / "labels" / "coco.json"))
+    (crack,) = coco.anns.values()
+    found = coco.annToMask(crack).astype(bool)
+    assert differs_at_the_rim_alone(found, mask)
+    assert np.count_nonzero(found != mask) <= 0.02 * mask.sum()
+    assert crack["area"] == mask.sum()
+    assert coco.imgs[1]["file_name"] == "bridge/a.jpg"
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_labelme_holds_the_mask(name: str, tmp_path: Path) -> None:
+    mask = MASKS[name]
+    write_labels([record_of(mask, MASKS["wave"], folder=tmp_path)], "labelme", str(tmp_path))
+    document = json.loads((tmp_path / "labels" / "bridge" / "a.json").read_text())
+    assert document["imagePath"] == "../../photos/a.jpg"
+    assert (document["imageHeight"], document["imageWidth"]) == SIZE
+    shapes = [x for x in document["shapes"] if x["group_id"] == 1]
+    assert len(shapes) == cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+    assert differs_at_the_rim_alone(fill([x["points"] for x in shapes]), mask)
+
+
+def test_label_studio_ties_the_pieces_of_a_crack(tmp_path: Path) -> None:
+    mask = MASKS["pieces"]
+    write_labels([record_of(mask, folder=tmp_path)], "label-studio", str(tmp_path))
+    (task,) = json.loads((tmp_path / "labels" / "label_studio.json").read_text())
+    (prediction,) = task["predictions"]
+    first, second, relation = prediction["result"]
+    assert (relation["from_id"], relation["to_id"]) == (first["id"], second["id"])
+    percent = np.array(SIZE[::-1]) / 100
+    polygons = [(np.array(x["value"]["points"]) * percent).tolist() for x in (first, second)]
+    assert differs_at_the_rim_alone(fill(polygons), mask)
+    assert prediction["score"] == 0.9
+
+
+@pytest.mark.parametrize("labels", FORMATS)
+def test_photos_without_cracks_and_unusable_ones(labels: str, tmp_path: Path) -> None:
+    record = record_of(MASKS["wave"], folder=tmp_path) | {"instances": []}
+    write_labels([record, {"name": "b", "error": "no photo"}], labels, str(tmp_path))
+    (path,) = (x for x in (tmp_path / "labels").rglob("*.json"))
+    assert "b.jpg" not in path.read_text()
+    assert json.loads(path.read_text())
+
+
+def test_label_studio_reads_its_tasks_and_exports_the_mask(tmp_path: Path) -> None:
+    converter = pytest.importorskip("label_studio_sdk.converter")
+    mask = MASKS["pieces"]
+    write_labels([record_of(mask, folder=tmp_path)], "label-studio", str(tmp_path))
+    (task,) = json.loads((tmp_path / "labels" / "label_studio.json").read_text())
+    # Accepting a prediction makes an annotation of it.
+    accepted = task | {"id": 1, "annotations": [task["predictions"][0] | {"id": 1}]}
+    (tmp_path / "export.json").write_text(json.dumps([accepted]))
+    config = (
+        '<View><Image name="image" value="$image"/><PolygonLabels name="label" toName="image">'
+        '<Label value="crack"/></PolygonLabels></View>'
+    )
+    export = converter.Converter(config, str(tmp_path), download_resources=False)
+    export.convert_to_coco(str(tmp_path / "export.json"), str(tmp_path / "coco"), is_dir=False)
+    coco = COCO(str(tmp_path / "coco" / "result.json"))
+    found = np.any([coco.annToMask(x) for x in coco.anns.values()], axis=0)
+    assert len(coco.anns) == 2
+    assert differs_at_the_rim_alone(found, mask)
+
+
+def test_datumaro_reads_one_crack_of_two_pieces(tmp_path: Path) -> None:
+    """Datumaro is what CVAT imports with."""
+    datumaro = pytest.importorskip("datumaro")
+    record = record_of(MASKS["pieces"], MASKS["wave"], folder=tmp_path)
+    write_labels([record | {"file_name": "a.png"}], "coco", str(tmp_path / "out"))
+    for folder in ("annotations", "images"):
+        (tmp_path / folder).mkdir()
+    file = tmp_path / "out" / "labels" / "coco.json"
+    file.rename(tmp_path / "annotations" / "instances_default.json")
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((*SIZE, 3), np.uint8))
+    (item,) = datumaro.Dataset.import_from(str(tmp_path), "coco")
+    shapes = [x for x in item.annotations if x.type == datumaro.AnnotationType.polygon]
+    assert sorted(shape.group for shape in shapes) == [1, 1, 2]
+    pieces = [shape.points for shape in shapes if shape.group == 1]
+    assert differs_at_the_rim_alone(fill(pieces), MASKS["pieces"])
+
+
+def test_labelme_reads_its_file(tmp_path: Path) -> None:
+    labelme = pytest.importorskip("labelme")
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.jpg"), np.zeros((*SIZE, 3), np.uint8))
+    write_labels([record_of(MASKS["pieces"], folder=tmp_path)], "labelme", str(tmp_path))
+    file = labelme.LabelFile(str(tmp_path / "labels" / "bridge" / "a.json"))
+    assert [(x["label"], x["group_id"], x["shape_type"]) for x in file.shapes] == [
+        ("crack", 1, "polygon")
+    ] * 2
+    assert differs_at_the_rim_alone(fill([x["points"] for x in file.shapes]), MASKS["pieces"])
+
+
+def fill(polygons: list[Any]) -> np.ndarray:
+    flat = [np.ravel(polygon).tolist() for polygon in polygons]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, *SIZE))).astype(bool)
