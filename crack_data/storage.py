@@ -70,7 +70,7 @@ def find_photos(
     photos = list(found.values())
     if len({photo.file_name for photo in photos}) < len(photos):
         parts = [printable(photo.path).split("/") for photo in photos]
-        shared = len(posixpath.commonprefix(parts))  # type: ignore[type-var]
+        shared = len(posixpath.commonprefix(parts))
         photos = [
             PhotoFile(x.path, "/".join(y[shared:])) for x, y in zip(photos, parts, strict=True)
         ]

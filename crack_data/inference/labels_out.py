@@ -79,7 +79,8 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
 
 def _coco(records: list[Record]) -> dict[str, Any]:
     """COCO's instances: one annotation for a crack, one polygon for a piece."""
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for image_id, record in enumerate(records, start=1):
         size = {key: record[key] for key in ("file_name", "height", "width")}
         images.append({"id": image_id, **size})

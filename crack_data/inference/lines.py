@@ -98,7 +98,7 @@ def _ground_scale(raster: Any, crs: Any) -> float | None:
     steps = 100
     corners = [(0, 0), (steps, 0), (0, steps)]
     middle = raster.width / 2, raster.height / 2
-    xs, ys = raster.transform * tuple(np.array(corners).T + np.array([middle]).T)
+    xs, ys = _apply(raster.transform, np.add(middle, corners))
     longitude, latitude = np.radians(
         import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
     )
@@ -137,11 +137,18 @@ def to_feature(
 def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
     if place is None:
         return line.round(2).tolist()
-    xs, ys = place.transform * (line[:, 0], line[:, 1])
+    xs, ys = _apply(place.transform, line)
     if place.crs is not None and place.crs.to_epsg() is None:
         xs, ys = import_rasterio().warp.transform(place.crs, _WGS84, xs.tolist(), ys.tolist())
     in_degrees = place.crs is not None and (place.crs.is_geographic or place.crs.to_epsg() is None)
     return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()
+
+
+def _apply(transform: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map coordinates x and y, (N,) each, of points (N, 2) in px."""
+    x, y = points.T
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + c, d * x + e * y + f
 
 
 def photo_features(

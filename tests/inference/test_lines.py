@@ -1,0 +1,136 @@
+"""Centrelines as GeoJSON, read back by GDAL."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from crack_data.errors import CrackError
+from crack_data.inference.lines import find_place, photo_features, to_geojson
+from crack_data.inference.measuring import measure
+
+from .drawn import draw_crack, line
+from .test_prediction import prediction_of
+
+SIZE = (400, 600)
+CRACK = line((300.3, 200.2), 300, 25)
+# Within a zone of UTM whose middle is 9 degrees east; 1 px is 2 cm.
+UTM = {"crs": "EPSG:25832", "transform": from_origin(600000, 5500000, 0.02, 0.02)}
+WORLD_FILE = "0.02\n0\n0\n-0.02\n600000.01\n5499999.99\n"
+
+
+def write_photo(path: Path, **place: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(
+            path, "w", width=SIZE[1], height=SIZE[0], count=3, dtype="uint8", **place
+        ) as raster:
+            raster.write(np.full((3, *SIZE), 150, np.uint8))
+    return path
+
+
+def lines_of(photo: Path) -> geopandas.GeoDataFrame:
+    prediction = prediction_of(
+        draw_crack(CRACK, 5, SIZE), draw_crack(line((80, 330), 90, 90), 3, SIZE)
+    )
+    measured = [measure(instance) for instance in prediction.instances]
+    place = find_place(str(photo))
+    scale = place.mm_per_px if place else None
+    features = photo_features(prediction.instances, measured, photo.name, place, scale)
+    path = photo.with_suffix(".geojson")
+    path.write_bytes(to_geojson(features, place))
+    table = geopandas.read_file(path)
+    # GDAL takes a file without a system for WGS84's.
+    known = json.loads(path.read_text())["crs"] is not None
+    return table if known else table.set_crs(None, allow_override=True)
+
+
+def test_pixels_where_the_photo_is_on_no_map(tmp_path: Path) -> None:
+    table = lines_of(write_photo(tmp_path / "wall.png"))
+    assert list(table["photo"]) == ["wall.png", "wall.png"]
+    assert list(table["crack"]) == [1, 2]
+    assert list(table.geometry.length) == pytest.approx([300, 90], abs=1.5)
+    assert list(table["length_px"]) == pytest.approx(list(table.geometry.length), abs=0.5)
+    x, y = table.geometry.iloc[0].coords[0]
+    ends = [math.dist((x, y), (a + 0.5, b + 0.5)) for a, b in CRACK]
+    assert min(ends) < 2
+    assert "length_mm" not in table.columns
+
+
+@pytest.mark.parametrize("kind", ["GeoTIFF", "world file", "world file and .prj"])
+def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
+    if kind == "GeoTIFF":
+        photo = write_photo(tmp_path / "road.tif", **UTM)
+    else:
+        photo = write_photo(tmp_path / "road.jpg")
+        photo.with_suffix(".jgw").write_text(WORLD_FILE)
+    if kind == "world file and .prj":
+        photo.with_suffix(".prj").write_text(rasterio.crs.CRS.from_epsg(25832).to_wkt())
+    table = lines_of(photo)
+    assert list(table.geometry.length) == pytest.approx([6.0, 1.8], abs=0.03)
+    left, bottom, right, top = table.total_bounds
+    assert 600000 < left < right < 600012
+    assert 5499992 < bottom < top < 5500000
+    if kind == "world file":
+        assert table.crs is None
+        return
+    assert table.crs.to_epsg() == 25832
+    # What --mm-per-px 20 would say, but for the projection's own scale of .9997 here.
+    assert list(table["length_mm"]) == pytest.approx(list(table["length_px"] * 20), rel=5e-4)
+    assert list(table["length_mm"]) == pytest.approx(list(table.geometry.length * 1000), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("code", "origin", "pixel", "mm_per_px"),
+    [
+        # Mercator's metres are 1 / cos(latitude) too long, of the ellipsoid's curvature apart.
+        (3857, (1000000, 6500000), 0.02, 12.78),
+        # At 50 degrees north a degree is 111.2 km up and 71.7 km across.
+        (4326, (9.0, 50.0), 2e-7, 17.86),
+    ],
+)
+def test_lengths_are_true_on_the_ground_whatever_the_projection(
+    code: int, origin: tuple[float, float], pixel: float, mm_per_px: float, tmp_path: Path
+) -> None:
+    place = {"crs": f"EPSG:{code}", "transform": from_origin(*origin, pixel, pixel)}
+    table = lines_of(write_photo(tmp_path / "a.tif", **place))
+    assert table.crs.to_epsg() == code
+    found = list(table["length_mm"] / table["length_px"])
+    assert found == pytest.approx([mm_per_px] * 2, rel=1e-3)
+
+
+def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
+    crs = rasterio.crs.CRS.from_proj4("+proj=tmerc +lon_0=9.5 +ellps=WGS84 +units=m")
+    place = {"crs": crs, "transform": from_origin(0, 5500000, 0.02, 0.02)}
+    table = lines_of(write_photo(tmp_path / "a.tif", **place))
+    assert table.crs.to_epsg() == 4326
+    longitude, latitude = table.total_bounds[:2]
+    assert (longitude, latitude) == pytest.approx((9.5, 49.63), abs=0.02)
+    assert table["length_mm"][0] == pytest.approx(6000, rel=0.01)
+
+
+def test_a_photo_on_the_map_that_is_turned_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    photo = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE[::-1]).save(photo, exif=exif)
+    photo.with_suffix(".jgw").write_text(WORLD_FILE)
+    with pytest.raises(CrackError, match="save it upright"):
+        find_place(str(photo))
+
+
+def test_what_gdal_does_not_read_is_on_no_map(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"no picture")
+    assert find_place(str(path)) is None

@@ -1,0 +1,173 @@
+"""GeoTIFFs predicted window by window: what lies in several windows comes back as one crack."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from crack_data.inference import mosaic
+from crack_data.inference.mosaic import is_mosaic, predict_any
+from crack_data.inference.outputs import OutputOptions, PhotoTask
+from crack_data.inference.prediction import CrackPrediction
+from crack_data.inference.results import Record
+from crack_data.storage import PhotoFile
+
+from .test_prediction import prediction_of
+
+ORIGIN, PIXEL = (600000.0, 5500000.0), 0.02
+# x, y in px of the corners of cracks, and their widths.
+CRACKS = (
+    ([(40, 60), (760, 540), (1150, 300)], 7),  # through many windows
+    ([(256, 620), (256, 880)], 8),  # along a border of windows
+    ([(700, 700), (1100, 700)], 5),
+    ([(900, 820), (960, 860)], 3),  # within one window
+)
+SIZE = (900, 1200)
+
+
+class DarkPredictor:
+    """Takes every connected dark region for a crack: cheap, and right on drawn rasters."""
+
+    threshold = 0.5
+    calls = 0
+
+    def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+        self.calls += 1
+        count, labels = cv2.connectedComponents((image_bgr[..., 0] < 100).astype(np.uint8))
+        if count == 1:
+            nothing = prediction_of(np.ones(image_bgr.shape[:2], dtype=bool))
+            return replace(nothing, instances=(), probability=np.zeros_like(labels, np.uint8))
+        return prediction_of(*(labels == label for label in range(1, count)))
+
+
+def draw(
+    path: Path, size: tuple[int, int], cracks: object, block: int, dtype: str = "uint8"
+) -> None:
+    """Write a light raster with dark cracks, block by block."""
+    place = {"crs": "EPSG:25832", "transform": from_origin(*ORIGIN, PIXEL, PIXEL)}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size[1], height=size[0], count=3, dtype=dtype,
+        compress="deflate", tiled=True, **place,
+    ) as raster:  # fmt: skip
+        for y, x in itertools.product(range(0, size[0], block), range(0, size[1], block)):
+            window = Window(x, y, min(block, size[1] - x), min(block, size[0] - y))
+            pixels = np.full((window.height, window.width), 180, np.uint8)
+            for points, width in cracks:  # type: ignore[attr-defined]
+                for a, b in itertools.pairwise(np.array(points, dtype=float) - (x, y)):
+                    # What OpenCV fills takes its rim with it.
+                    side = (b - a)[::-1] * (1, -1) / np.linalg.norm(b - a) * (width - 1) / 2
+                    corners = np.rint(16 * np.array([a + side, b + side, b - side, a - side]))
+                    cv2.fillConvexPoly(pixels, corners.astype(np.int32), 40, shift=4)
+            raster.write(
+                np.stack([pixels.astype(dtype) * (16 if dtype == "uint16" else 1)] * 3),
+                window=window,
+            )
+
+
+def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPredictor]:
+    predictor = DarkPredictor()
+    task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
+    given = OutputOptions(str(folder), lines=True, **options)  # type: ignore[arg-type]
+    return predict_any(predictor, task, given), predictor  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic, "MAX_PIXELS", 1_000_000)
+    monkeypatch.setattr(mosaic, "WINDOW", 256)
+    monkeypatch.setattr(mosaic, "HALO", 64)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_cracks_across_windows(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "road.tif"
+    draw(path, SIZE, CRACKS, 512, dtype)
+    record, predictor = predict(path, tmp_path / "out", mm_per_px=1.0)
+    assert predictor.calls == 20
+    check_lines(record, tmp_path / "out" / "road_lines.geojson", CRACKS)
+    with rasterio.open(path) as drawn, rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
+        dark = drawn.read(1) < drawn.read(1).max() / 2
+        assert np.array_equal(mask.read(1) > 0, dark)
+        assert mask.crs == drawn.crs
+        assert mask.transform == drawn.transform
+    assert record["percent_masked"] == pytest.approx(100 * dark.mean())
+    assert sum(x["area"] for x in record["instances"]) == np.count_nonzero(dark)
+    files = {x.name: x.stat().st_size for x in (tmp_path / "out").iterdir() if x.is_file()}
+    assert record["outputs"] == files
+
+
+def check_lines(record: Record, path: Path, cracks: object) -> None:
+    """Each drawn crack is one feature, its length as drawn, within 5 %, its width within 1 px."""
+    table = geopandas.read_file(path).sort_values("length_px")
+    expected = sorted(
+        (sum(itertools.starmap(math.dist, itertools.pairwise(points))), width)
+        for points, width in cracks  # type: ignore[attr-defined]
+    )
+    assert list(table["length_px"]) == pytest.approx([x for x, _ in expected], rel=0.05)
+    assert list(table["mean_width_px"]) == pytest.approx([x for _, x in expected], abs=1)
+    assert list(table["max_width_px"]) == pytest.approx([x for _, x in expected], abs=2)
+    # The raster's transform says how large a pixel is.
+    metres = table.geometry.length
+    assert list(table["length_mm"]) == pytest.approx(list(metres * 1000), rel=5e-3)
+    assert list(metres) == pytest.approx(list(table["length_px"] * PIXEL), rel=5e-3)
+    assert len(record["instances"]) == len(expected)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_windows_without_data_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "road.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8", nodata=0,
+        crs="EPSG:25832", transform=from_origin(*ORIGIN, PIXEL, PIXEL),
+    ) as raster:  # fmt: skip
+        raster.write(np.full((100, 100), 180, np.uint8), 1, window=Window(1000, 800, 100, 100))
+    record, predictor = predict(path, tmp_path / "out")
+    assert predictor.calls <= 4
+    assert (record["height"], record["width"]) == (900, 1200)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_raster_cut_off_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "road.tif"
+    draw(path, SIZE, CRACKS, 512)
+    path.write_bytes(path.read_bytes()[:-3000])
+    record, _ = predict(path, tmp_path / "out")
+    assert "cannot be predicted" in record["error"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
+    assert not is_mosaic(str(tmp_path / "a.jpg"))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    assert not is_mosaic(str(tmp_path / "broken.tif"))
+    draw(tmp_path / "small.tif", (90, 120), (), 512)
+    assert not is_mosaic(str(tmp_path / "small.tif"))
+    draw(tmp_path / "large.tif", SIZE, (), 512)
+    assert is_mosaic(str(tmp_path / "large.tif"))
+
+
+@pytest.mark.slow
+def test_an_orthomosaic_of_400_megapixels(tmp_path: Path) -> None:
+    cracks = [([(1000 + 900 * i, 500), (900 * i + 200, 19000)], 9) for i in range(20)]
+    path = tmp_path / "ortho.tif"
+    draw(path, (20_000, 20_000), cracks, 2048)
+    assert is_mosaic(str(path))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    record, _ = predict(path, tmp_path / "out")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KiB
+    check_lines(record, tmp_path / "out" / "ortho_lines.geojson", cracks)
+    document = json.loads((tmp_path / "out" / "ortho_lines.geojson").read_text())
+    assert len(document["features"]) == 20
