@@ -75,7 +75,8 @@ def _add_training_keys(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "sgd"
     # Learning-rate factor of the bottom-up network.
     cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
-    # bf16 autocast on the CPU (on a GPU, SOLVER.AMP.ENABLED is Detectron2's own AMP).
+    # bf16 autocast on a CPU that multiplies bf16 natively (AMX, AVX512-BF16), else fp32. On a GPU,
+    # SOLVER.AMP.ENABLED is Detectron2's own mixed precision.
     cfg.SOLVER.CPU_BF16 = False
     # Optimizer steps happen every N iterations, on the mean gradient.
     cfg.SOLVER.ACCUMULATE = 1

@@ -22,7 +22,7 @@ from .evaluation.inspection import inspection_strips
 from .files import atomic_write
 from .inference.predictor import CrackPredictor
 from .photos import read_photo
-from .training.samples import build_train_loader
+from .training.data import build_train_loader
 
 SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not
 SOURCES = ("annotation", "dataloader", "prediction")
@@ -99,8 +99,7 @@ def _batches(cfg: CfgNode) -> Iterator[Drawing]:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
-    loader, _ = build_train_loader(cfg, seed=max(cfg.SEED, 0))
-    for batch in loader:
+    for batch in build_train_loader(cfg, seed=max(cfg.SEED, 0)):
         for sample in batch:
             if "image" in sample:
                 yield sample["file_name"], _draw_sample(sample, cfg.INPUT.FORMAT)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+# Threads that wait for each other must not spin on cores that another process needs. OpenMP reads
+# it when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron2.engine import default_argument_parser
 
 from crack_data.errors import run_tool
-from crack_data.training.run import start
+from crack_data.training.launch import start
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
 from crack_data.inference.fast import FastDetector
 from crack_data.inference.predictor import CrackPredictor
-from crack_data.training import CrackTrainer
+from crack_data.training.trainer import CrackTrainer
 
 from .measure import network
 from .rows import Row

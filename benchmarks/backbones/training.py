@@ -20,7 +20,7 @@ from crack_data.config import load_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
 from crack_data.inference.defaults import shipped
-from crack_data.training import CrackTrainer
+from crack_data.training.trainer import CrackTrainer
 
 _WARM_UP, _STEPS = 2, 11
 
@@ -128,7 +128,7 @@ def _stock_step(cfg: CfgNode) -> Callable[[], None]:
 def _own_step(cfg: CfgNode) -> Callable[[], None]:
     trainer = CrackTrainer(cfg)
     trainer.iter = 0
-    trainer.stepper.data_loader = trainer.train_loader(0)
+    trainer.stepper.data_loader = trainer.train_batches(0)
     trainer.before_train()
 
     def step() -> None:

@@ -1,5 +1,1 @@
-"""Training: `CrackTrainer` and what it is made of."""
-
-from .trainer import CrackTrainer
-
-__all__ = ["CrackTrainer"]
+"""Training: `crack_data.training.trainer.CrackTrainer` and what it is made of."""

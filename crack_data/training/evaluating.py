@@ -50,9 +50,3 @@ class EvaluationMapper:
                 f"photo {record['file_name']} of DATASETS.TEST cannot be read ({reason}); mend or "
                 "remove it"
             ) from error
-
-
-def last_sentence(error: Exception) -> str:
-    """The message of an error that a data-loading process has wrapped in its traceback."""
-    line = (str(error).strip().splitlines() or [""])[-1]
-    return line.split("CrackError: ")[-1]

@@ -18,8 +18,7 @@ from ..datasets import ignored_pixels, instance_masks
 from ..errors import CrackError
 from ..modeling.crack_map_head import IGNORED
 from ..photos import read_photo
-from .augmentation import CrackAugmentation
-from .geometry import CropPlan, crop_labels, crop_mask
+from .augmentation import CrackAugmentation, CropPlan, crop_labels, crop_mask
 
 Box = tuple[slice, slice]
 

@@ -7,13 +7,13 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
+from detectron2.engine import hooks as stock
 from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 from detectron2.utils import comm
@@ -23,19 +23,28 @@ from ..errors import CrackError
 from ..evaluation import CrackEvaluator
 from ..modeling.roi_pooling import use_bag_pooling
 from ..weights import load_initial_weights, load_weights
-from .build_hooks import build_crack_hooks, build_reporting_hooks
-from .checkpointing import CrackCheckpointer, save_state
-from .ema import build_ema
+from .checkpoints import (
+    CrackCheckpointer,
+    build_ema,
+    changed_keys,
+    match_optimizer_state,
+    parameter_names,
+    save_state,
+)
+from .data import Batch, build_train_loader
 from .evaluating import EvaluationMapper, with_means
-from .history import cut_metrics
-from .hooks import Progress, StopTraining
-from .memory import keep_freed_memory
-from .optimizer import build_crack_optimizer
-from .precision import on_cpu, uses_amp, uses_bf16
-from .samples import build_train_loader
-from .stepping import Batch, CrackStepper, WatchedLoader
-from .validation_loss import validation_losses
-from .watching import BatchWatch
+from .hooks import KeepBest, Progress, ReestimateNorm, reporting_hooks, step_hooks
+from .loop import (
+    BatchMonitor,
+    CrackStepper,
+    StopTraining,
+    build_crack_optimizer,
+    stopping,
+    unwritable,
+    uses_bf16,
+    validation_losses,
+)
+from .report import cut_metrics
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
@@ -50,7 +59,7 @@ class CrackTrainer(DefaultTrainer):
         plain_model: the model without DistributedDataParallel around it.
         average: the moving average of its weights, or None.
         stepper: computes an iteration; holds model, optimizer and loader.
-        watch: knows the last batch and the unreadable photos.
+        monitor: knows the last batch and the unreadable photos.
         progress: the best evaluation so far.
     """
 
@@ -71,15 +80,17 @@ class CrackTrainer(DefaultTrainer):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.start_sample = 0
         self.plain_model = self.build_model(cfg)
-        if on_cpu(cfg):
+        if cfg.MODEL.DEVICE == "cpu":
             use_bag_pooling(self.plain_model)
-            keep_freed_memory()
         decay = cfg.CRACK.EMA_DECAY
         self.average = build_ema(self.plain_model, decay) if decay > 0 else None
         self.stepper = self._build_stepper(cfg)
-        self.watch = BatchWatch(cfg.CRACK.MAX_BAD_PHOTOS)
+        self.monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
-        self.checkpointer = self._build_checkpointer(cfg)
+        parts = {"trainer": weakref.proxy(self)}
+        if self.average is not None:
+            parts["ema"] = self.average
+        self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
         self.progress = Progress()
         self.register_hooks(self.build_hooks())
 
@@ -113,17 +124,6 @@ class CrackTrainer(DefaultTrainer):
         return build_crack_optimizer(cfg, model)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """As in the base class, with a sentence for a photo that cannot be read."""
-        return build_detection_test_loader(cfg, dataset_name, mapper=EvaluationMapper(cfg))
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-        """COCO AP and the crack metrics."""
-        coco = COCOEvaluator(dataset_name, output_dir=None)
-        return DatasetEvaluators([coco, CrackEvaluator(dataset_name, cfg)])
-
-    @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
         """As in the base class, in the precision of the training.
 
@@ -136,56 +136,82 @@ class CrackTrainer(DefaultTrainer):
             results = with_means(results, cfg.DATASETS.TEST)
         return results
 
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """As in the base class, with a sentence for a photo that cannot be read."""
+        mapper = EvaluationMapper(cfg)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper, num_workers=0)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+        """COCO AP and the crack metrics."""
+        coco = COCOEvaluator(dataset_name, output_dir=None)
+        return DatasetEvaluators([coco, CrackEvaluator(dataset_name, cfg)])
+
     def build_hooks(self) -> list[HookBase]:
-        """See `build_crack_hooks`."""
-        return build_crack_hooks(self)
+        """Timing, weights and evaluation, in the order in which they run."""
+        cfg, period = self.cfg, self.cfg.TEST.EVAL_PERIOD
+        found = step_hooks(cfg, self.plain_model, self.average)
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            batches, loader = cfg.TEST.PRECISE_BN.NUM_ITER, lambda: self.train_batches(0)
+            found.append(ReestimateNorm(period, batches, self.ema_or_model, loader))
+        if cfg.DATASETS.TEST:
+            metric, patience = cfg.CRACK.BEST_METRIC, cfg.CRACK.PATIENCE
+            found.append(stock.EvalHook(period, self.evaluate))
+            found.append(KeepBest(self.progress, metric, patience, period, self.save_weights))
+        return found
 
     def evaluate(self) -> OrderedDict[str, Any]:
-        """Evaluate the weights that would be shipped: the average where there is one."""
-        results = self.test(self.cfg, self.shipped_model())
+        """Evaluate the averaged weights, or the trained ones where there is no average."""
+        results = self.test(self.cfg, self.ema_or_model())
         if self.cfg.CRACK.VALIDATION_LOSS:
-            losses = validation_losses(self.cfg, self.shipped_model(), uses_bf16(self.cfg))
-            results["validation"] = losses
+            results["validation"] = validation_losses(self.cfg, self.ema_or_model())
         return results
 
-    def shipped_model(self) -> nn.Module:
+    def ema_or_model(self) -> nn.Module:
         """The averaged model once it has been updated, else the trained one."""
         if self.average is not None and int(self.average.n_averaged) > 0:
             return self.average.module
         return self.plain_model
 
     def save_weights(self, name: str) -> None:
-        """Save the weights that would be shipped as NAME.pth, without any other state."""
+        """Save the weights of `ema_or_model` as NAME.pth, without any other state."""
         if comm.is_main_process():
-            state = {"model": self.shipped_model().state_dict(), "iteration": self.iter}
+            state = {"model": self.ema_or_model().state_dict(), "iteration": self.iter}
             save_state(state, os.path.join(self.cfg.OUTPUT_DIR, f"{name}.pth"))
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights.
 
         Raises:
-            CrackError: they do not fit the config.
+            CrackError: they do not fit the config, or OUTPUT_DIR cannot be written to.
         """
         if resume and self.checkpointer.has_checkpoint():
             self._resume(self.checkpointer.get_checkpoint_file())
         else:
             load_initial_weights(self.cfg, self.plain_model)
         if comm.is_main_process():
-            # Before the writers open it: what is in there of later iterations comes again.
-            cut_metrics(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), self.start_iter)
-        self.register_hooks(build_reporting_hooks(self))
-        self.stepper.data_loader = self.train_loader(self.start_sample)
+            try:
+                # Before the writers open it: what is in there of later iterations comes again.
+                cut_metrics(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), self.start_iter)
+                parts = self.build_writers(), self.checkpointer, self.monitor, self.progress
+                self.register_hooks(reporting_hooks(self.cfg, *parts))
+            except OSError as error:
+                raise unwritable(self.cfg.OUTPUT_DIR, error) from error
+        self.stepper.data_loader = self.train_batches(self.start_sample)
 
-    def train_loader(self, start: int) -> WatchedLoader:
+    def train_batches(self, start: int) -> Iterator[Batch]:
         """The training batches from sample ``start`` of the stream on."""
-        loader, self.watch.photos = build_train_loader(self.cfg, self.seed, start)
-        return WatchedLoader(loader, self._receive)
+        loader = build_train_loader(self.cfg, self.seed, start)
+        self.monitor.photos = loader.photos
+        return map(self._receive, loader)
 
     def train(self) -> OrderedDict[str, Any] | None:
         """Train to the end, or until CRACK.PATIENCE is at its end.
 
         Raises:
-            CrackError: bad input, or a checkpoint that cannot be written.
+            CrackError: bad input, a data-loading process that died, or OUTPUT_DIR cannot be
+                written to.
         """
         results = None
         try:
@@ -193,23 +219,24 @@ class CrackTrainer(DefaultTrainer):
         except StopTraining as stop:
             if stop.error is not None:
                 raise stop.error from None
+        except OSError as error:  # of what writes after the last iteration
+            raise unwritable(self.cfg.OUTPUT_DIR, error) from error
         self.save_weights("model_final")
         return results
 
     def run_step(self) -> None:
         """One iteration; bad input ends the loop without a traceback."""
         self.stepper.iter = self.iter
-        with _stopping():
+        folder = self.cfg.OUTPUT_DIR
+        with stopping(folder):
             try:
                 self.stepper.run_step()
             except FloatingPointError as error:
-                raise CrackError(
-                    self.watch.report(self.cfg.OUTPUT_DIR, self.iter, str(error))
-                ) from error
+                raise CrackError(self.monitor.report(folder, self.iter, str(error))) from error
 
     def after_step(self) -> None:
         """Run the hooks."""
-        with _stopping():
+        with stopping(self.cfg.OUTPUT_DIR):
             super().after_step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,29 +245,45 @@ class CrackTrainer(DefaultTrainer):
         return {
             **TrainerBase.state_dict(self),
             "stepper": self.stepper.state_dict(),
+            "parameters": parameter_names(self.optimizer, self.plain_model),
             "optimizer": self.cfg.SOLVER.OPTIMIZER,
+            "solver": self.cfg.SOLVER.dump(),
             "seed": self.seed,
             "samples": self.start_sample + done * self.cfg.SOLVER.IMS_PER_BATCH,
-            "bad_photos": dict(self.watch.bad),
+            "bad_photos": dict(self.monitor.bad),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`; sets where training starts.
 
+        Rates, schedule and weight decay are the config's, whatever they were before.
+
         Raises:
             ValueError: the state does not go with the config.
         """
-        optimizer = state_dict.get("optimizer", self.cfg.SOLVER.OPTIMIZER)
-        if optimizer != self.cfg.SOLVER.OPTIMIZER:
-            raise ValueError(f"SOLVER.OPTIMIZER was {optimizer}")
+        solver = self.cfg.SOLVER
+        if state_dict.get("optimizer", solver.OPTIMIZER) != solver.OPTIMIZER:
+            raise ValueError(f"SOLVER.OPTIMIZER was {state_dict['optimizer']}")
+        names = parameter_names(self.optimizer, self.plain_model)
+        stepper = dict(state_dict["stepper"])
+        stepper["optimizer"] = match_optimizer_state(
+            stepper["optimizer"], state_dict.get("parameters"), self.optimizer, names
+        )
+        self.stepper.load_state_dict(stepper)
+        rates = self.scheduler.base_lrs
         TrainerBase.load_state_dict(self, state_dict)
-        self.stepper.load_state_dict(state_dict["stepper"])
+        self.scheduler.base_lrs = rates
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr(), strict=True):
+            group["lr"] = rate
         self.seed = state_dict["seed"]
         self.start_iter = self.iter + 1
         self.start_sample = state_dict.get(
             "samples", self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
         )
-        self.watch.bad = state_dict.get("bad_photos", {})
+        self.monitor.bad = state_dict.get("bad_photos", {})
+        changed = changed_keys(state_dict.get("solver"), solver)
+        if changed:
+            logger.info(f"The config has changed since the checkpoint: {changed}")
 
     def _receive(self, batch: Batch) -> Batch:
         """Note what a batch says, and give its iteration a random state of its own.
@@ -249,7 +292,7 @@ class CrackTrainer(DefaultTrainer):
         """
         state = hash((self.seed, self.iter, comm.get_rank()))
         torch.manual_seed(state % 2**63)
-        return self.watch(batch)
+        return self.monitor(batch)
 
     def _resume(self, path: str) -> None:
         load_weights(self.plain_model, path)
@@ -263,32 +306,20 @@ class CrackTrainer(DefaultTrainer):
 
     def _build_stepper(self, cfg: CfgNode) -> SimpleTrainer:
         optimizer = self.build_optimizer(cfg, self.plain_model)
-        placing = {"device_ids": None} if on_cpu(cfg) else {}
+        on_cpu = cfg.MODEL.DEVICE == "cpu"
+        placing = {"device_ids": None} if on_cpu else {}
         model = create_ddp_model(self.plain_model, broadcast_buffers=False, **placing)
-        if uses_amp(cfg):
+        if cfg.SOLVER.AMP.ENABLED and not on_cpu:
             return AMPTrainer(model, (), optimizer)
-        accumulate = cfg.SOLVER.ACCUMULATE
-        return CrackStepper(model, (), optimizer, bf16=uses_bf16(cfg), accumulate=accumulate)
-
-    def _build_checkpointer(self, cfg: CfgNode) -> CrackCheckpointer:
-        parts: dict[str, Any] = {"trainer": weakref.proxy(self)}
-        if self.average is not None:
-            parts["ema"] = self.average
-        return CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Leave the loop with a sentence instead of a logged traceback."""
-    try:
-        yield
-    except CrackError as error:
-        raise StopTraining(error) from error
+        bf16 = uses_bf16(cfg)
+        if cfg.SOLVER.CPU_BF16 and on_cpu and not bf16:
+            logger.info("SOLVER.CPU_BF16: this processor has no bf16; training computes in fp32")
+        return CrackStepper(model, (), optimizer, bf16=bf16, accumulate=cfg.SOLVER.ACCUMULATE)
 
 
 def _check(cfg: CfgNode) -> None:
     solver = cfg.SOLVER
-    if uses_amp(cfg) and solver.ACCUMULATE > 1:
+    if solver.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu" and solver.ACCUMULATE > 1:
         raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
     if solver.ACCUMULATE < 1 or solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
         raise CrackError(

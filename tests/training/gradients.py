@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from crack_data import modeling  # noqa: F401 - registers the models
 from crack_data.config import load_config
 from crack_data.datasets import register_datasets_of
-from crack_data.training import CrackTrainer
+from crack_data.training.trainer import CrackTrainer
 
 
 def compute(path: str, config: str, pairs: list[str]) -> None:
@@ -26,7 +26,7 @@ def compute(path: str, config: str, pairs: list[str]) -> None:
     trainer.iter = 0
     with EventStorage() as trainer.storage:
         trainer.run_step()
-    photos = comm.all_gather([photo["image_id"] for photo in trainer.watch.last])
+    photos = comm.all_gather([photo["image_id"] for photo in trainer.monitor.last])
     if comm.is_main_process():
         gradients = {name: p.grad for name, p in trainer.plain_model.named_parameters()}
         torch.save({"gradients": gradients, "photos": sorted(itertools.chain(*photos))}, path)

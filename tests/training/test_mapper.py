@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 
 from crack_data.datasets import union_mask
 from crack_data.modeling.crack_map_head import IGNORED
-from crack_data.training.geometry import CropPlan, crop_mask
+from crack_data.training.augmentation import CropPlan, crop_mask
+from crack_data.training.data import load_records
 from crack_data.training.mapper import (
     CrackMapper,
     PhotoUnreadable,
@@ -22,7 +23,6 @@ from crack_data.training.mapper import (
     to_instances,
     truth_of,
 )
-from crack_data.training.sampling import load_records
 
 
 @pytest.fixture
@@ -48,9 +48,7 @@ def test_without_augmentation_the_photo_is_as_annotated(
     assert mapped["dataset_name"] == cfg.DATASETS.TRAIN[0]
 
 
-def test_crops_have_instances_in_tight_boxes(
-    cfg: CfgNode, records: list[dict[str, Any]]
-) -> None:
+def test_crops_have_instances_in_tight_boxes(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
     mapper = CrackMapper(cfg, augment=True)
     found = 0
     for seed in range(60):

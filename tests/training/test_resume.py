@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from crack_data.modeling import MobileNetV2
+
 LONG = 20
 
 
@@ -24,7 +26,8 @@ def _command(repo: Path, small: list[str], output: Path, *more: str) -> list[str
     # The evaluation, its outcome and the accumulation are part of what must be the same.
     overrides += ["SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "5"]
     overrides += ["SOLVER.ACCUMULATE", "2", "DATALOADER.NUM_WORKERS", "2"]
-    # As shipped: statistics frozen and folded, bf16.
+    # As shipped: pretrained statistics frozen, bf16 where there is such a thing.
+    overrides += ["MODEL.BACKBONE.WEIGHTS", str(output.parent / "backbone.pth")]
     overrides += ["CRACK.FREEZE_BN_STATS", "True", "SOLVER.CPU_BF16", "True"]
     return [sys.executable, tool, "--config-file", config, *more, *overrides]
 
@@ -60,6 +63,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 @pytest.mark.slow
 def test_kill_and_resume_is_exact(repo: Path, small: list[str], tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
+    torch.save(MobileNetV2(width_mult=0.25).state_dict(), tmp_path / "backbone.pth")
     _run(_command(repo, small, whole), repo)
     _kill_after(_command(repo, small, cut), repo, cut / "model_0000005.pth")
     _kill_after(_command(repo, small, cut, "--resume"), repo, cut / "model_0000013.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from detectron2.config import CfgNode
 
 from crack_data.errors import CrackError
-from crack_data.training import CrackTrainer
+from crack_data.training.trainer import CrackTrainer
 
 
 def _train(cfg: CfgNode, resume: bool = False) -> CrackTrainer:
@@ -44,7 +45,7 @@ def test_what_a_training_leaves_behind(make_config: Callable[..., CfgNode]) -> N
     state = torch.load(folder / "model_0000005.pth", weights_only=True)
     assert {"model", "ema", "trainer"} <= set(state)
     final = torch.load(folder / "model_final.pth", weights_only=True)["model"]
-    shipped = trainer.shipped_model().state_dict()
+    shipped = trainer.ema_or_model().state_dict()
     assert all(torch.equal(final[name], shipped[name]) for name in shipped)
     assert not torch.equal(final["backbone.fpn_output2.weight"],
                            state["model"]["backbone.fpn_output2.weight"])  # fmt: skip
@@ -76,8 +77,8 @@ def test_norm_statistics_are_reestimated(make_config: Callable[..., CfgNode]) ->
     """With one iteration the running mean has moved by a tenth; re-estimated, by all."""
     keys = ["SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()", "TEST.PRECISE_BN.NUM_ITER", 3]
     name = "backbone.bottom_up.features.0.1.running_var"
-    running = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "False")).shipped_model()
-    precise = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "True")).shipped_model()
+    running = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "False")).ema_or_model()
+    precise = _train(make_config(*keys, "TEST.PRECISE_BN.ENABLED", "True")).ema_or_model()
     assert set(running.state_dict()) == set(precise.state_dict())
     assert name in running.state_dict()
     # It starts at 1 and the first layer's true variance lies far from it.
@@ -112,7 +113,7 @@ def test_unreadable_photos(make_config: Callable[..., CfgNode], data: Path) -> N
         (data / f"train_{number:02d}.png").write_bytes(b"no photo")
     keys = ["SOLVER.MAX_ITER", 6, "DATASETS.TEST", "()", "CRACK.MAX_BAD_PHOTOS"]
     trainer = _train(make_config(*keys, 0.3))
-    assert {Path(name).name for name in trainer.watch.bad} == {
+    assert {Path(name).name for name in trainer.monitor.bad} == {
         "train_01.png", "train_02.png", "train_03.png",
     }  # fmt: skip
     assert "3 photos could not be read" in Path(trainer.cfg.OUTPUT_DIR, "summary.md").read_text()
@@ -132,3 +133,57 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(make_config: Callable[..., Cf
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
     with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
         CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
+
+
+def test_the_config_decides_after_a_resumption(
+    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = ["DATASETS.TEST", "()", "SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER"]
+    before = _train(make_config(*keys, 2))
+    moments = dict(before.optimizer.state)
+    changed = ["SOLVER.BASE_LR", 1e-4, "SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.MAX_ITER", 4]
+    changed += ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(3,)"]
+    trainer = CrackTrainer(make_config(*keys, 2, *changed))
+    # Detectron2's own loggers pass nothing on once a training has set them up.
+    log = logging.getLogger("detectron2.crack_data.training")
+    log.addHandler(caplog.handler)
+    with caplog.at_level("INFO", logger=log.name):
+        trainer.resume_or_load(resume=True)
+    log.removeHandler(caplog.handler)
+    (line,) = {x.getMessage() for x in caplog.records if "has changed since" in x.getMessage()}
+    assert "SOLVER.BASE_LR 0.001 -> 0.0001" in line
+    assert "SOLVER.WEIGHT_DECAY 0.01 -> 0.0" in line
+    assert "SOLVER.MAX_ITER 2 -> 4" in line
+
+    groups = trainer.optimizer.param_groups
+    factors = {group["lr"] / group["initial_lr"] for group in groups}
+    assert factors == {1.0}  # before the only step of the schedule
+    assert {group["initial_lr"] for group in groups} == {1e-4, 0.5e-4}
+    assert {group["weight_decay"] for group in groups} == {0.0}
+    for name, parameter in before.plain_model.named_parameters():
+        own = trainer.optimizer.state[trainer.plain_model.get_parameter(name)]
+        assert torch.equal(own["exp_avg"], moments[parameter]["exp_avg"])
+    trainer.train()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(
+        0.1 * trainer.optimizer.param_groups[0]["initial_lr"]
+    )
+
+
+def test_checkpoints_of_earlier_versions_are_resumed(make_config: Callable[..., CfgNode]) -> None:
+    keys = ["DATASETS.TEST", "()", "SOLVER.MAX_ITER"]
+    cfg = make_config(*keys, 2)
+    _train(cfg)
+    path = Path(cfg.OUTPUT_DIR, "model_0000001.pth")
+    state = torch.load(path, weights_only=True)
+    for key in ("parameters", "solver"):
+        del state["trainer"][key]
+    torch.save(state, path)
+    assert _train(make_config(*keys, 3), resume=True).start_iter == 2
+
+
+def test_a_full_disk_is_a_sentence(make_config: Callable[..., CfgNode]) -> None:
+    """A device on which every write fails stands in for the disk."""
+    cfg = make_config("SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()")
+    Path(cfg.OUTPUT_DIR, "metrics.json").symlink_to("/dev/full")
+    with pytest.raises(CrackError, match=r"OUTPUT_DIR .*cannot be written to \(No space left"):
+        _train(cfg)

@@ -14,8 +14,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 
+from crack_data.config import load_config
 from crack_data.errors import CrackError
-from crack_data.training.run import run
+from crack_data.training.launch import adapt_to_random_weights, run
 
 
 def _run(repo: Path, *command: str) -> None:
@@ -87,3 +88,25 @@ def test_two_processes_train_and_evaluate(repo: Path, small: list[str], tmp_path
     failed = go("SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", "0")
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith("error: the loss became infinite")
+
+
+def test_random_weights_let_every_layer_learn(repo: Path) -> None:
+    def adapt(name: str, *pairs: str) -> tuple[CfgNode, list[str]]:
+        cfg = load_config(str(repo / "configs" / name), pairs)
+        return cfg, adapt_to_random_weights(cfg)
+
+    cfg, changed = adapt("crack_r101.yaml", "MODEL.WEIGHTS", "")
+    assert changed == ["MODEL.BACKBONE.FREEZE_AT 0", "MODEL.RESNETS.NORM BN"]
+    assert (cfg.MODEL.RESNETS.NORM, cfg.MODEL.BACKBONE.FREEZE_AT) == ("BN", 0)
+    cfg, changed = adapt("crack_r101.yaml")
+    assert (changed, cfg.MODEL.RESNETS.NORM) == ([], "FrozenBN")
+    assert adapt("crack_mobilenet.yaml")[1] == []
+    _, changed = adapt("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")
+    assert changed == ["CRACK.FREEZE_BN_STATS False"]
+
+
+def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "out")  # a read-only folder does not stop root
+    with pytest.raises(CrackError, match=r"OUTPUT_DIR .*out cannot be written to \(Not a dir"):
+        _run(repo, *small, "OUTPUT_DIR", folder)

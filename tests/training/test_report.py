@@ -9,9 +9,7 @@ from pathlib import Path
 import cv2
 from detectron2.config import CfgNode
 
-from crack_data.training.curves import draw_curves
-from crack_data.training.history import cut_metrics, read_metrics, series
-from crack_data.training.summary import write_summary
+from crack_data.training.report import cut_metrics, draw_curves, read_metrics, series, write_summary
 
 ROWS = [
     {"iteration": 19, "total_loss": 2.0, "loss_cls": 1.5, "lr": 0.1, "time": 0.5},

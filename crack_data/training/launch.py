@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +15,7 @@ from ..config import load_config
 from ..datasets import register_datasets_of
 from ..errors import CrackError
 from ..weights import load_weights
-from .evaluating import last_sentence
+from .loop import unwritable
 from .trainer import CrackTrainer
 
 
@@ -37,7 +38,7 @@ def start(args: argparse.Namespace) -> None:
         )
     except ProcessRaisedException as error:
         if "CrackError: " in str(error):
-            raise CrackError(last_sentence(error)) from error
+            raise CrackError(message_of_worker_error(error)) from error
         raise
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
             trainer.resume_or_load(resume=args.resume)
             trainer.train()
     except CrackError as error:
-        raise CrackError(last_sentence(error)) from error
+        raise CrackError(message_of_worker_error(error)) from error
 
 
 def evaluate(cfg: CfgNode) -> None:
@@ -70,17 +71,68 @@ def evaluate(cfg: CfgNode) -> None:
     """
     if not cfg.DATASETS.TEST:
         raise CrackError("DATASETS.TEST is empty; name a data set to evaluate on")
+    if not cfg.MODEL.WEIGHTS:
+        raise CrackError("MODEL.WEIGHTS is empty; name a checkpoint to evaluate")
     model = CrackTrainer.build_model(cfg)
     load_weights(model, cfg.MODEL.WEIGHTS)
     CrackTrainer.test(cfg, model)
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config, register its data sets, start the log."""
+    """Read the config, check its data sets, start the log.
+
+    Raises:
+        CrackError: the config or a data set cannot be used, or OUTPUT_DIR cannot be written to.
+    """
     cfg = load_config(args.config_file, args.opts)
+    if not args.eval_only and not cfg.DATASETS.TRAIN:
+        raise CrackError("DATASETS.TRAIN is empty; name a data set to train on")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    changed = [] if args.eval_only else adapt_to_random_weights(cfg)
     cfg.freeze()
-    default_setup(cfg, args)
+    # A full disk must not bury the one sentence about it under a traceback for each line logged.
+    logging.raiseExceptions = False
+    try:
+        default_setup(cfg, args)
+    except OSError as error:
+        raise unwritable(cfg.OUTPUT_DIR, error) from error
+    if changed:
+        logging.getLogger("detectron2.crack_data.training").info(
+            f"Training starts from random weights, hence {', '.join(changed)}"
+        )
     return cfg
+
+
+def adapt_to_random_weights(cfg: CfgNode) -> list[str]:
+    """Let all layers learn, BatchNorm's statistics too, where no pretrained weights are loaded.
+
+    Without statistics of its own a frozen BatchNorm lets activations grow until the loss is NaN.
+
+    Args:
+        cfg: changed in place.
+
+    Returns:
+        what was changed, as KEY VALUE.
+    """
+    if cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.WEIGHTS:
+        return []
+    wanted = [("MODEL.BACKBONE.FREEZE_AT", 0), ("CRACK.FREEZE_BN_STATS", False)]
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        wanted.append(("MODEL.RESNETS.NORM", "BN"))
+    before = cfg.clone()
+    cfg.merge_from_list([x for pair in wanted for x in pair])
+    return [f"{key} {value}" for key, value in wanted if _value(before, key) != value]
+
+
+def _value(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def message_of_worker_error(error: Exception) -> str:
+    """The message of a `CrackError` that another process has wrapped in its traceback."""
+    line = (str(error).strip().splitlines() or [""])[-1]
+    return line.split("CrackError: ")[-1]

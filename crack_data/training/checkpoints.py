@@ -1,0 +1,201 @@
+"""Checkpoints: what is saved and how, what a resumed run takes over, and weights to ship."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import CrackError, run_tool
+from ..files import atomic_write
+from ..weights import SafeCheckpointer, read_checkpoint
+
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
+
+class CrackCheckpointer(SafeCheckpointer):
+    """Detectron2's checkpointer, writing each file in one step."""
+
+    def save(self, name: str, **extra: Any) -> None:
+        """Save model and states as NAME.pth, and make it the one that --resume takes.
+
+        Raises:
+            CrackError: it cannot be written; the previous checkpoint is still the one to resume.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        state = {"model": self.model.state_dict()}
+        for key, part in self.checkpointables.items():
+            state[key] = part.state_dict()
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        save_state({**state, **extra}, path)
+        self.logger.info(f"Saved checkpoint {path}")
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Record which file --resume takes."""
+        _write(last_filename_basename.encode(), os.path.join(self.save_dir, "last_checkpoint"))
+
+
+def save_state(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a dictionary with ``torch.save``, in one step.
+
+    Raises:
+        CrackError: the disk is full, or the folder cannot be written to.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    _write(buffer.getvalue(), path)
+
+
+def _write(data: bytes, path: str | os.PathLike[str]) -> None:
+    try:
+        with atomic_write(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise CrackError(
+            f"checkpoint {path} cannot be written ({error.strerror}); make room and go on from "
+            "the previous one with --resume"
+        ) from error
+
+
+def remove_older(folder: str, iteration: int) -> None:
+    """Remove the files model_XXXXXXX.pth before this iteration, but for the latest of them."""
+    files = sorted(Path(folder).glob("model_[0-9]*.pth"))
+    older = [file for file in files if file.name < f"model_{iteration:07d}.pth"]
+    for file in older[:-1]:
+        file.unlink(missing_ok=True)
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of ``model`` whose weights and buffers follow it, weighted by ``decay`` a step.
+
+    The first steps use a smaller decay, (1 + n) / (10 + n), so that the average does not remember
+    the initial weights in a short training.
+    """
+    return AveragedModel(model, multi_avg_fn=_average(decay), use_buffers=True)
+
+
+def _average(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
+        count = int(steps)
+        weight = 1 - min(decay, (1 + count) / (10 + count))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, weight)
+            else:
+                old.copy_(new)
+
+    return update
+
+
+def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """The names of an optimizer's parameters, in the order in which it numbers them."""
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [name_of[id(x)] for group in optimizer.param_groups for x in group["params"]]
+
+
+def match_optimizer_state(
+    saved: Mapping[str, Any],
+    saved_names: Sequence[str] | None,
+    optimizer: torch.optim.Optimizer,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """The state to load into ``optimizer``: moments as saved, rates and weight decay its own.
+
+    Args:
+        saved: ``state_dict()`` of the same kind of optimizer.
+        saved_names: `parameter_names` of that time; None: the parameters are grouped as now.
+        optimizer: built from the config.
+        names: `parameter_names` of now.
+
+    Raises:
+        ValueError: the two do not have the same parameters.
+    """
+    own = optimizer.state_dict()
+    groups, own_groups = saved["param_groups"], own["param_groups"]
+    sizes, own_sizes = ([len(x["params"]) for x in y] for y in (groups, own_groups))
+    if saved_names is None and sizes != own_sizes:
+        raise ValueError("its parameters are grouped in another way")
+    number_of = {name: number for number, name in enumerate(saved_names or names)}
+    if number_of.keys() != set(names):
+        raise ValueError("other parameters are trained")
+    moments = {
+        number: saved["state"][number_of[name]]
+        for number, name in enumerate(names)
+        if number_of[name] in saved["state"]
+    }
+    return {"state": moments, "param_groups": own_groups}
+
+
+def changed_keys(before: str | None, solver: CfgNode) -> str:
+    """The SOLVER keys that differ from a checkpoint's, as ``KEY old -> new, …``.
+
+    Args:
+        before: ``cfg.SOLVER.dump()`` of that time; None, as of old checkpoints: nothing is known.
+        solver: the node of now.
+    """
+    if before is None:
+        return ""
+    old, new = yaml.safe_load(before), yaml.safe_load(solver.dump())
+    changed = [key for key in new if new[key] != old.get(key)]
+    return ", ".join(f"SOLVER.{key} {old.get(key)} -> {new[key]}" for key in changed)
+
+
+def release_weights(source: str, target: str) -> int:
+    """Write the weights of a checkpoint in fp16, and nothing else.
+
+    Averaged weights are taken where the checkpoint has them. A tensor that fp16 cannot hold stays
+    in fp32.
+
+    Args:
+        source: of a training: model_best.pth, model_final.pth or model_XXXXXXX.pth.
+        target: .pth file to write: {"model": weights}.
+
+    Returns:
+        the size of ``target`` in bytes.
+
+    Raises:
+        CrackError: ``source`` is missing or no checkpoint, or ``target`` cannot be written.
+    """
+    checkpoint = read_checkpoint(source)
+    prefix = "module."
+    averaged = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.get("ema", {}).items()
+        if name.startswith(prefix)
+    }
+    weights = averaged or checkpoint["model"]
+    save_state({"model": {name: _half(value) for name, value in weights.items()}}, target)
+    return os.path.getsize(target)
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if bool(torch.isfinite(half).all()) else value
+
+
+def main() -> None:
+    """Command line: SOURCE TARGET."""
+    parser = argparse.ArgumentParser(description="Write a checkpoint's weights in fp16.")
+    parser.add_argument("source", help="checkpoint of a training")
+    parser.add_argument("target", help="file to write")
+    args = parser.parse_args()
+    size = release_weights(args.source, args.target)
+    print(f"{args.target}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,212 @@
+"""The training data: how often each photo is drawn, and the batches made of the photos."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, DatasetMapper, get_detection_dataset_dicts
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from ..errors import CrackError
+from .mapper import CrackMapper, PhotoUnreadable
+
+Batch = list[dict[str, Any]]
+Record = dict[str, Any]
+
+# So many photos are tried for one sample before it is given up.
+MAX_TRIES = 10
+
+
+class StreamSampler(Sampler[tuple[int, int]]):
+    """Yields (position in the stream, index of the photo), from any position on.
+
+    A sample's position is all that its augmentation depends on besides the seed, so a run that
+    starts at position p continues exactly the run that stopped there, with any number of workers.
+    With several processes each takes every n-th position.
+    """
+
+    def __init__(self, weights: torch.Tensor, seed: int, start: int = 0) -> None:
+        """Make the stream.
+
+        Args:
+            weights: (photos,) how often each is drawn, relative to the others.
+            seed: the same in all processes.
+            start: positions already used, by all processes together.
+        """
+        self.start = start
+        if bool((weights == weights[0]).all()):
+            self.photos: Sampler[int] = TrainingSampler(len(weights), seed=seed)
+        else:
+            factors = weights / weights[weights > 0].min()
+            self.photos = RepeatFactorTrainingSampler(factors, seed=seed)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        world, rank = comm.get_world_size(), comm.get_rank()
+        positions = itertools.count(rank, world)
+        stream = zip(positions, self.photos, strict=False)
+        return itertools.islice(stream, self.start // world, None)
+
+
+def load_records(cfg: CfgNode, names: tuple[str, ...]) -> list[Record]:
+    """The records of these data sets, one after the other, each with its "dataset_name"."""
+    keep_all = not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    records = []
+    for name in names:
+        for record in get_detection_dataset_dicts([name], filter_empty=not keep_all):
+            records.append({**record, "dataset_name": name})
+    return records
+
+
+def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
+    """(photos,) how often each record is drawn, relative to the others.
+
+    That is the weight of its data set in CRACK.SAMPLING_WEIGHTS, times CRACK.CRACK_FREE_WEIGHT
+    where it has no crack.
+
+    Raises:
+        CrackError: a weight cannot be used, or they do not go with DATASETS.TRAIN.
+    """
+    crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
+    if not 0 <= crack_free < float("inf"):
+        raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
+    of_set = _weights_by_name(cfg)
+    weights = torch.tensor(
+        [of_set[x["dataset_name"]] * (1.0 if _has_crack(x) else crack_free) for x in records]
+    )
+    if not (weights > 0).any():
+        raise CrackError(
+            "CRACK.SAMPLING_WEIGHTS and CRACK.CRACK_FREE_WEIGHT leave no photo of DATASETS.TRAIN "
+            "to train on; raise one of them"
+        )
+    return weights
+
+
+def _has_crack(record: Record) -> bool:
+    return any(not annotation.get("iscrowd") for annotation in record["annotations"])
+
+
+def _weights_by_name(cfg: CfgNode) -> dict[str, float]:
+    weights, names = cfg.CRACK.SAMPLING_WEIGHTS, cfg.DATASETS.TRAIN
+    if not weights:
+        return dict.fromkeys(names, 1.0)
+    if len(weights) != len(names) or min(weights) < 0 or max(weights) <= 0:
+        raise CrackError(
+            f"CRACK.SAMPLING_WEIGHTS is {list(weights)}; it needs one weight >= 0, not all 0, for "
+            f"each of the {len(names)} data sets in DATASETS.TRAIN"
+        )
+    return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
+
+
+class TrainSamples(Dataset[dict[str, Any]]):
+    """Maps (position, photo index) to a sample; an unreadable photo is replaced by another.
+
+    A sample's "skipped" lists the photos that could not be read, as (file name, reason); if no
+    replacement could be read either, it holds nothing else.
+    """
+
+    def __init__(self, cfg: CfgNode, records: list[Record], seed: int) -> None:
+        """Args: cfg: the whole config; records: see `load_records`; seed: of the augmentation."""
+        self.records = DatasetFromList(records, copy=False)
+        self.seed = seed
+        self.own_mapper = CrackMapper(cfg, augment=True) if cfg.CRACK.AUG.ENABLED else None
+        self.stock_mapper = DatasetMapper(cfg, True)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        position, index = key
+        if get_worker_info() is not None:
+            cv2.setNumThreads(0)  # the training needs the cores
+        rng = np.random.default_rng([self.seed, position])
+        skipped: list[tuple[str, str]] = []
+        for _ in range(MAX_TRIES):
+            record = self.records[index]
+            try:
+                return {**self._map(record, rng), "skipped": skipped}
+            except PhotoUnreadable as error:
+                skipped.append((record["file_name"], str(error)))
+            index = int(rng.integers(len(self.records)))
+        return {"skipped": skipped}
+
+    def _map(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:
+        if self.own_mapper is not None:
+            return self.own_mapper(record, rng)
+        # Detectron2's augmentations draw from the global generators.
+        random.seed(int(rng.integers(2**31)))
+        np.random.seed(int(rng.integers(2**31)))
+        try:
+            return self.stock_mapper(record)
+        except (OSError, ValueError) as error:
+            raise PhotoUnreadable(str(error)) from error
+
+
+class BatchLoader:
+    """Batches of samples, made in DATALOADER.NUM_WORKERS processes.
+
+    They come through pipes, as bytes: tensors would lie in /dev/shm, of which a Docker container
+    has 64 MB, and a worker that finds it full leaves the training waiting for ever.
+
+    Attributes:
+        photos: of how many the samples are made.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, samples: TrainSamples, keys: Any, drop_last: bool = True
+    ) -> None:
+        """Make the loader.
+
+        Args:
+            cfg: SOLVER.IMS_PER_BATCH photos are shared among the processes.
+            samples: to take from.
+            keys: of the samples, in order; each process has its own.
+            drop_last: leave out what does not fill a batch.
+
+        Raises:
+            CrackError: the processes cannot share a batch equally.
+        """
+        size, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+        if size < 1 or size % world:
+            raise CrackError(
+                f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
+            )
+        self.photos = len(samples)
+        self.loader = DataLoader(
+            samples,
+            batch_size=size // world,
+            sampler=keys,
+            drop_last=drop_last,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            collate_fn=pickle.dumps,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(pickle.loads, self.loader)
+
+
+def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
+    """The training batches from sample ``start`` of the stream on.
+
+    Raises:
+        CrackError: see `photo_weights` and `BatchLoader`.
+    """
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    sampler = StreamSampler(photo_weights(cfg, records), seed, start)
+    return BatchLoader(cfg, TrainSamples(cfg, records, seed), sampler)
+
+
+def build_validation_loader(cfg: CfgNode, seed: int) -> BatchLoader:
+    """One training-like crop of each photo in DATASETS.TEST, the same whenever it is asked for."""
+    records = load_records(cfg, cfg.DATASETS.TEST)
+    keys = [(i, i) for i in range(len(records))][comm.get_rank() :: comm.get_world_size()]
+    return BatchLoader(cfg, TrainSamples(cfg, records, seed), keys, drop_last=False)

@@ -1,0 +1,170 @@
+"""Samples and batches: the stream can be continued anywhere, and weights hold."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from crack_data.errors import CrackError
+from crack_data.training.data import (
+    StreamSampler,
+    TrainSamples,
+    build_train_loader,
+    load_records,
+    photo_weights,
+)
+from crack_data.training.loop import BatchMonitor
+
+WEIGHTS = {"equal": torch.ones(10), "unequal": torch.tensor([1.0] * 8 + [3.0] * 2)}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS.keys())
+@pytest.mark.parametrize("start", [0, 7, 10, 123])
+def test_it_goes_on_where_it_stopped(weights: torch.Tensor, start: int) -> None:
+    whole = list(islice(StreamSampler(weights, seed=4), 200))
+    rest = list(islice(StreamSampler(weights, seed=4, start=start), 200 - start))
+    assert rest == whole[start:]
+    assert [position for position, _ in whole] == list(range(200))
+
+
+def test_equal_weights_show_every_photo_once_an_epoch() -> None:
+    photos = [photo for _, photo in islice(StreamSampler(WEIGHTS["equal"], seed=0), 30)]
+    for epoch in range(3):
+        assert sorted(photos[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert photos[:10] != photos[10:20]
+
+
+def test_a_weight_of_three_draws_three_times_as_often() -> None:
+    drawn = Counter(p for _, p in islice(StreamSampler(WEIGHTS["unequal"], seed=0), 1400))
+    assert [drawn[i] for i in range(8)] == [100] * 8
+    assert [drawn[8], drawn[9]] == [300, 300]
+
+
+def test_weights_go_by_data_set(make_config: Callable[..., CfgNode], data: Path) -> None:
+    train, val = str(data / "train.json"), str(data / "val.json")
+    cfg = make_config(
+        "DATASETS.TRAIN", f"('{train}', '{val}')", "CRACK.SAMPLING_WEIGHTS", "[1.0, 2.5]"
+    )
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    assert photo_weights(cfg, records).tolist() == [1.0] * 12 + [2.5] * 4
+    assert {record["dataset_name"] for record in records[12:]} == {val}
+
+
+def test_photos_without_cracks_have_a_weight_of_their_own(
+    make_config: Callable[..., CfgNode],
+) -> None:
+    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 3.0)
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    records[2] = {**records[2], "annotations": []}
+    expected = [3.0 if not record["annotations"] else 1.0 for record in records]
+    assert photo_weights(cfg, records).tolist() == expected
+    with pytest.raises(CrackError, match=r"CRACK\.CRACK_FREE_WEIGHT"):
+        photo_weights(make_config("CRACK.CRACK_FREE_WEIGHT", -1.0), records)
+
+
+@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]"])
+def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
+    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
+    with pytest.raises(CrackError, match=r"CRACK\.SAMPLING_WEIGHTS"):
+        photo_weights(cfg, load_records(cfg, cfg.DATASETS.TRAIN))
+
+
+def _break(data: Path, *numbers: int) -> None:
+    for number in numbers:
+        path = data / f"train_{number:02d}.png"
+        path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_workers(
+    make_config: Callable[..., CfgNode], workers: int
+) -> None:
+    def first(count: int, start: int) -> list[torch.Tensor]:
+        loader = build_train_loader(make_config("DATALOADER.NUM_WORKERS", count), 3, start)
+        assert loader.photos == 12
+        return [sample["image"] for batch in islice(loader, 6) for sample in batch]
+
+    alone, split = first(0, 0), first(workers, 0)
+    assert len(alone) == 12
+    assert all(torch.equal(a, b) for a, b in zip(alone, split, strict=True))
+    later = first(workers, 4)
+    assert all(torch.equal(a, b) for a, b in zip(alone[4:], later[:8], strict=True))
+
+
+def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], data: Path) -> None:
+    _break(data, 3)
+    cfg = make_config()
+    samples = TrainSamples(cfg, load_records(cfg, cfg.DATASETS.TRAIN), seed=0)
+    assert samples[5, 0]["skipped"] == []
+    replaced = samples[5, 2]
+    ((name, reason),) = replaced["skipped"]
+    assert name.endswith("train_03.png")
+    assert reason.startswith("cannot be decoded")
+    assert replaced["file_name"] != name
+    assert torch.equal(replaced["image"], samples[5, 2]["image"])
+
+
+def test_detectron2s_own_augmentation_is_repeatable(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("CRACK.AUG.ENABLED", "False", "INPUT.MIN_SIZE_TRAIN", "(48, 64, 80)")
+    samples = TrainSamples(cfg, load_records(cfg, cfg.DATASETS.TRAIN), seed=0)
+    one, other = samples[3, 1], samples[3, 1]
+    assert torch.equal(one["image"], other["image"])
+    sizes = {samples[position, 1]["image"].shape[1] for position in range(20)}
+    assert sizes == {48, 64, 80}
+
+
+def test_it_counts_and_then_stops(
+    make_config: Callable[..., CfgNode], data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _break(data, 1, 2, 3)
+    loader = build_train_loader(make_config(), seed=0)
+    monitor = BatchMonitor(max_bad_share=0.2)  # 2 of 12 are allowed
+    monitor.photos = loader.photos
+    batches = iter(loader)
+    while len(monitor.bad) < 2:
+        assert len(monitor(next(batches))) == 2
+    with pytest.raises(CrackError, match=r"3 of 12 photos cannot be read, the first: .*train_0"):
+        deque(map(monitor, islice(batches, 20)))
+    assert len(monitor.bad) == 3
+    assert caplog.text.count("skipped photo") == 3
+
+
+def test_no_photo_at_all(make_config: Callable[..., CfgNode], data: Path) -> None:
+    _break(data, *range(1, 13))
+    loader = build_train_loader(make_config(), seed=0)
+    monitor = BatchMonitor(max_bad_share=1.0)
+    monitor.photos = loader.photos
+    with pytest.raises(CrackError, match="no photo of a whole batch can be read"):
+        monitor(next(iter(loader)))
+
+
+def test_batches_need_no_shared_memory(make_config: Callable[..., CfgNode]) -> None:
+    """Tensors that workers share lie in files of /dev/shm; these come as bytes."""
+    loader = build_train_loader(make_config("DATALOADER.NUM_WORKERS", 1), seed=0)
+    batch = next(iter(loader))
+    tensors = [batch[0]["image"], batch[0]["instances"].gt_masks.tensor]
+    assert not any(tensor.is_shared() for tensor in tensors)
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_batch_that_the_processes_cannot_share(
+    make_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("crack_data.training.data.comm.get_world_size", lambda: 2)
+    with pytest.raises(CrackError, match=rf"SOLVER\.IMS_PER_BATCH is {size}; .* the 2 process"):
+        build_train_loader(make_config("SOLVER.IMS_PER_BATCH", size), seed=0)
+
+
+def test_ignored_pixels_alone_are_no_crack(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 0.0)
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    records[0]["annotations"][0]["iscrowd"] = 1
+    assert photo_weights(cfg, records)[:3].tolist() == [0.0, 1.0, 1.0]
+    with pytest.raises(CrackError, match="leave no photo"):
+        photo_weights(cfg, records[:1])

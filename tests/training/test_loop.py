@@ -1,0 +1,151 @@
+"""One iteration, on a model small enough to compute by hand; what learns at which rate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from crack_data.errors import CrackError
+from crack_data.training.loop import (
+    CrackStepper,
+    StopTraining,
+    build_crack_optimizer,
+    stopping,
+    uses_bf16,
+)
+
+
+class Squares(nn.Module):
+    """Its loss is the mean of (weight x - y)^2, split in two like a detector's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.line.weight, 0.5)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        x = torch.tensor([[sample["x"]] for sample in batch])
+        y = torch.tensor([[sample["y"]] for sample in batch])
+        prediction = self.line(x)
+        self.seen.append(prediction.dtype)
+        loss = ((prediction.float() - y) ** 2).mean()
+        return {"loss_a": 0.25 * loss, "loss_b": 0.75 * loss}
+
+
+SAMPLES = [{"x": float(i), "y": 2.0 * i} for i in range(1, 9)]
+
+
+def _train(batch: int, accumulate: int, bf16: bool = False) -> Squares:
+    model = Squares()
+    batches = [SAMPLES[i : i + batch] for i in range(0, len(SAMPLES), batch)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    stepper = CrackStepper(model, batches, optimizer, bf16=bf16, accumulate=accumulate)
+    with EventStorage():
+        for stepper.iter in range(len(batches)):
+            stepper.run_step()
+    return model
+
+
+def test_a_step_is_the_gradient_of_the_mean() -> None:
+    weight = _train(batch=8, accumulate=1).line.weight.item()
+    gradient = sum(2 * (0.5 * s["x"] - s["y"]) * s["x"] for s in SAMPLES) / len(SAMPLES)
+    assert weight == pytest.approx(0.5 - 1e-3 * gradient, rel=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(4, 2), (2, 4), (1, 8)])
+def test_accumulation_is_a_larger_batch(batch: int, accumulate: int) -> None:
+    whole, parts = _train(8, 1), _train(batch, accumulate)
+    assert torch.allclose(whole.line.weight, parts.line.weight, rtol=1e-6)
+    assert not torch.allclose(whole.line.weight, _train(batch, 1).line.weight, rtol=1e-4)
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32() -> None:
+    model = _train(batch=4, accumulate=1, bf16=True)
+    assert model.seen == [torch.bfloat16] * 2
+    assert model.line.weight.dtype == torch.float32
+    assert model.line.weight.item() == pytest.approx(_train(4, 1).line.weight.item(), rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_does_not_reach_the_weights() -> None:
+    model = Squares()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    broken = [[{"x": 1.0, "y": float("inf")}]]
+    stepper = CrackStepper(model, broken, optimizer, bf16=False, accumulate=1)
+    with EventStorage(), pytest.raises(FloatingPointError):
+        stepper.run_step()
+    assert model.line.weight.item() == 0.5
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_groups(make_config: Callable[..., CfgNode], name: str, kind: type) -> None:
+    cfg = make_config("SOLVER.OPTIMIZER", name, "SOLVER.BACKBONE_LR_FACTOR", 0.25)
+    model = build_model(cfg)
+    optimizer = build_crack_optimizer(cfg, model)
+    assert isinstance(optimizer, kind)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    parameters = dict(model.named_parameters())
+    assert len(rates) == len(parameters)
+    for key, parameter in parameters.items():
+        below = key.startswith("backbone.bottom_up.")
+        assert rates[id(parameter)] == pytest.approx(cfg.SOLVER.BASE_LR * (0.25 if below else 1))
+    norms = [m.weight for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert {decays[id(weight)] for weight in norms} == {cfg.SOLVER.WEIGHT_DECAY_NORM}
+
+
+def test_clipping_limits_each_gradient(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.5)
+    model = build_model(cfg)
+    optimizer = build_crack_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    optimizer.step()
+    assert all(p.grad.norm().item() == pytest.approx(0.5, rel=1e-3) for p in model.parameters())
+
+
+def test_another_name(make_config: Callable[..., CfgNode]) -> None:
+    cfg = make_config("SOLVER.OPTIMIZER", "adam")
+    with pytest.raises(CrackError, match=r"SOLVER\.OPTIMIZER is 'adam'; use sgd or adamw"):
+        build_crack_optimizer(cfg, torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("able", "used"),
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+    ],
+)
+def test_bf16_only_where_the_processor_has_it(
+    make_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch, able: dict, used: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert uses_bf16(make_config("SOLVER.CPU_BF16", "True")) is used
+    assert not uses_bf16(make_config("SOLVER.CPU_BF16", "False"))
+
+
+def test_errors_from_outside_end_the_loop_with_a_sentence() -> None:
+    cases: list[tuple[Exception, str]] = [
+        (CrackError("bad photo"), "bad photo"),
+        (OSError(28, "No space left on device"), "OUTPUT_DIR out cannot be written to .No space"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), "--shm-size"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "NUM_WORKERS 0"),
+    ]
+    for error, sentence in cases:
+        with pytest.raises(StopTraining) as caught, stopping("out"):
+            raise error
+        assert re.search(sentence, str(caught.value.error))
+    with pytest.raises(RuntimeError, match="shapes"), stopping("out"):
+        raise RuntimeError("shapes do not fit")
