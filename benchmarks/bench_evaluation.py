@@ -35,7 +35,7 @@ def main() -> None:
     paths = sorted(given.masks.glob("*.png"))[: given.count]
     if not paths:
         raise CrackError(f"{given.masks} holds no masks; give a folder of PNG files")
-    truths = [read_mask(str(path)) > 127 for path in paths]
+    truths = [read_mask(path).values > 127 for path in paths]
     rng = np.random.default_rng(0)
     maps = [made_up_map(truth, rng) for truth in truths]
     start = time.process_time()

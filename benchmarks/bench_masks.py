@@ -15,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
+from crack_data.convert.checks import MIN_GAIN, turning_gains
 from crack_data.convert.cleaning import binarize, clean_mask
 from crack_data.convert.components import label_components
 from crack_data.convert.conversion import ConversionOptions, convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.options import PRESETS
-from crack_data.convert.pairing import Pair, find_pairs
-from crack_data.convert.photo_probe import probe_photo
-from crack_data.convert.suspicion import MIN_GAIN, turning_gains
+from crack_data.convert.pairing import Pair, pair_files
 from crack_data.errors import CrackError, run_tool
+from crack_data.photos import probe_photo
 
 REPO = Path(__file__).resolve().parent.parent
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
@@ -31,7 +31,7 @@ SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
 
 def pairs_of(data: Path, name: str) -> list[Pair]:
     """The pairs of one of the sets."""
-    return find_pairs(data / name / "images", data / name / "masks").pairs
+    return pair_files(data / name / "images", data / name / "masks").pairs
 
 
 def quality(data: Path) -> None:
@@ -39,8 +39,8 @@ def quality(data: Path) -> None:
     print("set                 raw components  preset   components  kept %  added %")
     thin = [pair for pair in pairs_of(data, "crackseg448") if pair.stem.startswith("cracktree200")]
     for name, pairs in [*((n, pairs_of(data, n)) for n in SETS), ("cracktree200", thin)]:
-        _print_kept(name, [read_mask(pair.mask) for pair in pairs])
-    clean = [read_mask(pair.mask) for pair in pairs_of(data, "deepcrack_train")]
+        _print_kept(name, [read_mask(pair.masks[0]).values for pair in pairs])
+    clean = [read_mask(pair.masks[0]).values for pair in pairs_of(data, "deepcrack_train")]
     print("deepcrack_train as JPEG quality 75, with salt (share of pixels) and specks (per mask):")
     for salt, specks in ((0.0005, 10), (0.001, 20)):
         _print_recovered(clean, salt, specks)
@@ -112,7 +112,7 @@ def flags(data: Path) -> None:
     found = []
     for name in SETS:
         for pair in pairs_of(data, name):
-            mask = clean_mask(read_mask(pair.mask), PRESETS["thin"])
+            mask = clean_mask(read_mask(pair.masks[0]).values, PRESETS["thin"])
             if mask.any():
                 gains = turning_gains(probe_photo(pair.photo)[2], mask)
                 kind = max(gains, key=lambda key: gains[key])

@@ -1,6 +1,6 @@
 """The conversion as one writes it first, with the rules of preset thin.
 
-The yardstick of benchmarks/bench_convert.py, and a second opinion in the tests: one process, whole
+The yardstick of benchmarks/converter.py, and a second opinion in the tests: one process, whole
 photos read with cv2.imread, one mask in the photo's size for each component. Only the pairs are
 told by the project's own code. No bad file is told from a good one, and a set is held in memory.
 
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from crack_data.convert.pairing import find_pairs
+from crack_data.convert.pairing import pair_files
 from crack_data.errors import CrackError, run_tool
 
 SQUARE = np.ones((3, 3), np.uint8)
@@ -31,11 +31,10 @@ TURNS = {"upside_down": (-1,), "mirrored": (0, 1)}  # codes of cv2.flip
 
 
 def binarize(grey: np.ndarray) -> np.ndarray:
-    """Threshold between dark and light, or over the background of label numbers; rare is crack."""
+    """Threshold between dark and light, or over the background of label numbers."""
     low, high = int(grey.min()), int(grey.max())
     level = low if high < 64 else 127 if low < 64 and high >= 192 else (low + high) // 2
-    mask = (grey > (level if high > low else 127)).astype(np.uint8)
-    return 1 - mask if mask.mean() > 0.5 else mask
+    return (grey > (level if high > low else 127)).astype(np.uint8)
 
 
 def without_halo(mask: np.ndarray) -> np.ndarray:
@@ -145,10 +144,10 @@ def main() -> None:
     given = parser.parse_args()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, pair in enumerate(find_pairs(given.images, given.masks).pairs, start=1):
-        photo, grey = cv2.imread(pair.photo), cv2.imread(pair.mask, cv2.IMREAD_GRAYSCALE)
+    for number, pair in enumerate(pair_files(given.images, given.masks).pairs, start=1):
+        photo, grey = cv2.imread(pair.photo), cv2.imread(pair.masks[0], cv2.IMREAD_GRAYSCALE)
         if photo is None or grey is None or photo.shape[:2] != grey.shape:
-            raise CrackError(f"{pair.photo} and {pair.mask} cannot be read, or differ in size")
+            raise CrackError(f"{pair.photo} and {pair.masks[0]} cannot be read, or differ in size")
         mask = without_specks(without_halo(binarize(np.asarray(grey))))
         entry = {"id": number, "file_name": pair.file_name, "width": photo.shape[1]}
         entry |= {"height": photo.shape[0], "flags": flags_of(pair.stem, np.asarray(photo), mask)}

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from pycocotools import mask as coco_mask
 
+from .convert.coco import decode_mask
 from .errors import CrackError
 
 THING_CLASSES = ["crack"]
@@ -104,25 +104,6 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
 
 
 BoolMask = npt.NDArray[np.bool_]
-
-
-def decode_mask(segmentation: Any, height: int, width: int) -> BoolMask:
-    """The pixels of a COCO segmentation: bool (H, W).
-
-    Args:
-        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it.
-        height, width: of the photo, px.
-    """
-    if isinstance(segmentation, list):
-        codes = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
-    elif isinstance(segmentation["counts"], list):
-        codes = [coco_mask.frPyObjects(segmentation, height, width)]
-    else:
-        codes = [segmentation]
-    if not codes:
-        return np.zeros((height, width), bool)
-    return coco_mask.decode(coco_mask.merge(codes)).astype(bool)
 
 
 def instance_masks(record: dict[str, Any]) -> list[BoolMask]:

@@ -77,8 +77,8 @@ def test_of_many_alike_pairs_some_are_listed_and_the_rest_counted(tmp_path: Path
         cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
     done = _run(_command(tmp_path, tmp_path / "crack.json"))
     assert "suspicious: 30\n" in done.stdout
-    assert done.stdout.count(": alike 30\n") == 20
-    assert "  ... and 10 more alike" in done.stdout
+    assert done.stdout.count(": duplicate_mask 30\n") == 20
+    assert "  ... and 10 more duplicate_mask" in done.stdout
 
 
 def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path) -> None:

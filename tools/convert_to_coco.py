@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Convert photos and combined crack masks to COCO JSON.
+"""Convert photos with combined crack masks, or with labels drawn in other tools, to COCO JSON.
 
-Layouts: a folder of photos and one of masks, whose names match (a suffix such as _mask, _label,
-_lab or _gt may follow; CrackForest's .mat files count as masks); one folder with both, the masks
-with a suffix; or, given the same folder twice, {train,test}_{img,lab}, {train,val,test}/
-{images,masks}, image and groundTruth, images and masks.
+Photos and masks may lie in one folder or two, subfolders included: a mask is called as its photo
+(a suffix such as _mask, _label or _gt may follow) and lies in a folder of the same name, apart
+from words such as images and masks: train_img/a.jpg and train_lab/a_mask.png belong together.
+Labels are COCO JSON (CVAT, Label Studio, Roboflow), labelme JSON, or YOLO-seg text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.checks import FLAGS
+from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
+from crack_data.convert.mask_values import parse_values
 from crack_data.convert.options import PRESETS, CleaningOptions, preset
-from crack_data.convert.records import ConversionResult, PairRecord
 from crack_data.convert.splits import SplitOptions, parse_shares
-from crack_data.convert.suspicion import FLAGS
+from crack_data.convert.worker import PairRecord
 from crack_data.errors import CrackError, run_tool
 from crack_data.progress import show_progress
 
@@ -35,12 +36,42 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--masks", required=True, type=Path, metavar="DIR")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--masks", type=Path, metavar="DIR")
+    source.add_argument("--labels", type=Path, metavar="FILE|DIR")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
+    _add_meaning(parser.add_argument_group("what masks and labels mean"))
     _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset, lengths in px"))
     _add_json(parser.add_argument_group("instances and splits"))
     _add_checks(parser.add_argument_group("checks"))
     return parser.parse_args()
+
+
+def _add_meaning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mask-pattern", default="", metavar="TEXT",
+        help="what masks are called: mask_{stem}, {stem}-crack, {stem}_*",
+    )  # fmt: skip
+    group.add_argument(
+        "--crack-value", default="", metavar="V[,V]",
+        help="mask values that are crack: 127 or #ff0000; default: told from the set",
+    )  # fmt: skip
+    group.add_argument(
+        "--ignore-value", default="", metavar="V[,V]",
+        help="mask values of pixels that should not count",
+    )  # fmt: skip
+    group.add_argument(
+        "--category", default="", metavar="NAME[,NAME]",
+        help="categories of labels that are cracks; default: crack",
+    )  # fmt: skip
+    group.add_argument(
+        "--line-width", default=3.0, type=float, metavar="PX",
+        help="width of cracks that are drawn as lines (3)",
+    )  # fmt: skip
+    group.add_argument(
+        "--photos-without-mask", default="leave-out", dest="without_mask",
+        choices=("leave-out", "crack-free"),
+    )  # fmt: skip
 
 
 def _add_cleaning(group: argparse._ArgumentGroup) -> None:
@@ -60,17 +91,14 @@ def _level(text: str) -> str | int:
 
 
 def _add_json(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--instances", default="components", choices=("components", "single"))
+    group.add_argument("--instances", default="components",
+                       choices=("components", "values", "single"))  # fmt: skip
     group.add_argument("--mask-format", default="rle", choices=("rle", "polygon"))
     group.add_argument("--drop-empty", action="store_true", help="leave out photos without crack")
     group.add_argument("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
     group.add_argument("--seed", default=0, type=int, help="of the split")
-    group.add_argument(
-        "--group-by",
-        default="",
-        metavar="REGEX",
-        help="photos whose names agree in it stay together",
-    )
+    group.add_argument("--group-by", default="", metavar="REGEX",
+                       help="photos whose names agree in it stay together")  # fmt: skip
     group.add_argument("--workers", default=0, type=int, metavar="N", help="processes; 0 chooses")
 
 
@@ -85,29 +113,28 @@ def _add_checks(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
 
 
+def options_of(args: argparse.Namespace) -> ConversionOptions:
+    """The options that a command line says."""
+    given = vars(args)
+    changes = {f.name: given.get(f.name) for f in fields(CleaningOptions)}
+    same = {f.name: given[f.name] for f in fields(ConversionOptions) if f.name in given}
+    return ConversionOptions(**same | {
+        "cleaning": preset(args.preset, **{k: v for k, v in changes.items() if v is not None}),
+        "splits": SplitOptions(parse_shares(args.split), args.seed, args.group_by),
+        "crack_values": parse_values(args.crack_value),
+        "ignore_values": parse_values(args.ignore_value),
+        "categories": tuple(filter(None, args.category.split(","))),
+        "skip_flagged": tuple(args.skip_flagged),
+    })  # fmt: skip
+
+
 def main() -> int:
     """Convert and say what came of it."""
     args = parse_args()
-    names = {field.name for field in fields(CleaningOptions)}
-    changes = {k: v for k, v in vars(args).items() if k in names and v is not None}
-    options = ConversionOptions(
-        images=args.images,
-        masks=args.masks,
-        output=args.output,
-        cleaning=preset(args.preset, **changes),
-        instances=args.instances,
-        mask_format=args.mask_format,
-        splits=SplitOptions(parse_shares(args.split), args.seed, args.group_by),
-        workers=args.workers,
-        resize_masks=args.resize_masks,
-        drop_empty=args.drop_empty,
-        skip_bad=args.skip_bad,
-        skip_flagged=tuple(args.skip_flagged),
-        strict=args.strict,
-    )
+    options = options_of(args)
     if args.report and args.report.is_file():
         raise CrackError(f"--report {args.report} is a file; name a folder")
-    with show_progress("pairs") as progress:
+    with show_progress("files") as progress:
         result = convert(options, progress)
     print_result(result)
     if args.report:
@@ -118,23 +145,25 @@ def main() -> int:
 
 
 def print_result(result: ConversionResult) -> None:
-    """Print the JSONs with their counts, then everything that needs a look."""
+    """Print everything that needs a look, then the JSONs with their counts."""
     _list("photos without a mask", result.photos_without_mask)
     _list("masks without a photo", result.masks_without_photo)
     _list("unusable, left out", result.bad_files())
-    _list_suspicious(result.records)
+    _list_flags(result.records)
     _list(
         "near-duplicates across splits",
         [f"{d.photo} ({d.split}), {d.other} ({d.other_split})" for d in result.near_duplicates],
     )
+    for note in result.notes:
+        print(_printable(note))
     for split, path in result.outputs.items():
-        used = [r for r in result.records if r.split == split and not (r.error or r.left_out)]
+        used = result.used(split)
         cracks = sum(record.instances for record in used)
         empty = sum(not record.instances for record in used)
         print(f"{path}: {len(used)} photos ({empty} without crack), {cracks} instances")
 
 
-def _list_suspicious(records: list[PairRecord]) -> None:
+def _list_flags(records: list[PairRecord]) -> None:
     """The flags of all pairs, of each kind no more than a reader would look at."""
     times: Counter[str] = Counter()
     lines = []

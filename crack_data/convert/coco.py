@@ -1,92 +1,184 @@
-"""Writes COCO JSON piece by piece, so that memory does not grow with the set."""
+"""COCO's annotations: run-length encoding, polygons, and the JSON that holds them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
-import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+ByteMask = npt.NDArray[np.uint8]
+
 CATEGORIES = [{"id": 1, "name": "crack", "supercategory": "damage"}]
 
+# ASCII: a name in any encoding gives valid JSON. Bytes that are not UTF-8 become lone surrogates,
+# \udc80 to \udcff, which Python's open() takes back (surrogateescape).
+to_json = json.JSONEncoder(separators=(",", ":")).encode
 
-class AnnotationSpool:
-    """Keeps annotations of many photos in a temporary file until they are wanted, in order."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = _temporary()
-        self._places: list[tuple[int, int]] = []
-
-    def add(self, annotations: list[str]) -> None:
-        """Keep the annotations of the next photo: JSON objects without braces and ids."""
-        text = "\n".join(annotations).encode()
-        self._places.append((self._file.tell(), len(text)))
-        self._file.write(text)
-
-    def get(self, index: int) -> list[str]:
-        """Return the annotations of the photo that was added as number ``index``."""
-        start, length = self._places[index]
-        self._file.seek(start)
-        return self._file.read(length).decode().splitlines()
-
-    def close(self) -> None:
-        """Give the disk space back."""
-        self._file.close()
+# Turns at a lattice corner, left first: of two ways on, the left one keeps diagonal pixels in
+# separate rings, whose even-odd union is the same.
+_LEFT_FIRST = (1, 0, 3)
+# Directions east, south, west, north as (dx, dy).
+_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
-class CocoWriter:
-    """Streams one COCO JSON: images and annotations as they come, ids counted from 1."""
+def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """Encode a mask as COCO's compressed RLE.
 
-    def __init__(self) -> None:
-        self._images: IO[bytes] = _temporary()
-        self._annotations: IO[bytes] = _temporary()
-        self.images = 0
-        self.annotations = 0
+    Args:
+        mask: HxW of 0 and 1, or bool: a box of the photo.
+        x, y: the box's corner in the photo, px.
+        shape: height and width of the photo, px.
 
-    def add(self, file_name: str, width: int, height: int, annotations: list[str]) -> None:
-        """Append a photo, sizes in px, and its annotations (JSON without braces and ids)."""
-        self.images += 1
-        image = {"id": self.images, "file_name": file_name, "width": width, "height": height}
-        self._images.write(_separator(self.images) + _dump(image))
-        for annotation in annotations:
-            self.annotations += 1
-            ids = f'{{"id":{self.annotations},"image_id":{self.images},'
-            self._annotations.write(_separator(self.annotations) + f"{ids}{annotation}}}".encode())
-
-    def write_to(self, out: IO[bytes], info: dict[str, Any]) -> None:
-        """Write the whole JSON."""
-        out.write(b'{"info":' + _dump(info) + b',\n"licenses":[],\n"categories":')
-        out.write(_dump(CATEGORIES) + b',\n"images":[')
-        _append(self._images, out)
-        out.write(b'],\n"annotations":[')
-        _append(self._annotations, out)
-        out.write(b"]}\n")
-
-    def close(self) -> None:
-        """Give the disk space back."""
-        self._images.close()
-        self._annotations.close()
+    Returns:
+        ``{"size": [H, W], "counts": str}``, the very bytes that `pycocotools.mask.encode` gives
+        for the mask of the whole photo, without the time for all of its pixels.
+    """
+    height, width = shape
+    flat = np.zeros(mask.shape[1] * height + 2, np.bool_)  # columns, between two of background
+    flat[1:-1].reshape(-1, height)[:, y : y + mask.shape[0]] = mask.T
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
+    runs = np.diff(np.concatenate([[0], edges, [height * width]]))
+    if len(runs) > 1 and not runs[-1]:
+        runs = runs[:-1]
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode()}
 
 
-def _temporary() -> IO[bytes]:
-    return tempfile.TemporaryFile()  # it lives as long as its owner
+def decode_mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """The pixels of a COCO segmentation: bool (H, W).
+
+    Args:
+        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
+            px, all of which belong to it.
+        height, width: of the photo, px.
+    """
+    if isinstance(segmentation, list):
+        codes = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
+    elif isinstance(segmentation["counts"], list):
+        codes = [coco_mask.frPyObjects(segmentation, height, width)]
+    else:
+        codes = [segmentation]
+    if not codes:
+        return np.zeros((height, width), np.bool_)
+    found: npt.NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(codes)).astype(np.bool_)
+    return found
 
 
-def _append(part: IO[bytes], out: IO[bytes]) -> None:
-    part.seek(0)
-    shutil.copyfileobj(part, out)
+def annotation(
+    mask: ByteMask, x: int, y: int, shape: tuple[int, int], mask_format: str, crowd: bool = False
+) -> str:
+    """One instance as a JSON object, its ids and opening brace left to the writer.
+
+    Args:
+        mask, x, y, shape: as in `encode_mask`; the mask reaches all sides of its box.
+        mask_format: "rle" or "polygon".
+        crowd: the pixels are to be ignored (always RLE, as COCO wants it).
+    """
+    polygons = mask_format == "polygon" and not crowd
+    entry = {
+        "category_id": 1,
+        "bbox": [x, y, mask.shape[1], mask.shape[0]],
+        "area": cv2.countNonZero(mask.view(np.uint8)),
+        "iscrowd": int(crowd),
+        "segmentation": to_polygons(mask, x, y) if polygons else encode_mask(mask, x, y, shape),
+    }
+    return to_json(entry)[1:]
 
 
-def _separator(number: int) -> bytes:
-    return b"\n" if number == 1 else b",\n"
+def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
+    """Outline each piece of a mask, HxW of 0 and 1, as a polygon x0, y0, x1, y1, ... in px.
+
+    Polygons run along pixel edges. Holes, and parts that touch by a corner only, are further rings
+    of their piece, joined by seams that are walked there and back, which the even-odd rule
+    ignores: COCO's rasterization gives the mask back bit for bit.
+
+    Args:
+        x, y: the corner of the mask in the photo, px.
+    """
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    return [_polygon(labels == piece, x, y) for piece in range(1, count)]
 
 
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
-        errors="surrogateescape"
+def _polygon(piece: npt.NDArray[np.bool_], x: int, y: int) -> list[int]:
+    rings = list(_rings(_edges(piece)))
+    start = rings[0][0]
+    points = [*rings[0], start]
+    for ring in rings[1:]:
+        points += [*ring, ring[0], start]
+    return [value for px, py in points for value in (px + x, py + y)]
+
+
+def _rings(edges: dict[tuple[int, int], set[int]]) -> Iterator[list[tuple[int, int]]]:
+    """Closed chains of lattice corners, crack on their right, straight runs in one step."""
+    while edges:
+        corner = min(edges, key=lambda place: (place[1], place[0]))
+        direction, previous = min(edges[corner]), -1
+        ring: list[tuple[int, int]] = []
+        while direction >= 0:
+            edges[corner].discard(direction)
+            if not edges[corner]:
+                del edges[corner]
+            if direction != previous:
+                ring.append(corner)
+            previous = direction
+            corner = (corner[0] + _STEPS[direction][0], corner[1] + _STEPS[direction][1])
+            turns = ((direction + turn) % 4 for turn in _LEFT_FIRST)
+            direction = next((turn for turn in turns if turn in edges.get(corner, ())), -1)
+        yield ring
+
+
+def _edges(piece: npt.NDArray[np.bool_]) -> dict[tuple[int, int], set[int]]:
+    """From each lattice corner, the directions in which a rim with crack on its right leaves."""
+    padded = np.pad(piece, 1)
+    inside = padded[1:-1, 1:-1]
+    rims = (
+        (inside & ~padded[:-2, 1:-1], 0, (0, 0)),  # top edge, eastward
+        (inside & ~padded[1:-1, 2:], 1, (1, 0)),  # right edge, southward
+        (inside & ~padded[2:, 1:-1], 2, (1, 1)),  # bottom edge, westward
+        (inside & ~padded[1:-1, :-2], 3, (0, 1)),  # left edge, northward
     )
+    edges: dict[tuple[int, int], set[int]] = {}
+    for rim, direction, (dx, dy) in rims:
+        for py, px in np.argwhere(rim).tolist():
+            edges.setdefault((px + dx, py + dy), set()).add(direction)
+    return edges
+
+
+Photo = tuple[str, int, int, list[str]]  # file name, width, height, annotations
+
+
+def write_coco(stream: IO[bytes], photos: Iterable[Photo], info: dict[str, Any]) -> None:
+    """Write a COCO JSON: ids count from 1 in order, one line for each image and annotation.
+
+    Args:
+        photos: their names, sizes in px and annotations as `annotation` gives them.
+        info: goes into the JSON as it is.
+    """
+    images: list[str] = []
+    annotations: list[str] = []
+    for file_name, width, height, found in photos:
+        number = len(images) + 1
+        image = {"id": number, "file_name": file_name, "width": width, "height": height}
+        images.append(to_json(image))
+        for entry in found:
+            annotations.append(f'{{"id":{len(annotations) + 1},"image_id":{number},{entry}')
+    parts = (
+        ('{"info":', to_json(info)),
+        (',\n"licenses":[],\n"categories":', to_json(CATEGORIES)),
+        (',\n"images":[\n', ",\n".join(images)),
+        ('],\n"annotations":[\n', ",\n".join(annotations)),
+    )
+    for key, value in parts:
+        stream.write((key + value).encode("ascii"))
+    stream.write(b"]}\n")
 
 
 def image_root_for(json_path: Path, images: Path) -> str:
@@ -99,3 +191,11 @@ def image_root_for(json_path: Path, images: Path) -> str:
     if root.is_relative_to(folder):
         return root.relative_to(folder).as_posix()
     return os.fspath(root)
+
+
+def digest(texts: Iterable[str]) -> str:
+    """A short digest that the same texts share."""
+    found = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        found.update(text.encode(errors="surrogateescape") + b"\n")
+    return found.hexdigest()

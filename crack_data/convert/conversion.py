@@ -1,27 +1,32 @@
-"""Photos and combined masks → COCO JSON: in parallel, in a stable order, written atomically."""
+"""Photos with masks or drawn labels → COCO JSON: in parallel, in a stable order, atomically."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ..errors import CrackError
 from ..files import atomic_write
-from .coco import AnnotationSpool, CocoWriter, image_root_for
-from .duplicates import NearDuplicate, near_duplicates
+from .checks import FLAGS, NearDuplicate, flag_duplicate_masks, near_duplicates
+from .coco import digest, image_root_for, write_coco
+from .labels import LabelledSet, read_labels
+from .mask_values import MaskReading, choose_reading
 from .options import PRESETS, CleaningOptions
-from .pair_worker import PairOptions, PairResult, process_pair
-from .pairing import Pair, Pairing, find_pairs
-from .parallel import choose_workers, ordered_map
-from .records import ConversionResult, PairRecord
-from .splits import SplitOptions, split_of, split_path
-from .suspicion import FLAGS
+from .pairing import Pairing, describe_other_files, pair_files
+from .parallel import WorkerPool, choose_workers
+from .splits import SplitOptions, assign_splits, group_of, split_path
+from .worker import PairRecord, Source, WorkerOptions, process_photo, survey_masks
 
 Progress = Callable[[int, int], None]
+
+_CHOICES = {
+    "instances": ("components", "values", "single"),
+    "mask_format": ("rle", "polygon"),
+    "without_mask": ("leave-out", "crack-free"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,29 +34,44 @@ class ConversionOptions:
     """What to convert and how.
 
     Attributes:
-        images, masks: the folders; see `crack_data.convert.pairing.find_pairs` for layouts.
+        images: folder of the photos.
+        masks: folder of the masks, see `crack_data.convert.pairing.pair_files`; or
+        labels: file or folder of drawn labels, see `crack_data.convert.labels.read_labels`.
         output: the JSON; with splits its name is the pattern of theirs.
         cleaning: how masks are cleaned.
-        instances: "components", or "single" for one instance per photo.
+        instances: "components" of the cleaned masks, "values" where each value of a mask is an
+            instance, or "single" for one instance per photo.
         mask_format: "rle" or "polygon".
         splits: shares, seed and grouping.
         workers: processes; 0 chooses. Scripts that want several need the usual
             ``if __name__ == "__main__":``.
+        crack_values, ignore_values: what values of the masks mean; empty: told from the set.
+        mask_pattern: what masks are called, e.g. "mask_{stem}".
+        without_mask: "leave-out" photos without mask or label, or take them as "crack-free".
+        categories: of labels, those that are cracks; empty: the only one, or "crack".
+        line_width: of labels that are lines, px.
         resize_masks: scale masks to their photo where sizes differ.
         drop_empty: leave out photos without cracks.
         skip_bad: convert the rest when files are bad, and record what was left out.
-        skip_flagged: suspicions (keys of `suspicion.FLAGS`) whose pairs are left out.
+        skip_flagged: flags (keys of `checks.FLAGS`) whose pairs are left out.
         strict: photos without mask and masks without photo are errors.
     """
 
     images: Path
-    masks: Path
+    masks: Path | None
     output: Path
+    labels: Path | None = None
     cleaning: CleaningOptions = PRESETS["thin"]
     instances: str = "components"
     mask_format: str = "rle"
     splits: SplitOptions = field(default_factory=lambda: SplitOptions({}))
     workers: int = 1
+    crack_values: frozenset[int] = frozenset()
+    ignore_values: frozenset[int] = frozenset()
+    mask_pattern: str = ""
+    without_mask: str = "leave-out"
+    categories: tuple[str, ...] = ()
+    line_width: float = 3.0
     resize_masks: bool = False
     drop_empty: bool = False
     skip_bad: bool = False
@@ -59,15 +79,54 @@ class ConversionOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        if (self.masks is None) == (self.labels is None):
+            raise CrackError("give either --masks or --labels")
         for kind in self.skip_flagged:
             if kind not in FLAGS:
                 raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
         if self.output.suffix != ".json":
             raise CrackError(f"--output {self.output} must end in .json")
-        if self.instances not in ("components", "single"):
-            raise CrackError(f"instances must be components or single, not {self.instances}")
-        if self.mask_format not in ("rle", "polygon"):
-            raise CrackError(f"mask_format must be rle or polygon, not {self.mask_format}")
+        if self.line_width <= 0:
+            raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise CrackError(f"{name} must be one of {', '.join(choices)}")
+
+
+@dataclass
+class ConversionResult:
+    """The whole conversion.
+
+    Attributes:
+        records: of all pairs, in order.
+        photos_without_mask, masks_without_photo: paths of files without partner.
+        unreadable: folders that could not be listed, with the reason.
+        notes: one sentence for everything else that a person should know, such as files of other
+            kinds, or how mask values were read.
+        near_duplicates: look-alikes across splits.
+        outputs: split ("" without splits) → its JSON.
+    """
+
+    records: list[PairRecord]
+    photos_without_mask: list[str]
+    masks_without_photo: list[str]
+    unreadable: list[tuple[str, str]]
+    notes: list[str] = field(default_factory=list)
+    near_duplicates: list[NearDuplicate] = field(default_factory=list)
+    outputs: dict[str, Path] = field(default_factory=dict)
+
+    def bad_files(self) -> list[str]:
+        """One sentence for each file or folder that could not be used."""
+        folders = [f"folder {path} cannot be read: {why}" for path, why in self.unreadable]
+        return folders + [record.error for record in self.records if record.error]
+
+    def used(self, split: str | None = None) -> list[PairRecord]:
+        """The records that are in the JSON of a split, or of all."""
+        return [
+            record
+            for record in self.records
+            if not (record.error or record.left_out) and split in (None, record.split)
+        ]
 
 
 def convert(options: ConversionOptions, progress: Progress | None = None) -> ConversionResult:
@@ -75,86 +134,100 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
 
     Args:
         options: what to do.
-        progress: called with the number of pairs done and of all pairs.
+        progress: called with the number of files done and of all.
 
     Raises:
         CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
             Nothing is written then.
     """
-    pairing = find_pairs(options.images, options.masks)
+    found, sources = _find_sources(options)
     if options.strict:
-        _require_partners(pairing)
-    with closing(AnnotationSpool()) as spool:
-        result, found = _read_all(pairing, options, spool, progress)
-        _check(result, options)
-        _compare(result.records, found)
-        _leave_out(result.records, options)
-        if options.splits.shares:
-            result.near_duplicates = _duplicates(result.records, found)
-        _write(result, pairing.pairs, spool, options)
-        return result
-
-
-@dataclass
-class _Fingerprints:
-    """What is kept of every pair until all are known: digests of masks, hashes of photos."""
-
-    digests: list[bytes] = field(default_factory=list)
-    photos: list[int] = field(default_factory=list)
-
-
-def _read_all(
-    pairing: Pairing, options: ConversionOptions, spool: AnnotationSpool, progress: Progress | None
-) -> tuple[ConversionResult, _Fingerprints]:
-    records, prints = [], _Fingerprints()
-    for pair, found in zip(pairing.pairs, _process(pairing.pairs, options), strict=True):
-        records.append(_record(pair, found, options))
-        spool.add(found.annotations)
-        prints.digests.append(found.digest)
-        prints.photos.append(found.photo_hash)
-        if progress:
-            progress(len(records), len(pairing.pairs))
-    result = ConversionResult(
-        records=records,
-        photos_without_mask=pairing.photos_without_mask,
-        masks_without_photo=pairing.masks_without_photo,
-        unreadable=pairing.unreadable,
+        _require_partners(found)
+    result = _process(found, sources, options, progress)
+    result.notes += _notes(found, sources)
+    _check(result, options)
+    flag_duplicate_masks(
+        [record.flags for record in result.records],
+        [record.mask_digest for record in result.records],
     )
-    return result, prints
+    _leave_out(result.records, options)
+    _split(result, options)
+    _write(result, options)
+    return result
 
 
-def _process(pairs: list[Pair], options: ConversionOptions) -> Iterator[PairResult]:
-    pair_options = PairOptions(
-        cleaning=options.cleaning,
+def _find_sources(options: ConversionOptions) -> tuple[Pairing, Sequence[Source]]:
+    if options.labels is not None:
+        labelled = read_labels(
+            options.labels, options.images, options.categories, options.without_mask
+        )
+        return labelled, labelled.photos
+    assert options.masks is not None  # checked by ConversionOptions
+    found = pair_files(options.images, options.masks, options.mask_pattern, options.without_mask)
+    return found, found.pairs
+
+
+def _process(
+    found: Pairing, sources: Sequence[Source], options: ConversionOptions,
+    progress: Progress | None,
+) -> ConversionResult:  # fmt: skip
+    pairs = found.pairs
+    total, done = len(pairs) + len(sources), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, total)
+
+    surveyed, records = [], []
+    with WorkerPool(choose_workers(options.workers, len(sources))) as pool:
+        for counts in pool.ordered_map(survey_masks, pairs):
+            surveyed += counts
+            count()
+        reading = choose_reading(
+            surveyed, options.crack_values, options.ignore_values, options.instances == "values"
+        )
+        work = partial(process_photo, options=_worker_options(options, reading))
+        for record in pool.ordered_map(work, sources):
+            records.append(record)
+            count()
+    return ConversionResult(
+        records=records,
+        photos_without_mask=found.photos_without_mask,
+        masks_without_photo=found.masks_without_photo,
+        unreadable=found.unreadable,
+        notes=[reading.sentence] if reading.sentence else [],
+    )
+
+
+def _worker_options(options: ConversionOptions, reading: MaskReading) -> WorkerOptions:
+    if options.cleaning.invert != "auto":
+        reading = replace(reading, dark=options.cleaning.invert == "yes")
+    return WorkerOptions(
+        cleaning=replace(options.cleaning, invert="no"),
+        reading=reading,
         instances=options.instances,
         mask_format=options.mask_format,
         resize_masks=options.resize_masks,
         hash_photos=len(options.splits.shares) > 1,
-    )
-    workers = choose_workers(options.workers, len(pairs))
-    function = partial(process_pair, options=pair_options)
-    return ordered_map(function, pairs, workers, preload="crack_data.convert.pair_worker")
-
-
-def _record(pair: Pair, found: PairResult, options: ConversionOptions) -> PairRecord:
-    pixels = found.width * found.height
-    return PairRecord(
-        photo=pair.photo,
-        mask=pair.mask,
-        width=found.width,
-        height=found.height,
-        instances=len(found.annotations),
-        crack_area=found.crack_area,
-        coverage=100 * found.crack_area / pixels if pixels else 0.0,
-        mean_width=found.mean_width,
-        flags=found.flags,
-        split=split_of(pair.stem, options.splits),
-        error=found.error,
+        line_width=options.line_width,
     )
 
 
-def _require_partners(pairing: Pairing) -> None:
-    lonely = [*pairing.photos_without_mask, *pairing.masks_without_photo]
+def _notes(found: Pairing, sources: Sequence[Source]) -> list[str]:
+    notes = describe_other_files(found.other_files)
+    several = sum(len(pair.masks) > 1 for pair in found.pairs)
+    if several:
+        notes.append(f"{several} photos have several masks, which were united")
+    if isinstance(found, LabelledSet) and found.other_labels:
+        listed = ", ".join(f"{name} ({n})" for name, n in sorted(found.other_labels.items()))
+        notes.append(f"labels of other categories, left out: {listed}")
+    return notes
+
+
+def _require_partners(found: Pairing) -> None:
+    lonely = [*found.photos_without_mask, *found.masks_without_photo]
     if lonely:
         names = "\n  ".join(lonely)
         raise CrackError(f"{len(lonely)} files have no partner:\n  {names}")
@@ -168,15 +241,12 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
             + "\n  ".join(bad)
         )
     if all(record.error for record in result.records):
-        raise CrackError(f"no usable pair of photo and mask in {options.images}, {options.masks}")
-
-
-def _compare(records: list[PairRecord], found: _Fingerprints) -> None:
-    """Flag the masks that several photos share."""
-    times = Counter(found.digests)
-    for record, digest in zip(records, found.digests, strict=True):
-        if digest and times[digest] > 1:
-            record.flags["alike"] = float(times[digest])
+        raise CrackError(
+            f"no usable pair of photo and mask in {options.images}, "
+            f"{options.masks or options.labels}"
+        )
+    if not any(record.instances for record in result.records):
+        result.notes.append("no photo of the set has a crack: look at the masks' values")
 
 
 def _leave_out(records: list[PairRecord], options: ConversionOptions) -> None:
@@ -188,40 +258,49 @@ def _leave_out(records: list[PairRecord], options: ConversionOptions) -> None:
             record.left_out = "no crack"
 
 
-def _duplicates(records: list[PairRecord], found: _Fingerprints) -> list[NearDuplicate]:
-    used = [i for i, record in enumerate(records) if not (record.error or record.left_out)]
-    return near_duplicates(
-        [records[i].photo for i in used],
-        [records[i].split for i in used],
-        [found.photos[i] for i in used],
-    )
+def _split(result: ConversionResult, options: ConversionOptions) -> None:
+    """Choose the splits by the photos that are used, and find look-alikes across them."""
+
+    def group(record: PairRecord) -> str:
+        return group_of(record.file_name, options.splits.group_by)
+
+    used = result.used()
+    splits = assign_splits([group(record) for record in used], options.splits)
+    for record in result.records:
+        record.split = splits.get(group(record), "")
+    if len(options.splits.shares) > 1:
+        result.near_duplicates = near_duplicates(
+            [record.photo for record in used],
+            [record.split for record in used],
+            [record.photo_hash for record in used],
+        )
 
 
-def _write(
-    result: ConversionResult, pairs: list[Pair], spool: AnnotationSpool, options: ConversionOptions
-) -> None:
+def _write(result: ConversionResult, options: ConversionOptions) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
+    names = list(options.splits.shares) or [""]
+    lines = (
+        f"{record.split} {record.file_name} {record.mask_digest}" for record in result.used()
+    )
+    conversion = {"id": digest(lines), "splits": names}
     with ExitStack() as stack:
-        names = options.splits.shares or [""]
-        writers = {split: stack.enter_context(closing(CocoWriter())) for split in names}
-        folders = {path: f"cannot be read: {why}" for path, why in result.unreadable}
-        left_out = {split: dict(folders) for split in names}
-        for index, (pair, record) in enumerate(zip(pairs, result.records, strict=True)):
-            if record.error or record.left_out:
-                left_out[record.split][pair.file_name] = record.error or record.left_out
-            else:
-                photo = (pair.file_name, record.width, record.height)
-                writers[record.split].add(*photo, spool.get(index))
-        for split, writer in writers.items():
+        for split in names:
             path = split_path(options.output, split, options.splits)
             stream = stack.enter_context(atomic_write(path))
-            writer.write_to(stream, _info(path, options, left_out[split]))
+            photos = ((r.file_name, r.width, r.height, r.annotations) for r in result.used(split))
+            info = {
+                "description": "Cracks, one instance per annotation",
+                "image_root": image_root_for(path, options.images),
+                "conversion": conversion,
+                "left_out": _left_out(result, split),
+            }
+            write_coco(stream, photos, info)
             result.outputs[split] = path
 
 
-def _info(path: Path, options: ConversionOptions, left_out: dict[str, str]) -> dict[str, object]:
-    return {
-        "description": "Cracks, one instance per annotation",
-        "image_root": image_root_for(path, options.images),
-        "left_out": left_out,
-    }
+def _left_out(result: ConversionResult, split: str) -> dict[str, str]:
+    left_out = {path: f"cannot be read: {why}" for path, why in result.unreadable}
+    for record in result.records:
+        if record.split in (split, "") and (record.error or record.left_out):
+            left_out[record.file_name] = record.error or record.left_out
+    return left_out

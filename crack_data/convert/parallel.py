@@ -1,4 +1,4 @@
-"""A process pool whose results come in order and whose memory stays bounded."""
+"""A process pool whose results come in order."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 import cv2
@@ -33,98 +32,81 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: str
-) -> Iterator[Result]:
-    """Yield ``function(item)`` for every item, in order.
-
-    Args:
-        function: picklable; it should return errors rather than raise them.
-        workers: processes, 1 for none but this one.
-        preload: module that workers import once, before they are forked.
-    """
-    if workers <= 1:
-        yield from map(function, items)
-        return
-    context = _context(preload)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        chunks = (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
-        waiting: deque[Future[list[Result]]] = deque()
-        try:
-            for chunk in chunks:
-                with _ctrl_c_waits():  # it may start a worker, which must not be left half-known
-                    waiting.append(pool.submit(_run_chunk, function, chunk))
-                if len(waiting) > 3 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise CrackError(
-                "a worker process ended early: for want of memory (use fewer workers), or because "
-                'the calling script lacks `if __name__ == "__main__":`'
-            ) from error
-        finally:
-            # Waits: a worker that is just starting must not lose what it shares with this process.
-            pool.shutdown(cancel_futures=True)
-
-
 def choose_workers(requested: int, items: int) -> int:
     """As many as requested, or for 0 as many as cores and items make worthwhile."""
     return requested or max(1, min(usable_cores(), items // ITEMS_PER_WORKER))
 
 
-def _run_chunk(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in chunk]
+class WorkerPool:
+    """Processes that work on items; a context manager.
 
-
-def _context(preload: str) -> multiprocessing.context.BaseContext:
-    """Workers forked from a small server process where the platform can, else fresh ones."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([preload])
-    _start_fork_server()
-    return context
-
-
-def _start_fork_server() -> None:
-    """Start the server from which workers are forked, deaf to Ctrl-C from its first moment.
-
-    A terminal sends Ctrl-C to every process of a command, and the server would answer it with a
-    traceback while it still imports. It inherits the blocked signal.
+    Args:
+        workers: their number, 1 for none but this process.
     """
-    # First: starting the tracker unblocks the signal again.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __init__(self, workers: int) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(workers, context, _start_worker)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def ordered_map(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[Result]:
+        """Yield ``function(item)`` for every item, in order.
+
+        Args:
+            function: picklable; it should return errors rather than raise them.
+
+        Raises:
+            CrackError: a worker ended early.
+        """
+        if not self._pool:
+            yield from map(function, items)
+            return
+        try:
+            with _workers_deaf_to_ctrl_c():
+                results = self._pool.map(function, items, chunksize=CHUNK)
+            yield from results
+        except BrokenProcessPool as error:
+            raise CrackError(
+                "a worker process ended early: for want of memory (use fewer workers), or because "
+                'the calling script lacks `if __name__ == "__main__":`'
+            ) from error
 
 
 @contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Hold a Ctrl-C back, and take it afterwards.
+def _workers_deaf_to_ctrl_c() -> Iterator[None]:
+    """Start workers that never see Ctrl-C, which a terminal sends to all processes of a command.
 
-    By a handler, since a blocked signal would go to another thread (numpy and OpenCV have some)
-    and raise here all the same.
+    They inherit that it is blocked. This process, which ends them, takes notice afterwards.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
+    on_main = threading.current_thread() is threading.main_thread()
+    if not on_main or not hasattr(signal, "pthread_sigmask"):
+        yield  # only the main thread may choose, and only where there are such signals
         return
+    resource_tracker.ensure_running()  # first: its start unblocks the signal
     caught: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
         if caught:
             signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes themselves fill the cores
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the pool
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

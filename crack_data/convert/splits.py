@@ -1,15 +1,18 @@
 """Which split a photo goes to: decided by a hash of its group, so that it stays there.
 
 The same group gets the same split in every set converted with the same seed and shares, and new
-photos never move old ones.
+photos move no old ones, but for sets so small that a split would stay empty.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
 
 from ..errors import CrackError
 
@@ -59,26 +62,50 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
-def group_of(stem: str, group_by: str) -> str:
-    """The group that a photo's stem belongs to under the pattern ``group_by``."""
-    match = re.search(group_by, stem) if group_by else None
-    if match is None:
-        return stem
-    return (match.group(1) if match.re.groups else match.group()) or stem
+def group_of(file_name: str, group_by: str) -> str:
+    """The group of a photo: what ``group_by`` finds in its stem, else its name without ending."""
+    name = PurePosixPath(file_name)
+    match = re.search(group_by, name.stem) if group_by else None
+    found = match and (match.group(1) if match.re.groups else match.group())
+    return found or str(name.with_suffix(""))
 
 
-def split_of(stem: str, options: SplitOptions) -> str:
-    """The split of a photo, "" where there are none."""
+def assign_splits(groups: Sequence[str], options: SplitOptions) -> dict[str, str]:
+    """The split of each group, "" for all where there are no shares.
+
+    A group goes where its hash falls. Where that leaves a split without any, the group whose hash
+    is nearest to the split's range moves there, from a split that has others.
+
+    Raises:
+        CrackError: there are fewer groups than splits.
+    """
     if not options.shares:
-        return ""
-    text = f"{options.seed}:{group_of(stem, options.group_by)}"
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    position = int.from_bytes(digest, "big") / 2**64
-    for name, share in options.shares.items():
-        position -= share
-        if position < 0:
-            return name
-    return next(reversed(options.shares))
+        return dict.fromkeys(groups, "")
+    places = {group: _position(group, options.seed) for group in groups}
+    if len(places) < len(options.shares):
+        raise CrackError(
+            f"--split asks for {len(options.shares)} sets, but the photos make only "
+            f"{len(places)} groups (photos of one group stay together); give more photos, ask for "
+            "fewer sets, or choose another --group-by"
+        )
+    ends = dict(zip(options.shares, accumulate(options.shares.values()), strict=True))
+    last = next(reversed(ends))
+    found = {
+        group: next((split for split, end in ends.items() if place < end), last)
+        for group, place in places.items()
+    }
+    for split, end in ends.items():
+        if split not in found.values():
+            size = Counter(found.values())
+            movable = [group for group in places if size[found[group]] > 1]
+            middle = end - options.shares[split] / 2
+            found[min(movable, key=lambda group: abs(places[group] - middle))] = split
+    return found
+
+
+def _position(group: str, seed: int) -> float:
+    text = f"{seed}:{group}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
 
 
 def split_path(output: Path, split: str, options: SplitOptions) -> Path:

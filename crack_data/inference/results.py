@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from ..convert.coco import encode_mask
 from .measuring import Measurement, measure
 from .prediction import CrackInstance, CrackPrediction
 
@@ -100,17 +100,7 @@ def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> Record:
     Returns:
         {"size": [height, width], "counts": str}.
     """
-    height, width = size
-    columns, rows = np.nonzero(instance.mask.T)
-    pixels = (columns + instance.box[0]) * height + rows + instance.box[1]
-    first = np.flatnonzero(np.diff(pixels, prepend=-2) != 1)
-    stop = pixels[np.append(first[1:], len(pixels)) - 1] + 1
-    borders = np.column_stack([pixels[first], stop]).ravel()
-    counts = np.diff(borders, prepend=0, append=height * width).tolist()
-    if counts[-1] == 0:
-        counts.pop()
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode()}
+    return encode_mask(instance.mask.view(np.uint8), instance.box[0], instance.box[1], size)
 
 
 def belief_counts(prediction: CrackPrediction) -> np.ndarray:

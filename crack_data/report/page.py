@@ -5,31 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import numpy as np
+import numpy.typing as npt
 
-from ..convert.conversion import ConversionOptions
-from ..convert.records import ConversionResult, PairRecord
-from ..convert.suspicion import FLAGS
+from ..convert.checks import FLAGS
+from ..convert.conversion import ConversionOptions, ConversionResult
+from ..convert.worker import PairRecord
 from ..files import atomic_write
-from .histograms import draw_histograms
-from .ordering import worst_first
-from .samples import Sample, draw_sample
+from .pictures import draw_histograms, draw_sample
 
 MAX_SAMPLES = 60
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """One row of the table of splits."""
-
-    name: str
-    photos: int
-    without_crack: int
-    instances: int
-    coverage: float  # mean percent
+MEASURES = ("instances", "coverage", "mean_width")
 
 
 def write_report(
@@ -42,7 +31,7 @@ def write_report(
 
     Args:
         result: what a conversion returned.
-        options: what it was told, for cleaning the masks of the contact sheet again.
+        options: what it was told.
         folder: made where missing; both files replace older ones.
         samples: pairs in the contact sheet, the worst first.
 
@@ -55,16 +44,14 @@ def write_report(
     page = Path(folder) / "index.html"
     html = _render(result, options, samples)
     with atomic_write(Path(folder) / "flags.csv") as file:
-        file.write(_flags_csv(result.records).encode())
+        file.write(_flags_csv(result.records).encode(errors="backslashreplace"))
     with atomic_write(page) as file:
-        file.write(html.encode())
+        file.write(html.encode(errors="backslashreplace"))
     return page
 
 
 def _render(result: ConversionResult, options: ConversionOptions, samples: int) -> str:
-    usable = [record for record in result.records if not record.error]
-    used = [record for record in usable if not record.left_out]
-    sheet = worst_first(usable)[:samples]
+    usable = worst_first([record for record in result.records if not record.error])
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -75,34 +62,40 @@ def _render(result: ConversionResult, options: ConversionOptions, samples: int) 
     return environment.get_template("page.html").render(
         result=result,
         options=options,
-        counts=_counts(used),
-        histograms=draw_histograms(used),
+        counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
+        histograms=draw_histograms(result.used()),
         meanings=FLAGS,
-        flagged=[record for record in worst_first(usable) if record.flags],
+        flagged=[record for record in usable if record.flags],
         left_out=[record for record in result.records if record.error or record.left_out],
-        samples=[_sample(record, options) for record in sheet],
+        samples=[draw_sample(record) for record in usable[:samples]],
         usable=len(usable),
     )
 
 
-def _sample(record: PairRecord, options: ConversionOptions) -> Sample:
-    return draw_sample(record, options.cleaning, options.instances == "single")
+def worst_first(records: list[PairRecord]) -> list[PairRecord]:
+    """Flagged pairs, those with most flags first, then the others, the most unusual first.
 
-
-def _counts(used: list[PairRecord]) -> list[_Counts]:
-    splits = sorted({record.split for record in used})
-    groups = [(name, [r for r in used if r.split == name]) for name in splits if name]
-    return [_count(name, records) for name, records in [*groups, ("all", used)]]
-
-
-def _count(name: str, records: list[PairRecord]) -> _Counts:
-    return _Counts(
-        name=name,
-        photos=len(records),
-        without_crack=sum(not record.instances for record in records),
-        instances=sum(record.instances for record in records),
-        coverage=sum(record.coverage for record in records) / max(len(records), 1),
+    How unusual a pair is: the largest robust z-score (distance from the median in median absolute
+    deviations) of its number of instances, its coverage and its mean width.
+    """
+    if not records:
+        return []
+    unusual = _unusual(records)
+    order = sorted(
+        range(len(records)),
+        key=lambda i: (-len(records[i].flags), -unusual[i], records[i].photo),
     )
+    return [records[i] for i in order]
+
+
+def _unusual(records: list[PairRecord]) -> npt.NDArray[np.float64]:
+    values = np.array([[getattr(r, name) for name in MEASURES] for r in records], np.float64)
+    distances = np.abs(values - np.median(values, axis=0))
+    scale = np.median(distances, axis=0)
+    # Where more than half of the pairs agree, the mean deviation stands in for a median of 0.
+    scale = np.where(scale > 0, scale, np.mean(distances, axis=0))
+    scores: npt.NDArray[np.float64] = (distances / np.where(scale > 0, scale, 1)).max(axis=1)
+    return scores
 
 
 def _flags_csv(records: list[PairRecord]) -> str:

@@ -17,7 +17,6 @@ from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.conversion import ConversionOptions, convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.options import PRESETS
-from crack_data.convert.pair_worker import mean_width
 from crack_data.convert.splits import SplitOptions
 from crack_data.errors import CrackError
 
@@ -67,7 +66,8 @@ def test_decoding_gives_the_cleaned_masks_back(
     assert len(coco.imgs) == 6
     for image in coco.imgs.values():
         stem = image["file_name"].removesuffix(".jpg")
-        expected = clean_mask(read_mask(folder / "masks" / f"{stem}_mask.png"), PRESETS["thin"])
+        mask = read_mask(folder / "masks" / f"{stem}_mask.png").values
+        expected = clean_mask(mask, PRESETS["thin"])
         found = np.zeros_like(expected)
         annotations = coco.imgToAnns[image["id"]]
         for annotation in annotations:
@@ -182,19 +182,19 @@ def test_strict_names_files_without_partner(folder: Path) -> None:
         convert(_options(folder, strict=True))
 
 
-def test_alike_masks_are_flagged_and_left_out_on_request(folder: Path) -> None:
+def test_duplicate_masks_are_flagged_and_left_out_on_request(folder: Path) -> None:
     mask = (folder / "masks" / "a_mask.png").read_bytes()
     (folder / "masks" / "c_mask.png").write_bytes(mask)
     result = convert(_options(folder))
     flags = {Path(record.photo).stem: record.flags for record in result.records}
-    assert flags["a"]["alike"] == flags["c"]["alike"] == 2
-    assert "alike" not in flags["b"]
-    result = convert(_options(folder, skip_flagged=("alike",)))
+    assert flags["a"]["duplicate_mask"] == flags["c"]["duplicate_mask"] == 2
+    assert "duplicate_mask" not in flags["b"]
+    result = convert(_options(folder, skip_flagged=("duplicate_mask",)))
     data = _load(result.outputs[""])
     assert [image["file_name"] for image in data["images"]] == [
         "b.jpg", "d.jpg", "e.jpg", "nothing.jpg"
     ]  # fmt: skip
-    assert data["info"]["left_out"]["a.jpg"] == "flagged alike"
+    assert data["info"]["left_out"]["a.jpg"] == "flagged duplicate_mask"
 
 
 def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
@@ -237,18 +237,6 @@ def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
     annotations = _load(tmp_path / "crack.json")["annotations"]
     assert len(annotations) == 17 * 18 > 255
     assert {annotation["area"] for annotation in annotations} == {36}
-
-
-@pytest.mark.parametrize("width", [2, 4, 9])
-def test_mean_width_over_directions(width: int) -> None:
-    # Bands of every direction; single ones are off by the direction, their mean is not.
-    found = []
-    for degrees in range(0, 180, 5):
-        y, x = np.mgrid[-200:200, -200:200]
-        angle = np.deg2rad(degrees)
-        distance = np.abs(x * np.sin(angle) + y * np.cos(angle) + 0.3)
-        found.append(mean_width((distance <= width / 2).astype(np.uint8)))
-    assert np.mean(found) == pytest.approx(width, rel=0.08)
 
 
 @pytest.mark.parametrize(

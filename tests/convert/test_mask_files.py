@@ -1,7 +1,8 @@
-"""Masks of every kind in use read as the same grey levels."""
+"""Masks of every kind in use read as the same crack."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from crack_data.convert.cleaning import clean_mask
-from crack_data.convert.mask_files import read_mask
+from crack_data.convert.mask_files import MaskImage, read_mask
+from crack_data.convert.mask_values import choose_reading, count_values
 from crack_data.convert.options import PRESETS
 from crack_data.errors import CrackError
 
@@ -61,19 +63,23 @@ KINDS = {
 }
 
 
+def _crack(mask: MaskImage) -> np.ndarray:
+    """The mask by itself, read as a set of one and cleaned."""
+    grey, _ = choose_reading([count_values(mask)]).apply(mask)
+    return clean_mask(grey, replace(PRESETS["thin"], invert="no"))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_gives_the_same_mask(name: str, tmp_path: Path) -> None:
     options = {"lossless": True} if name.endswith("webp") else {}
     KINDS[name].save(tmp_path / name, **options)
-    grey = read_mask(tmp_path / name)
-    assert grey.dtype == np.uint8
-    assert np.array_equal(clean_mask(grey, PRESETS["thin"]), CRACK)
+    assert np.array_equal(_crack(read_mask(tmp_path / name)), CRACK)
 
 
 def test_an_empty_jpeg_is_empty_whatever_its_noise(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 9, (60, 80), np.uint8)
     Image.fromarray(noise).save(tmp_path / "m.jpg")
-    assert not read_mask(tmp_path / "m.jpg").any()
+    assert not _crack(read_mask(tmp_path / "m.jpg")).any()
 
 
 def test_exif_orientation_of_a_mask_is_honoured(tmp_path: Path) -> None:
@@ -81,24 +87,39 @@ def test_exif_orientation_of_a_mask_is_honoured(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
     Image.fromarray(CRACK * np.uint8(255)).save(tmp_path / "m.png", exif=exif)
     expected = np.rot90(CRACK * np.uint8(255), -1)
-    assert np.array_equal(read_mask(tmp_path / "m.png"), expected)
+    assert np.array_equal(read_mask(tmp_path / "m.png").values, expected)
 
 
 def test_crackforest_ground_truth(tmp_path: Path) -> None:
     truth = {"Segmentation": CRACK.astype(np.uint16) + 1, "Boundaries": CRACK > 0}
     savemat(tmp_path / "m.mat", {"groundTruth": truth})
-    assert np.array_equal(clean_mask(read_mask(tmp_path / "m.mat"), PRESETS["thin"]), CRACK)
+    assert np.array_equal(_crack(read_mask(tmp_path / "m.mat")), CRACK)
 
 
 def test_a_plain_mat_array(tmp_path: Path) -> None:
     savemat(tmp_path / "m.mat", {"mask": CRACK, "note": "by hand"})
-    assert np.array_equal(read_mask(tmp_path / "m.mat"), CRACK)
+    assert np.array_equal(read_mask(tmp_path / "m.mat").values, CRACK)
 
 
 def test_a_mat_without_a_mask_says_so(tmp_path: Path) -> None:
     savemat(tmp_path / "m.mat", {"a": CRACK, "b": CRACK})
     with pytest.raises(CrackError, match=r"m\.mat holds neither"):
         read_mask(tmp_path / "m.mat")
+
+
+def test_formats_that_are_not_listed_are_never_opened(tmp_path: Path) -> None:
+    # Pillow starts Ghostscript for this one.
+    (tmp_path / "m.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    )
+    with pytest.raises(CrackError, match=r"m\.png cannot be read: it is not an image of a known"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_huge_mask_is_refused_by_its_header(tmp_path: Path) -> None:
+    Image.new("1", (20000, 10000)).save(tmp_path / "m.png")
+    with pytest.raises(CrackError, match=r"m\.png cannot be read: .*20000"):
+        read_mask(tmp_path / "m.png")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from crack_data.convert.pairing import find_pairs
+from crack_data.convert.pairing import describe_other_files, pair_files
 from crack_data.errors import CrackError
 
 
@@ -17,9 +19,11 @@ def _touch(root: Path, *names: str) -> None:
 
 
 def _pairs(root: Path, images: str = ".", masks: str = ".") -> list[tuple[str, str]]:
-    pairing = find_pairs(root / images, root / masks)
+    pairing = pair_files(root / images, root / masks)
     return [
-        (pair.file_name, Path(pair.mask).relative_to(root).as_posix()) for pair in pairing.pairs
+        (pair.file_name, Path(mask).relative_to(root).as_posix())
+        for pair in pairing.pairs
+        for mask in pair.masks
     ]
 
 
@@ -68,31 +72,157 @@ def test_one_folder(names: list[str], expected: list[tuple[str, str]], tmp_path:
 def test_files_without_partner_are_listed(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png", "masks/c.png")
     _touch(tmp_path, "masks/notes.txt", "masks/.hidden.png")
-    pairing = find_pairs(tmp_path / "images", tmp_path / "masks")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
     assert [Path(path).name for path in pairing.photos_without_mask] == ["b.jpg"]
     assert [Path(path).name for path in pairing.masks_without_photo] == ["c.png"]
 
 
+def test_two_photos_of_one_name_are_both_named(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "images/a.png", "masks/a.png")
+    with pytest.raises(CrackError) as caught:
+        pair_files(tmp_path / "images", tmp_path / "masks")
+    assert str(tmp_path / "images/a.jpg") in str(caught.value)
+    assert str(tmp_path / "images/a.png") in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    ("names", "first", "second"),
+    ("photos", "masks"),
     [
-        (["images/a.jpg", "images/a.png", "masks/a.png"], "images/a.jpg", "images/a.png"),
-        (["images/a.jpg", "masks/a.png", "masks/a_mask.png"], "masks/a.png", "masks/a_mask.png"),
+        (["bridge1/a.jpg", "bridge2/a.jpg", "top.jpg"], ["bridge1/a.png", "bridge2/a_mask.png",
+                                                         "top.png"]),
+        (["train/images/a.jpg", "valid/images/a.jpg"], ["train/masks/a.png", "valid/masks/a.png"]),
+        (["images/val/a.jpg"], ["labels/val/a.png"]),
+        (["JPEGImages/a.jpg"], ["SegmentationClass/a.png"]),
+        (["a/b/c/d.jfif"], ["a/b/c/d.png"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("together", [True, False])
+def test_subfolders_are_read_and_keep_their_names(
+    photos: list[str], masks: list[str], together: bool, tmp_path: Path
+) -> None:
+    if together and not any(word in masks[0] for word in ("mask", "label", "Segm")):
+        masks = [f"masks/{mask}" for mask in masks]
+    first, second = ("", "") if together else ("photos/", "drawn/")
+    _touch(tmp_path, *(first + name for name in photos), *(second + name for name in masks))
+    pairing = pair_files(tmp_path / first, tmp_path / second)
+    assert [pair.file_name for pair in pairing.pairs] == photos
+    assert [*pairing.photos_without_mask, *pairing.masks_without_photo] == []
+    assert not pairing.other_files
+
+
+def test_one_folder_within_the_other_is_not_read_twice(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.jpg", "drawn/a.png")
+    pairing = pair_files(tmp_path, tmp_path / "drawn")
+    assert [(pair.file_name, len(pair.masks)) for pair in pairing.pairs] == [("a.jpg", 1)]
+    assert not pairing.photos_without_mask
+
+
+def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "masks/a.png")
+    (tmp_path / "images" / "again").symlink_to(tmp_path / "images")
+    assert _pairs(tmp_path, "images", "masks") == [("a.jpg", "masks/a.png")]
+
+
+def test_hidden_files_are_passed_over_and_other_kinds_counted(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "images/._a.jpg", "images/.cache/b.jpg", "images/c.cr2")
+    _touch(tmp_path, "images/d.CR2", "images/README", "masks/a.png", "masks/._a.png")
+    _touch(tmp_path, "images/__MACOSX/a.jpg")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
+    assert len(pairing.pairs) == 1
+    assert describe_other_files(pairing.other_files) == [
+        "2 files of kind .cr2 were not read",
+        "1 file of kind no ending was not read",
+    ]
+
+
+def test_heic_names_what_reads_it() -> None:
+    (sentence,) = describe_other_files(Counter({".heic": 3}))
+    assert sentence == "3 files of kind .heic were not read: install pillow-heif"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_compared_in_one_unicode_spelling(form: str, tmp_path: Path) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    photo = unicodedata.normalize(form, "Brücke/Straße_ä.jpg")
+    _touch(tmp_path, f"images/{photo}")
+    _touch(tmp_path, "masks/" + unicodedata.normalize(other, "Brücke/Straße_ä_mask.png"))
+    (pair,) = pair_files(tmp_path / "images", tmp_path / "masks").pairs
+    assert pair.file_name == photo  # as the file system has it
+
+
+@pytest.mark.parametrize(
+    ("pattern", "masks"),
+    [
+        ("mask_{stem}", ["mask_IMG_1.png"]),
+        ("{stem}-crack", ["IMG_1-crack.png"]),
+        ("{stem}_*", ["IMG_1_a.png", "IMG_1_b_c.png"]),
+        ("*-{stem}-*.png", ["7-IMG_1-x.png"]),
     ],
 )
-def test_two_files_of_one_name_are_both_named(
-    names: list[str], first: str, second: str, tmp_path: Path
+def test_a_pattern_says_what_masks_are_called(
+    pattern: str, masks: list[str], tmp_path: Path
 ) -> None:
-    _touch(tmp_path, *names)
+    _touch(tmp_path, "images/IMG_1.jpg", "images/IMG.jpg", *(f"masks/{mask}" for mask in masks))
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks", pattern)
+    assert [(p.file_name, [Path(m).name for m in p.masks]) for p in pairing.pairs] == [
+        ("IMG_1.jpg", masks)
+    ]
+    _touch(tmp_path, "both/IMG_1.jpg", *(f"both/{mask}" for mask in masks))
+    (pair,) = pair_files(tmp_path / "both", tmp_path / "both", pattern).pairs
+    assert [Path(mask).name for mask in pair.masks] == masks
+
+
+def test_a_pattern_without_stem_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "masks/a.png")
+    with pytest.raises(CrackError, match=r"--mask-pattern 'mask' must hold"):
+        pair_files(tmp_path / "images", tmp_path / "masks", "mask")
+
+
+def test_several_masks_of_one_photo_belong_to_it(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "masks/a_mask_1.png", "masks/a_mask_2.png", "masks/a.png")
+    _touch(tmp_path, "images/b.jpg", "masks/b_0.png", "images/c.jpg", "masks/c.png")
+    _touch(tmp_path, "masks/c_1.png")  # of a photo c_1 that is not there
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
+    assert [len(pair.masks) for pair in pairing.pairs] == [3, 1, 1]
+    assert [Path(path).name for path in pairing.masks_without_photo] == ["c_1.png"]
+
+
+def test_photos_without_mask_may_count_as_crack_free(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks", without_mask="crack-free")
+    assert [len(pair.masks) for pair in pairing.pairs] == [1, 0]
+    assert not pairing.photos_without_mask
+
+
+def test_no_pair_names_files_and_endings(tmp_path: Path) -> None:
+    _touch(tmp_path, *(f"images/{i}.jpg" for i in range(5)), "masks/x.png", "masks/x.json")
     with pytest.raises(CrackError) as caught:
-        find_pairs(tmp_path / "images", tmp_path / "masks")
-    assert str(tmp_path / first) in str(caught.value)
-    assert str(tmp_path / second) in str(caught.value)
+        pair_files(tmp_path / "images", tmp_path / "masks")
+    for part in ("0.jpg, 1.jpg, 2.jpg and 2 more", "x.png", "1 file of kind .json", ".jfif",
+                 "--mask-pattern", "--labels"):  # fmt: skip
+        assert part in str(caught.value)
 
 
 def test_a_missing_and_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(CrackError, match="masks does not exist"):
-        find_pairs(tmp_path / "images", tmp_path / "masks")
-    with pytest.raises(CrackError, match="holds no photos"):
-        find_pairs(tmp_path / "images", tmp_path / "images")
+        pair_files(tmp_path / "images", tmp_path / "masks")
+    _touch(tmp_path, "images/a.gpr", "images/b.gpr")
+    with pytest.raises(CrackError, match=r"holds no photos.*2 files of kind \.gpr were not read"):
+        pair_files(tmp_path / "images", tmp_path / "images")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("subfolders", ["bridge1/a.jpg", "bridge2/a.jpg", "top.jpg"]),
+        ("mac_dotfiles", ["a.jpg", "b.jpg"]),
+        ("unmatched_names/n_multi", ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_cases_in_use(case: str, names: list[str], shared: Path) -> None:
+    folder = shared / "cases" / case
+    pairing = pair_files(folder / "images", folder / "masks")
+    assert [pair.file_name for pair in pairing.pairs] == names
+    assert [*pairing.photos_without_mask, *pairing.masks_without_photo] == []

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from crack_data.convert.parallel import ordered_map
+from crack_data.convert.parallel import WorkerPool
 
 # Sends Ctrl-C to itself and all its workers, as a terminal does, a moment after the pool starts.
 _INTERRUPTED = """
 import os, signal, sys, threading, time
 from crack_data.errors import run_tool
-from crack_data.convert.parallel import ordered_map
+from crack_data.convert.parallel import WorkerPool
 
 def main():
     threading.Timer(float(sys.argv[1]), os.killpg, (0, signal.SIGINT)).start()
-    for _ in ordered_map(time.sleep, [0.05] * 500, 2, "crack_data.convert.pair_worker"):
-        pass
+    with WorkerPool(2) as pool:
+        for _ in pool.ordered_map(time.sleep, [0.05] * 500):
+            pass
 
 if __name__ == "__main__":
     run_tool(main)
@@ -29,9 +30,9 @@ if __name__ == "__main__":
 def test_results_come_in_order() -> None:
     items = list(range(-100, 100))
     for workers in (1, 2):
-        assert list(ordered_map(abs, items, workers, "crack_data.convert.pair_worker")) == [
-            abs(item) for item in items
-        ]
+        with WorkerPool(workers) as pool:
+            assert list(pool.ordered_map(abs, items)) == [abs(item) for item in items]
+            assert list(pool.ordered_map(str, items)) == [str(item) for item in items]
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 0.6])

@@ -14,16 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.convert.conversion import ConversionOptions, convert
-from crack_data.convert.records import ConversionResult, PairRecord
+from crack_data.convert.coco import annotation
+from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
 from crack_data.convert.splits import SplitOptions
+from crack_data.convert.worker import PairRecord
 from crack_data.report import write_report
-from crack_data.report.ordering import worst_first
-from crack_data.report.samples import draw_sample
+from crack_data.report.page import worst_first
+from crack_data.report.pictures import draw_sample
 from crack_data.synthetic import write_photos
 
 COUNT = 8
-COVERED, TRUNCATED, LONELY = "drawn_00001", "drawn_00002", "drawn_00003"
+SPECIAL = COVERED, TRUNCATED, LONELY = "drawn_00001", "drawn_00002", "drawn_00003"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,10 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> ConversionOptions:
     photo.write_bytes(photo.read_bytes()[:500])
     (folder / "masks" / f"{LONELY}.png").unlink()
     odd = "crack <b>&amp;.jpg"
-    shutil.copy(folder / "images" / "drawn_00000.jpg", folder / "images" / odd)
-    shutil.copy(folder / "masks" / "drawn_00000.png", folder / "masks" / f"{odd[:-4]}.png")
+    others = [path for path in (folder / "masks").iterdir() if path.stem not in SPECIAL]
+    cracked = max(others, key=lambda path: (np.asarray(cv2.imread(str(path))) > 127).sum()).stem
+    shutil.copy(folder / "images" / f"{cracked}.jpg", folder / "images" / odd)
+    shutil.copy(folder / "masks" / f"{cracked}.png", folder / "masks" / f"{odd[:-4]}.png")
     return ConversionOptions(
         images=folder / "images",
         masks=folder / "masks",
@@ -131,7 +134,7 @@ def test_flags_csv_lists_every_flag(page: Path, result: ConversionResult) -> Non
     assert rows[0] == ["photo", "flag", "value"]
     assert [(photo, kind) for photo, kind, _ in rows[1:]] == [e[:2] for e in expected]
     assert [float(row[2]) for row in rows[1:]] == pytest.approx([e[2] for e in expected], rel=1e-4)
-    assert {kind for _, kind, _ in expected} >= {"coverage", "alike"}
+    assert {kind for _, kind, _ in expected} >= {"coverage", "duplicate_mask"}
 
 
 def test_the_same_conversion_gives_the_same_page(
@@ -161,7 +164,9 @@ def test_a_failing_report_leaves_the_old_one(
 
 
 def _record(photo: str, coverage: float = 2.0, **flags: float) -> PairRecord:
-    return PairRecord(photo, "", 10, 10, 1, 2, coverage, 3.0, flags, "", "")
+    return PairRecord(
+        photo, photo, width=10, height=10, instances=1, coverage=coverage, mean_width=3, flags=flags
+    )
 
 
 def test_order_is_flags_then_distance_from_the_median() -> None:
@@ -170,26 +175,33 @@ def test_order_is_flags_then_distance_from_the_median() -> None:
         _record("also usual", 2.1),
         _record("rather full", 9.0),
         _record("flagged", 2.0, empty=1.0),
-        _record("flagged twice", 2.0, mirrored=0.5, alike=2.0),
+        _record("flagged twice", 2.0, mirrored=0.5, duplicate_mask=2.0),
     ]
     names = [record.photo for record in worst_first(records)]
     assert names[:3] == ["flagged twice", "flagged", "rather full"]
     assert worst_first([]) == []
 
 
-def test_instances_have_colours_of_their_own(options: ConversionOptions, tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_instances_have_colours_of_their_own(together: bool, tmp_path: Path) -> None:
     mask = np.zeros((90, 120), np.uint8)
-    mask[10:20], mask[70:80] = 255, 255
-    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    mask[10:20], mask[70:80] = 1, 1
     cv2.imwrite(str(tmp_path / "photo.png"), np.full((90, 120, 3), 90, np.uint8))
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    boxes = [(10, 80)] if together else [(10, 20), (70, 80)]
+    found = [annotation(mask[a:b].copy(), 0, a, mask.shape, "rle") for a, b in boxes]
+    found.append(annotation(mask[10:20].copy(), 0, 40, mask.shape, "rle", crowd=True))
     record = replace(
-        _record(str(tmp_path / "photo.png")), mask=str(tmp_path / "mask.png"), width=120, height=90
-    )
-    for single, distinct in ((False, True), (True, False)):
-        url = draw_sample(record, options.cleaning, single).components
-        image = _decoded(url)
-        difference = np.abs(image[15, 60].astype(int) - image[75, 60]).max()
-        assert (difference > 60) == distinct
+        _record(str(tmp_path / "photo.png")), masks=(str(tmp_path / "mask.png"),),
+        width=120, height=90, annotations=found,
+    )  # fmt: skip
+    sample = draw_sample(record)
+    pictures = {caption: _decoded(url) for caption, url in sample.pictures}
+    image = pictures["instances"].astype(int)
+    assert (np.abs(image[15, 60] - image[75, 60]).max() > 60) != together
+    assert np.abs(image[45, 60] - 140).max() < 12  # ignored
+    assert pictures["mask as it came"][15, 60].min() == 255  # of a mask of 0 and 1
+    assert not pictures["cleaned mask"][45, 60].any()
 
 
 def _decoded(url: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from crack_data.convert.cleaning import clean_mask
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.options import PRESETS
-from crack_data.convert.pairing import find_pairs
+from crack_data.convert.pairing import pair_files
 from crack_data.errors import CrackError
 from crack_data.synthetic import SyntheticPhoto, draw_photo, write_photos
 from crack_data.synthetic.cracks import Crack, interrupted
@@ -149,11 +149,11 @@ def test_noisy_masks_need_cleaning_and_survive_it(photos: list[SyntheticPhoto]) 
 
 def test_files_pair_up_and_masks_are_exact(tmp_path: Path) -> None:
     write_photos(tmp_path, 3, seed=5, height=64, width=96)
-    pairing = find_pairs(tmp_path / "images", tmp_path / "masks")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
     assert len(pairing.pairs) == 3
     for index, pair in enumerate(pairing.pairs):
         expected = draw_photo(index, 5, 64, 96)
-        np.testing.assert_array_equal(read_mask(pair.mask), expected.mask)
+        np.testing.assert_array_equal(read_mask(pair.masks[0]).values, expected.mask)
         image = cv2.imread(str(pair.photo))
         assert image is not None
         assert np.abs(image.astype(int) - expected.image).mean() < 6  # JPEG

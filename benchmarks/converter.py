@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Measure the converter: throughput beside a plain script and beside decoding alone; memory."""
+"""Measure the converter: throughput beside a plain script and beside decoding alone; memory.
+
+``python benchmarks/converter.py speed --pairs 600`` is the short form.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ import cv2
 import numpy as np
 import psutil
 
-from crack_data.convert.pairing import Pair, find_pairs
-from crack_data.convert.parallel import ordered_map, usable_cores
+from crack_data.convert.pairing import Pair, pair_files
+from crack_data.convert.parallel import WorkerPool, usable_cores
 from crack_data.errors import CrackError, run_tool
 
 REPO = Path(__file__).resolve().parent.parent
@@ -44,7 +47,7 @@ def speed(data: Path) -> None:
 
 
 def _repeat(source: Path, folder: Path) -> None:
-    pairs = find_pairs(source / "images", source / "masks").pairs
+    pairs = pair_files(source / "images", source / "masks").pairs
     for part in ("images", "masks"):
         (folder / part).mkdir()
     for number in range(-(-PAIRS // len(pairs))):
@@ -54,7 +57,7 @@ def _repeat(source: Path, folder: Path) -> None:
 
 
 def _print_speed(name: str, folder: Path) -> None:
-    pairs = find_pairs(folder / "images", folder / "masks").pairs
+    pairs = pair_files(folder / "images", folder / "masks").pairs
     times: dict[str, list[float]] = {"plain": [], "ours": [], "decoding": []}
     for _ in range(3):  # in turn, so that all see the same machine
         times["plain"].append(_run("plain", folder))
@@ -85,14 +88,15 @@ def _run(kind: str, folder: Path) -> float:
 def _decode_all(pairs: list[Pair]) -> float:
     """Seconds in which all cores read all files with cv2.imread and do nothing else."""
     start = time.monotonic()
-    for _ in ordered_map(_decode, pairs, usable_cores(), preload="cv2"):
-        pass
+    with WorkerPool(usable_cores()) as pool:
+        for _ in pool.ordered_map(_decode, pairs):
+            pass
     return time.monotonic() - start
 
 
 def _decode(pair: Pair) -> None:
     cv2.imread(pair.photo)
-    cv2.imread(pair.mask, cv2.IMREAD_GRAYSCALE)
+    cv2.imread(pair.masks[0], cv2.IMREAD_GRAYSCALE)
 
 
 def _compare(name: str, folder: Path) -> None:

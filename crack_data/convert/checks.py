@@ -1,0 +1,172 @@
+"""Signs that a mask does not belong to its photo, and photos that look the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+ByteMask = npt.NDArray[np.uint8]
+Map = npt.NDArray[np.float32]
+
+# What each flag means, and in which unit its value is.
+FLAGS = {
+    "coverage": "percent of the photo that is crack, over 40",
+    "upside_down": "gain in correlation with the photo's dark lines by turning the mask by 180°",
+    "mirrored": "gain in correlation with the photo's dark lines by mirroring the mask",
+    "empty": "1: no crack in the mask of a photo whose name says crack",
+    "duplicate_mask": "number of photos in the set that share this very mask",
+}
+MAX_COVERAGE = 40.0
+# Six masks of CRACK500's 251 are known to stand upside down: they gain 0.19 to 0.37, the next of
+# 1743 pairs of four sets gains 0.10 (`benchmarks/masks.py statistics` prints both).
+MIN_GAIN = 0.14
+# Hashes of 64 bits that differ in at most this many mean the same photo, re-saved or resized.
+MAX_DISTANCE = 4
+
+_SAYS_CRACK = re.compile(r"crack|riss", re.IGNORECASE)
+_SAYS_NONE = re.compile(
+    r"(no|non|un|without|free)[_ -]?(crack|riss)|crack[_ -]?free", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two photos of different splits whose perceptual hashes differ in ``distance`` bits."""
+
+    photo: str
+    split: str
+    other: str
+    other_split: str
+    distance: int
+
+
+def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
+    """Flags of one pair that can be told without the others, with their values.
+
+    Args:
+        stem: the photo's name.
+        small_grey: the photo in grey at a quarter of its size, see `probe_photo`.
+        mask: the clean mask, HxW of 0 and 1.
+    """
+    crack = cv2.countNonZero(mask) if mask.size else 0
+    if not crack:
+        named = _SAYS_CRACK.search(stem) and not _SAYS_NONE.search(stem)
+        return {"empty": 1.0} if named else {}
+    flags = {}
+    coverage = 100 * crack / mask.size
+    if coverage > MAX_COVERAGE:
+        flags["coverage"] = coverage
+    gains = turning_gains(small_grey, mask)
+    kind = max(gains, key=lambda name: gains[name])
+    if gains[kind] > MIN_GAIN:
+        flags[kind] = gains[kind]
+    return flags
+
+
+def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
+    """How much better a mask fits the photo's dark lines turned than as it stands.
+
+    Args:
+        small_grey, mask: as in `check_pair`.
+
+    Returns:
+        Difference of correlation coefficients for "upside_down" and "mirrored" (the better axis).
+    """
+    lines = dark_lines(small_grey)
+    size = small_grey.shape[::-1]
+    small: Any = cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA)
+    drawn = _box(small, 3)
+    # Turning leaves the means, so they cancel out, and both deviations.
+    as_is = np.vdot(lines, drawn)
+    mirrored = max(np.vdot(lines, cv2.flip(drawn, axis)) for axis in (0, 1))
+    scale = lines.size * float(lines.std() * drawn.std()) or 1.0
+    return {
+        "upside_down": float(np.vdot(lines, cv2.flip(drawn, -1)) - as_is) / scale,
+        "mirrored": float(mirrored - as_is) / scale,
+    }
+
+
+def dark_lines(grey: ByteMask) -> Map:
+    """How much darker than its surroundings each pixel of a photo, HxW, is, in local deviations.
+
+    The larger of two differences of box means, for lines up to about 2 and 4 px wide, over the
+    local standard deviation, cut at 3 so that a few black spots do not decide.
+    """
+    darker = np.maximum(_box(grey, 5), _box(grey, 9)) - _box(grey, 3)
+    rough = grey - _box(grey, 21)
+    deviation = np.sqrt(cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))) + 2
+    return np.clip(darker / deviation, 0, 3)
+
+
+def _box(values: ByteMask, side: int) -> Map:
+    smoothed: Any = cv2.boxFilter(values, cv2.CV_32F, (side, side))
+    return smoothed
+
+
+def mean_width(mask: ByteMask) -> float:
+    """Mean width of what a binary mask, HxW, draws: twice its area over its perimeter, px.
+
+    The perimeter is Cauchy's: pi/4 times the number of pixel edges it crosses along rows and
+    columns, right on average over all directions of a crack.
+    """
+    area = cv2.countNonZero(mask) if mask.size else 0
+    if not area:
+        return 0.0
+    # Edges at the rim, and those within, where neighbours differ.
+    edges = sum(int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    for one, other in ((mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])):
+        edges += round(cv2.norm(one, other, cv2.NORM_L1)) if one.size else 0
+    return 2 * area / (np.pi / 4 * edges)
+
+
+def flag_duplicate_masks(flags: Sequence[dict[str, float]], digests: Sequence[str]) -> None:
+    """Flag, in place, the pairs whose mask others share.
+
+    Args:
+        flags: of all pairs.
+        digests: of their masks, "" for those without crack.
+    """
+    times = Counter(digests)
+    for found, digest in zip(flags, digests, strict=True):
+        if digest and times[digest] > 1:
+            found["duplicate_mask"] = float(times[digest])
+
+
+def perceptual_hash(grey: ByteMask) -> int:
+    """The 64-bit DCT hash (pHash, as the ImageHash library computes it) of a grey photo, HxW."""
+    import imagehash  # pulls in much of scipy, and only splits need it
+
+    small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
+    bits = imagehash.phash(Image.fromarray(small)).hash
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def near_duplicates(
+    photos: Sequence[str], splits: Sequence[str], hashes: Sequence[int]
+) -> list[NearDuplicate]:
+    """Find look-alikes in different splits, in order of the photos.
+
+    Of photos with the very same hash in one split, only the first is named.
+    """
+    first: dict[tuple[int, str], int] = {}
+    for index, key in enumerate(zip(hashes, splits, strict=True)):
+        first.setdefault(key, index)
+    chosen = sorted(first.values())
+    values = np.array([hashes[index] for index in chosen], np.uint64)
+    found = []
+    for place, index in enumerate(chosen):
+        distances = np.bitwise_count(values[place + 1 :] ^ values[place])
+        for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
+            other = chosen[place + 1 + near]
+            if splits[index] != splits[other]:
+                names = (photos[index], splits[index], photos[other], splits[other])
+                found.append(NearDuplicate(*names, int(distances[near])))
+    return found

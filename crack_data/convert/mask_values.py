@@ -1,0 +1,340 @@
+"""What the values of a set's masks mean, judged over the whole set: crack, ignored, background.
+
+Most sets have two levels. Others hold label numbers with 255 for "ignore" (Pascal VOC), numbers of
+instances, or several classes; and compression and resizing put levels between them. Each mask is
+counted (`count_values`); `choose_reading` then decides for the set, and `MaskReading.apply` reads
+each mask by that decision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import CrackError
+from .mask_files import MaskImage, Values
+
+ByteMask = npt.NDArray[np.uint8]
+
+# Below this, values are label numbers rather than grey levels.
+_NUMBERS = 64
+# Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
+_CLASSES, _VOID = 20, 255
+# Cracks seldom cover much, so this share of light pixels in a set means that cracks are dark.
+_MOSTLY_LIGHT = 0.75
+# A level is a label where at most this share of its pixels touches yet other levels (else it is
+# the grey rim of something), and its regions have at least so many px on average (else noise).
+_TOUCHING = 0.5
+_REGION = 6
+# Levels this near to darkest or lightest are the same as those, in the range of grey levels.
+_NEAR = 16
+# Instances have a number each, and few of them fall apart into regions.
+_REGIONS_PER_INSTANCE = 2.0
+_MANY_LABELS = 20
+_LISTED = 12
+
+
+@dataclass
+class ValueCounts:
+    """The values of one mask.
+
+    Attributes:
+        pixels: value → its pixels.
+        regions: value of each label → its connected regions; empty where there are but two levels.
+        colours, lossy: as in `MaskImage`.
+    """
+
+    pixels: dict[int, int]
+    regions: dict[int, int] = field(default_factory=dict)
+    colours: bool = False
+    lossy: bool = False
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """How the values of a set's masks are read.
+
+    Attributes:
+        crack: the values that are crack; empty: those above the threshold of each mask.
+        ignored: the values whose pixels neither training nor evaluation should count.
+        per_value: each value of ``crack`` is an instance; without ``crack``, every one but
+            background and ignored.
+        dark: cracks are the dark side of the threshold.
+        background: the value of the background.
+        numbers: grey masks hold label numbers, so that what is lossy and low is not just noise.
+        sentence: what a person should know about it; "" for two plain levels.
+    """
+
+    crack: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
+    per_value: bool = False
+    dark: bool = False
+    background: int = 0
+    numbers: bool = False
+    sentence: str = ""
+
+    def apply(self, mask: MaskImage) -> tuple[Values, ByteMask | None]:
+        """Read one mask.
+
+        Returns:
+            HxW: grey levels whose light side is crack, or with ``per_value`` the instances' values
+            and 0. And the ignored pixels, HxW of 0 and 1, or None where none can be.
+        """
+        values = mask.values
+        ignored = None
+        if self.ignored:
+            ignored = np.isin(values, list(self.ignored)).view(np.uint8)
+        if self.per_value:
+            outside = [self.background, *self.ignored]
+            chosen = np.isin(values, list(self.crack) or outside, invert=not self.crack)
+            return np.where(chosen, values, 0).astype(np.int32), ignored
+        if self.crack:
+            reach = _NEAR if mask.lossy else 0
+            crack = np.zeros(values.shape, np.bool_)
+            for value in self.crack:
+                crack |= (values >= value - reach) & (values <= value + reach)
+            return crack.astype(np.uint8) * np.uint8(255), ignored
+        grey = self._grey(mask)
+        return (255 - grey if self.dark else grey), ignored
+
+    def _grey(self, mask: MaskImage) -> ByteMask:
+        """The mask in 8 bits, colours as the distance from the background's."""
+        values = mask.values
+        if mask.colours:
+            channels = [abs((values >> s & 255) - (self.background >> s & 255)) for s in (16, 8, 0)]
+            return np.maximum.reduce(channels).astype(np.uint8)
+        high = int(values.max(initial=0))
+        if mask.lossy and high < _NUMBERS and not self.numbers:
+            return np.zeros(values.shape, np.uint8)
+        if high > 255:
+            return np.rint(values * (255 / high)).astype(np.uint8)
+        return values.astype(np.uint8)
+
+
+def count_values(mask: MaskImage) -> ValueCounts:
+    """Count the values of a mask, and the regions of those that look like labels."""
+    values = mask.values
+    if mask.colours and mask.lossy:
+        values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
+    counts = _count(values)
+    regions = {}
+    if len(counts) > 2 and not mask.lossy:
+        regions = _label_regions(values, counts)
+    return ValueCounts(counts, regions, mask.colours, mask.lossy)
+
+
+def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
+    """The values that are labels, background apart, with the number of their regions."""
+    background = 0 if 0 in counts else max(counts, key=lambda value: counts[value])
+    # 0 is the background, or no value; so it may stand for the background in any case.
+    front = np.where(values == background, 0, values)
+    front = front if front.dtype == np.uint8 else front.astype(np.float32)
+    square = np.ones((3, 3), np.uint8)
+    highest = cv2.dilate(front, square)
+    lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
+    touching = (front > 0) & (highest != lowest)
+    mixed = _count(values[touching])
+    labels = [value for value in counts if value != background]
+    classes = _are_classes(set(labels))
+    regions = {}
+    for value in labels:
+        if not classes and mixed.get(value, 0) > _TOUCHING * counts[value]:
+            continue
+        number = cv2.connectedComponents((values == value).view(np.uint8), connectivity=8)[0] - 1
+        if classes or counts[value] >= _REGION * number:
+            regions[value] = number
+    return regions
+
+
+def _count(values: Values) -> dict[int, int]:
+    if values.dtype == np.uint8:
+        pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        found = np.flatnonzero(pixels)
+        pixels = pixels[found]
+    else:
+        found, pixels = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
+
+
+def parse_values(text: str) -> frozenset[int]:
+    """Parse ``--crack-value``: numbers or #rrggbb, with commas between.
+
+    Raises:
+        CrackError: neither a number nor a colour.
+    """
+    try:
+        return frozenset(
+            int(part[1:], 16) if part.startswith("#") else int(part)
+            for part in filter(None, text.split(","))
+        )
+    except ValueError as error:
+        raise CrackError(
+            f"mask value {text!r} is neither a number nor a colour such as #ff0000"
+        ) from error
+
+
+def choose_reading(
+    masks: Sequence[ValueCounts],
+    crack: frozenset[int] = frozenset(),
+    ignored: frozenset[int] = frozenset(),
+    per_value: bool = False,
+) -> MaskReading:
+    """Decide how the masks of a set are read.
+
+    Args:
+        masks: the counts of all of them.
+        crack, ignored: values that the user says are so.
+        per_value: the user says that each value is an instance.
+
+    Raises:
+        CrackError: there are several labels and no telling which of them is crack, or the set
+            lacks a value that the user named.
+    """
+    total: Counter[int] = Counter()
+    for mask in masks:
+        total.update(mask.pixels)
+    colours = any(mask.colours for mask in masks)
+    background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
+    missing = sorted((crack | ignored) - set(total))
+    if missing:
+        raise CrackError(
+            f"no mask has the value {_name(missing[0], colours)}; {_list_values(total, colours)}"
+        )
+    labels = {value for mask in masks for value in mask.regions} - {background}
+    if crack or ignored or per_value:
+        crack, ignored = _completed(crack, ignored, labels or set(total) - {background}, per_value)
+    elif _are_labels(labels, total):
+        crack, ignored, per_value = _labels_read(labels, total, masks, colours)
+    else:
+        return _threshold_reading(masks, total, background, colours)
+    reading = MaskReading(crack, ignored, per_value, background=background)
+    return _with_sentence(reading, total, colours)
+
+
+def _completed(
+    crack: frozenset[int], ignored: frozenset[int], labels: set[int], per_value: bool
+) -> tuple[frozenset[int], frozenset[int]]:
+    """What the user said, and what follows: all else is crack where only "ignored" was named."""
+    if crack or per_value:
+        return crack, ignored
+    return frozenset(labels) - ignored, ignored
+
+
+def _are_labels(labels: set[int], total: Counter[int]) -> bool:
+    """Whether these are more labels than one, and not one grey level and its neighbours."""
+    top = max(total, default=0)
+    if _are_classes(set(total) - {0}) or not _NUMBERS <= top <= 255:
+        return len(labels) > 1
+    return len({top if value >= top - _NEAR else value for value in labels if value > _NEAR}) > 1
+
+
+def _are_classes(values: set[int]) -> bool:
+    """Whether values other than the background's are class numbers as in Pascal VOC."""
+    return all(value <= _CLASSES or value == _VOID for value in values) and values != {_VOID}
+
+
+def _labels_read(
+    labels: set[int], total: Counter[int], masks: Sequence[ValueCounts], colours: bool
+) -> tuple[frozenset[int], frozenset[int], bool]:
+    """Crack and ignored values of a set with labels, and whether each is an instance."""
+    rest = labels - {_VOID}
+    ignored = frozenset({_VOID} & labels) if rest and max(rest) <= _CLASSES else frozenset()
+    crack = frozenset(labels - ignored)
+    if len(crack) == 1:
+        return crack, ignored, False
+    if _are_instances(masks, ignored, colours):
+        return frozenset(), ignored, True
+    raise CrackError(
+        f"the masks hold more than crack and background: {_list_values(total, colours)}; say "
+        "which is crack with --crack-value (and --ignore-value for pixels that should not count), "
+        "or --instances values if each value is a crack of its own"
+    )
+
+
+def _are_instances(
+    masks: Sequence[ValueCounts], ignored: frozenset[int], colours: bool
+) -> bool:
+    """Whether most masks number instances: few regions each, numbered evenly, high, or to many."""
+    found = [{v: n for v, n in mask.regions.items() if v not in ignored} for mask in masks]
+    several = [mask for mask in found if len(mask) > 1]
+    regions = [number for mask in several for number in mask.values()]
+    if not regions or sum(regions) > _REGIONS_PER_INSTANCE * len(regions):
+        return False
+    many = len(set().union(*several)) > 2
+
+    def is_numbered(mask: dict[int, int]) -> bool:
+        even = len(set(np.diff([0, *sorted(mask)]).tolist())) == 1
+        return len(mask) > _MANY_LABELS or (not colours and (max(mask) > 255 or (even and many)))
+
+    return 2 * sum(map(is_numbered, several)) > len(several)
+
+
+def _threshold_reading(
+    masks: Sequence[ValueCounts], total: Counter[int], background: int, colours: bool
+) -> MaskReading:
+    if colours:
+        return MaskReading(background=background)
+    lossy = any(mask.lossy for mask in masks)
+    numbers = max(total, default=0) < (4 if lossy else _NUMBERS)
+    light = pixels = 0
+    for mask in masks:
+        low, high = min(mask.pixels, default=0), max(mask.pixels, default=0)
+        pixels += sum(mask.pixels.values())
+        if numbers or high >= _NUMBERS or not mask.lossy:
+            level = auto_level(low, high)
+            light += sum(number for value, number in mask.pixels.items() if value > level)
+    dark = light > _MOSTLY_LIGHT * pixels
+    levels = {max(mask.pixels) for mask in masks if len(mask.pixels) == 2}
+    sentence = ""
+    if dark:
+        share = 100 * light / pixels
+        sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
+    elif len(levels) > 1 and not lossy:
+        sentence = f"masks differ in their level of crack: {_list_values(total, colours)}"
+    return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
+
+
+def auto_level(low: int, high: int) -> int:
+    """The level above which a mask with these extremes is light."""
+    if high > low and high < _NUMBERS:
+        return low  # label numbers: 0 is the background, 1, 2, ... are crack
+    if high > 255:
+        return high // 2
+    if low < _NUMBERS and high >= 192:
+        return 127
+    return (low + high) // 2 if high > low else 127
+
+
+def _with_sentence(reading: MaskReading, total: Counter[int], colours: bool) -> MaskReading:
+    def meaning(value: int) -> str:
+        if value in reading.ignored:
+            return " ignored"
+        if reading.per_value and value != reading.background:
+            return " an instance" if not reading.crack or value in reading.crack else " left out"
+        if value in reading.crack:
+            return " crack"
+        return " background" if value == reading.background else " left out"
+
+    sentence = f"how mask values were read: {_list_values(total, colours, meaning)}"
+    return replace(reading, sentence=sentence)
+
+
+def _list_values(
+    total: Counter[int], colours: bool, meaning: Callable[[int], str] = lambda value: ""
+) -> str:
+    """The values with their pixels, the first of them by number."""
+    listed = [
+        f"{_name(value, colours)}{meaning(value)} ({total[value]} px)"
+        for value in sorted(total)[:_LISTED]
+    ]
+    more = f" and {len(total) - _LISTED} more" if len(total) > _LISTED else ""
+    return ", ".join(listed) + more
+
+
+def _name(value: int, colours: bool) -> str:
+    return f"#{value:06x}" if colours else str(value)

@@ -1,0 +1,207 @@
+"""What mask values mean is told from the whole set, said, and never guessed where it matters."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from crack_data.convert.mask_files import MaskImage
+from crack_data.convert.mask_values import (
+    MaskReading,
+    choose_reading,
+    count_values,
+    parse_values,
+)
+from crack_data.errors import CrackError
+
+SHAPE = (80, 120)
+Draw = Callable[[np.ndarray], None]
+
+
+def _mask(*lines: tuple[int, int, int], dtype: type = np.uint8, ground: int = 0) -> np.ndarray:
+    """Level lines, each of a value, at a row, with a thickness."""
+    values = np.full(SHAPE, ground, dtype)
+    for value, row, thickness in lines:
+        values[row : row + thickness, 5:110] = value
+    return values
+
+
+def _jpeg(values: np.ndarray, quality: int = 90) -> MaskImage:
+    data = io.BytesIO()
+    Image.fromarray(values).save(data, "JPEG", quality=quality)
+    return MaskImage(np.asarray(Image.open(data)), lossy=True)
+
+
+def _choose(masks: Sequence[np.ndarray | MaskImage], **given: object) -> MaskReading:
+    images = [mask if isinstance(mask, MaskImage) else MaskImage(mask) for mask in masks]
+    return choose_reading([count_values(image) for image in images], **given)
+
+
+def _crack(reading: MaskReading, values: np.ndarray | MaskImage) -> np.ndarray:
+    mask = values if isinstance(values, MaskImage) else MaskImage(values)
+    return reading.apply(mask)[0] > 127
+
+
+@pytest.mark.parametrize("levels", [(0, 255), (0, 1), (0, 128), (0, 37)])
+def test_two_levels_are_read_without_a_word(levels: tuple[int, int]) -> None:
+    values = _mask((levels[1], 20, 4))
+    reading = _choose([values, np.zeros(SHAPE, np.uint8)])
+    assert (reading.crack, reading.ignored, reading.sentence) == (frozenset(), frozenset(), "")
+
+
+def test_255_beside_class_numbers_is_ignored() -> None:
+    both, void_alone = _mask((1, 20, 4), (255, 50, 6)), _mask((255, 10, 3))
+    reading = _choose([both, void_alone, _mask((1, 60, 2))])
+    assert np.array_equal(_crack(reading, both), both == 1)
+    assert not _crack(reading, void_alone).any()
+    ignored = reading.apply(MaskImage(void_alone))[1]
+    assert ignored is not None
+    assert np.array_equal(ignored, void_alone == 255)
+    for part in ("0 background", "1 crack (630 px)", "255 ignored (945 px)"):
+        assert part in reading.sentence
+
+
+@pytest.mark.parametrize("values", [(127, 255), (1, 2), (50, 100, 200)])
+def test_several_classes_are_listed_and_not_guessed(values: tuple[int, ...]) -> None:
+    lines = [(value, 10 * row, 3) for row, value in enumerate(values)]
+    scattered = [(value, 10 * row + 5, 2) for row, value in enumerate(values)]
+    mask = _mask(*lines, *scattered)
+    mask[:, 60] = 0
+    with pytest.raises(CrackError, match=rf"{values[0]} \(\d+ px\).*--crack-value") as caught:
+        _choose([mask])
+    assert "--instances values" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
+    mask = _mask((127, 20, 4), (255, 50, 6), dtype=dtype)
+    reading = _choose([mask], crack=frozenset({127}))
+    assert np.array_equal(_crack(reading, mask), mask == 127)
+    assert "127 crack" in reading.sentence
+    assert "255 left out" in reading.sentence
+    reading = _choose([mask], ignored=frozenset({255}))
+    assert np.array_equal(_crack(reading, mask), mask == 127)
+    assert np.array_equal(reading.apply(MaskImage(mask))[1], mask == 255)
+
+
+def test_a_value_that_no_mask_has_is_an_error() -> None:
+    with pytest.raises(CrackError, match=r"no mask has the value 7; 0 \(\d+ px\), 255"):
+        _choose([_mask((255, 3, 4))], crack=frozenset({7}))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    [
+        ([1, 2, 3], np.uint8),
+        (list(range(6, 240, 6)), np.uint8),
+        ([1, 2, 3, 4], np.int32),
+        ([1001, 1007], np.int32),
+        ([300, 5000, 65535], np.int32),
+    ],
+)
+def test_each_number_is_an_instance(numbers: list[int], dtype: type) -> None:
+    lines = [(number, 2 * place % 80, 1) for place, number in enumerate(numbers)]
+    mask = _mask(*lines, dtype=dtype)
+    reading = _choose([mask, np.zeros(SHAPE, dtype)])
+    assert reading.per_value
+    assert np.array_equal(reading.apply(MaskImage(mask))[0], mask)
+    assert f"{numbers[0]} an instance" in reading.sentence
+
+
+def test_void_between_instance_numbers_is_ignored() -> None:
+    mask = _mask((1, 10, 2), (2, 20, 2), (3, 30, 2), (255, 50, 4))
+    reading = _choose([mask])
+    assert reading.per_value
+    assert set(np.unique(reading.apply(MaskImage(mask))[0])) == {0, 1, 2, 3}
+    assert reading.ignored == {255}
+
+
+def test_two_values_are_instances_where_the_user_says_so() -> None:
+    mask = _mask((127, 10, 2), (255, 20, 2))
+    reading = _choose([mask], per_value=True)
+    assert set(np.unique(reading.apply(MaskImage(mask))[0])) == {0, 127, 255}
+
+
+def test_a_jpeg_of_0_and_1_keeps_its_crack_but_noise_is_none() -> None:
+    mask = _mask((1, 20, 8), (1, 50, 8))
+    faint = _jpeg(mask)
+    reading = _choose([faint])
+    found = reading.apply(faint)[0] > 0
+    assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.8
+    strong = _jpeg(mask * np.uint8(255))
+    assert not (_choose([faint, strong]).apply(faint)[0] > 0).any()
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("png", [True, False])
+def test_ringing_is_no_class(quality: int, png: bool) -> None:
+    values = np.zeros(SHAPE, np.uint8)
+    cv2.line(values, (4, 6), (110, 70), 255, 5)
+    cv2.line(values, (60, 2), (20, 75), 255, 1)
+    mask = _jpeg(values, quality)
+    mask = MaskImage(mask.values) if png else mask  # saved again without loss
+    reading = _choose([mask])
+    assert (reading.crack, reading.sentence) == (frozenset(), "")
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.6])
+def test_grey_rims_of_scaled_masks_are_no_class(factor: float) -> None:
+    values = np.zeros((200, 300), np.uint8)
+    cv2.line(values, (4, 6), (290, 170), 255, 9)
+    cv2.line(values, (160, 2), (20, 175), 255, 2)
+    for method in (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC):
+        scaled = cv2.resize(values, None, fx=factor, fy=factor, interpolation=method)
+        assert _choose([np.asarray(scaled)]).crack == frozenset()
+
+
+def test_polarity_is_that_of_the_set() -> None:
+    wide = _mask((255, 5, 56))  # 61 % of it
+    thin = _mask((255, 20, 2))
+    for masks in ([wide], [thin, wide]):
+        reading = _choose(masks)
+        assert not reading.dark
+        assert np.array_equal(_crack(reading, wide), wide == 255)
+    dark = _choose([255 - thin, 255 - thin, 255 - wide])
+    assert dark.dark
+    assert "light" in dark.sentence
+    assert np.array_equal(_crack(dark, 255 - wide), wide == 255)
+
+
+def test_masks_of_different_levels_are_told() -> None:
+    reading = _choose([_mask((127, 10, 3)), _mask((255, 30, 3))])
+    assert "127 (315 px)" in reading.sentence
+    assert "255 (315 px)" in reading.sentence
+
+
+def _colours(*lines: tuple[int, int, int], ground: int = 0) -> MaskImage:
+    return MaskImage(_mask(*lines, dtype=np.int32, ground=ground), colours=True)
+
+
+def test_colours_of_classes() -> None:
+    mask = _colours((0xFF0000, 10, 3), (0x00FF00, 30, 6))
+    with pytest.raises(CrackError, match=r"#00ff00 \(630 px\), #ff0000 \(315 px\)"):
+        _choose([mask])
+    reading = _choose([mask], crack=parse_values("#ff0000"))
+    assert np.array_equal(_crack(reading, mask), mask.values == 0xFF0000)
+
+
+def test_the_ground_of_coloured_masks_is_that_of_the_set() -> None:
+    mostly = _colours((0xC80000, 5, 60), ground=0xFFFFFF)
+    reading = _choose([_colours((0xC80000, 5, 2), ground=0xFFFFFF)] * 3 + [mostly])
+    assert np.array_equal(_crack(reading, mostly), mostly.values == 0xC80000)
+
+
+def test_values_as_they_are_typed() -> None:
+    assert parse_values("") == frozenset()
+    assert parse_values("1,255,#00ff00") == {1, 255, 0xFF00}
+    with pytest.raises(CrackError, match="'red' is neither"):
+        parse_values("red")
+
+
+def test_no_mask_at_all() -> None:
+    assert choose_reading([]).sentence == ""
