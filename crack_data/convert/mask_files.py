@@ -1,9 +1,9 @@
-"""Mask files of any kind in use → one array of values."""
+"""Mask files of any kind in use → one array of values, and what values it holds."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ LOSSY_FORMATS = ("JPEG", "MPO")
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
 _ORIENTATION = 0x0112
+# Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
+CLASSES, VOID = 20, 255
+# A level is a label where at most this share of its pixels touches yet other levels (else it is
+# the grey rim of something), and its regions have at least so many px on average (else noise).
+_TOUCHING = 0.5
+_REGION = 6
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,22 @@ class MaskImage:
     """
 
     values: Values
+    colours: bool = False
+    lossy: bool = False
+
+
+@dataclass
+class ValueCounts:
+    """The values of one mask.
+
+    Attributes:
+        pixels: value → its pixels.
+        regions: value of each label → its connected regions; empty where there are but two levels.
+        colours, lossy: as in `MaskImage`.
+    """
+
+    pixels: dict[int, int]
+    regions: dict[int, int] = field(default_factory=dict)
     colours: bool = False
     lossy: bool = False
 
@@ -145,3 +167,53 @@ def _read_mat(path: str | os.PathLike[str]) -> Values:
     if len(arrays) != 1:
         raise CrackError(f"mask {path} holds neither groundTruth.Segmentation nor one 2-D array")
     return _whole_numbers(arrays[0])
+
+
+def count_values(mask: MaskImage) -> ValueCounts:
+    """Count the values of a mask, and the regions of those that look like labels."""
+    values = mask.values
+    if mask.colours and mask.lossy:
+        values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
+    counts = _count(values)
+    regions = {}
+    if len(counts) > 2 and not mask.lossy:
+        regions = _label_regions(values, counts)
+    return ValueCounts(counts, regions, mask.colours, mask.lossy)
+
+
+def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
+    """The values that are labels, background apart, with the number of their regions."""
+    background = 0 if 0 in counts else max(counts, key=lambda value: counts[value])
+    # 0 is the background, or no value; so it may stand for the background in any case.
+    front = np.where(values == background, 0, values)
+    front = front if front.dtype == np.uint8 else front.astype(np.float32)
+    square = np.ones((3, 3), np.uint8)
+    highest = cv2.dilate(front, square)
+    lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
+    touching = (front > 0) & (highest != lowest)
+    mixed = _count(values[touching])
+    labels = [value for value in counts if value != background]
+    classes = are_classes(set(labels))
+    regions = {}
+    for value in labels:
+        if not classes and mixed.get(value, 0) > _TOUCHING * counts[value]:
+            continue
+        number = cv2.connectedComponents((values == value).view(np.uint8), connectivity=8)[0] - 1
+        if classes or counts[value] >= _REGION * number:
+            regions[value] = number
+    return regions
+
+
+def _count(values: Values) -> dict[int, int]:
+    if values.dtype == np.uint8:
+        pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        found = np.flatnonzero(pixels)
+        pixels = pixels[found]
+    else:
+        found, pixels = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
+
+
+def are_classes(values: set[int]) -> bool:
+    """Whether values other than the background's are class numbers as in Pascal VOC."""
+    return all(value <= CLASSES or value == VOID for value in values) and values != {VOID}

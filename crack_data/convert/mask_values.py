@@ -10,49 +10,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import CrackError
-from .mask_files import MaskImage, Values
+from .mask_files import CLASSES, VOID, MaskImage, ValueCounts, Values, are_classes
 
 ByteMask = npt.NDArray[np.uint8]
 
 # Below this, values are label numbers rather than grey levels.
 _NUMBERS = 64
-# Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
-_CLASSES, _VOID = 20, 255
 # Cracks seldom cover much, so this share of light pixels in a set means that cracks are dark.
 _MOSTLY_LIGHT = 0.75
-# A level is a label where at most this share of its pixels touches yet other levels (else it is
-# the grey rim of something), and its regions have at least so many px on average (else noise).
-_TOUCHING = 0.5
-_REGION = 6
 # Levels this near to darkest or lightest are the same as those, in the range of grey levels.
 _NEAR = 16
 # Instances have a number each, and few of them fall apart into regions.
 _REGIONS_PER_INSTANCE = 2.0
 _MANY_LABELS = 20
 _LISTED = 12
-
-
-@dataclass
-class ValueCounts:
-    """The values of one mask.
-
-    Attributes:
-        pixels: value → its pixels.
-        regions: value of each label → its connected regions; empty where there are but two levels.
-        colours, lossy: as in `MaskImage`.
-    """
-
-    pixels: dict[int, int]
-    regions: dict[int, int] = field(default_factory=dict)
-    colours: bool = False
-    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,51 +93,6 @@ class MaskReading:
         return values.astype(np.uint8)
 
 
-def count_values(mask: MaskImage) -> ValueCounts:
-    """Count the values of a mask, and the regions of those that look like labels."""
-    values = mask.values
-    if mask.colours and mask.lossy:
-        values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    counts = _count(values)
-    regions = {}
-    if len(counts) > 2 and not mask.lossy:
-        regions = _label_regions(values, counts)
-    return ValueCounts(counts, regions, mask.colours, mask.lossy)
-
-
-def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
-    """The values that are labels, background apart, with the number of their regions."""
-    background = 0 if 0 in counts else max(counts, key=lambda value: counts[value])
-    # 0 is the background, or no value; so it may stand for the background in any case.
-    front = np.where(values == background, 0, values)
-    front = front if front.dtype == np.uint8 else front.astype(np.float32)
-    square = np.ones((3, 3), np.uint8)
-    highest = cv2.dilate(front, square)
-    lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
-    touching = (front > 0) & (highest != lowest)
-    mixed = _count(values[touching])
-    labels = [value for value in counts if value != background]
-    classes = _are_classes(set(labels))
-    regions = {}
-    for value in labels:
-        if not classes and mixed.get(value, 0) > _TOUCHING * counts[value]:
-            continue
-        number = cv2.connectedComponents((values == value).view(np.uint8), connectivity=8)[0] - 1
-        if classes or counts[value] >= _REGION * number:
-            regions[value] = number
-    return regions
-
-
-def _count(values: Values) -> dict[int, int]:
-    if values.dtype == np.uint8:
-        pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-        found = np.flatnonzero(pixels)
-        pixels = pixels[found]
-    else:
-        found, pixels = np.unique(values, return_counts=True)
-    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
-
-
 def parse_values(text: str) -> frozenset[int]:
     """Parse ``--crack-value``: numbers or #rrggbb, with commas between.
 
@@ -207,7 +139,8 @@ def choose_reading(
         )
     labels = {value for mask in masks for value in mask.regions} - {background}
     if crack or ignored or per_value:
-        crack, ignored = _completed(crack, ignored, labels or set(total) - {background}, per_value)
+        if not (crack or per_value):  # all that is not ignored
+            crack = frozenset(labels or set(total) - {background}) - ignored
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     else:
@@ -216,41 +149,28 @@ def choose_reading(
     return _with_sentence(reading, total, colours)
 
 
-def _completed(
-    crack: frozenset[int], ignored: frozenset[int], labels: set[int], per_value: bool
-) -> tuple[frozenset[int], frozenset[int]]:
-    """What the user said, and what follows: all else is crack where only "ignored" was named."""
-    if crack or per_value:
-        return crack, ignored
-    return frozenset(labels) - ignored, ignored
-
-
 def _are_labels(labels: set[int], total: Counter[int]) -> bool:
     """Whether these are more labels than one, and not one grey level and its neighbours."""
     top = max(total, default=0)
-    if _are_classes(set(total) - {0}) or not _NUMBERS <= top <= 255:
+    if are_classes(set(total) - {0}) or not _NUMBERS <= top <= 255:
         return len(labels) > 1
     return len({top if value >= top - _NEAR else value for value in labels if value > _NEAR}) > 1
-
-
-def _are_classes(values: set[int]) -> bool:
-    """Whether values other than the background's are class numbers as in Pascal VOC."""
-    return all(value <= _CLASSES or value == _VOID for value in values) and values != {_VOID}
 
 
 def _labels_read(
     labels: set[int], total: Counter[int], masks: Sequence[ValueCounts], colours: bool
 ) -> tuple[frozenset[int], frozenset[int], bool]:
     """Crack and ignored values of a set with labels, and whether each is an instance."""
-    rest = labels - {_VOID}
-    ignored = frozenset({_VOID} & labels) if rest and max(rest) <= _CLASSES else frozenset()
+    rest = labels - {VOID}
+    ignored = frozenset({VOID} & labels) if rest and max(rest) <= CLASSES else frozenset()
     crack = frozenset(labels - ignored)
     if len(crack) == 1:
         return crack, ignored, False
     if _are_instances(masks, ignored, colours):
         return frozenset(), ignored, True
+    listed = _list_values(Counter({v: n for v, n in total.items() if v in {0, *labels}}), colours)
     raise CrackError(
-        f"the masks hold more than crack and background: {_list_values(total, colours)}; say "
+        f"the masks hold more than crack and background: {listed}; say "
         "which is crack with --crack-value (and --ignore-value for pixels that should not count), "
         "or --instances values if each value is a crack of its own"
     )
@@ -259,7 +179,7 @@ def _labels_read(
 def _are_instances(
     masks: Sequence[ValueCounts], ignored: frozenset[int], colours: bool
 ) -> bool:
-    """Whether most masks number instances: few regions each, numbered evenly, high, or to many."""
+    """Whether most masks number instances: few regions each, numbered evenly, high, or far."""
     found = [{v: n for v, n in mask.regions.items() if v not in ignored} for mask in masks]
     several = [mask for mask in found if len(mask) > 1]
     regions = [number for mask in several for number in mask.values()]
@@ -295,7 +215,8 @@ def _threshold_reading(
         share = 100 * light / pixels
         sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
     elif len(levels) > 1 and not lossy:
-        sentence = f"masks differ in their level of crack: {_list_values(total, colours)}"
+        differing = Counter({level: total[level] for level in levels})
+        sentence = f"masks differ in their level of crack: {_list_values(differing, colours)}"
     return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
 
 

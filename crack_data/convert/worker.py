@@ -17,8 +17,8 @@ from .cleaning import find_cracks
 from .coco import annotation, digest
 from .label_formats import draw_label
 from .labels import LabelledPhoto
-from .mask_files import read_mask
-from .mask_values import MaskReading, ValueCounts, count_values
+from .mask_files import ValueCounts, count_values, read_mask
+from .mask_values import MaskReading
 from .options import CleaningOptions
 from .pairing import Pair
 

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from crack_data.convert.cleaning import clean_mask
-from crack_data.convert.mask_files import MaskImage, read_mask
-from crack_data.convert.mask_values import choose_reading, count_values
+from crack_data.convert.mask_files import MaskImage, count_values, read_mask
+from crack_data.convert.mask_values import choose_reading
 from crack_data.convert.options import PRESETS
 from crack_data.errors import CrackError
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.mask_files import MaskImage
-from crack_data.convert.mask_values import (
-    MaskReading,
-    choose_reading,
-    count_values,
-    parse_values,
-)
+from crack_data.convert.mask_files import MaskImage, count_values
+from crack_data.convert.mask_values import MaskReading, choose_reading, parse_values
 from crack_data.errors import CrackError
 
 SHAPE = (80, 120)
-Draw = Callable[[np.ndarray], None]
 
 
 def _mask(*lines: tuple[int, int, int], dtype: type = np.uint8, ground: int = 0) -> np.ndarray:
