@@ -64,6 +64,10 @@ def _add_crack_map_keys(cfg: CN) -> None:
     # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
     # proposal, its pixels one instance. 0: every piece is a crack of its own.
     cfg.MODEL.CRACK_MAP.LINK_GAP = 12
+    # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
+    # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
+    # mean probability of 0.9 and more.
+    cfg.MODEL.CRACK_MAP.DETECTOR_FLOOR = 0.0
     # A pixel is crack when its probability exceeds this and an instance claims it.
     cfg.MODEL.CRACK_MAP.THRESHOLD = 0.5
     # Instances scored below this count for AP only: they are not drawn and not in the percentage.
@@ -129,11 +133,14 @@ def _add_augmentation_keys(cfg: CN) -> None:
 def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE = CN()
     # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
-    # at most TILE_SIZE.
-    cfg.CRACK.INFERENCE.MAX_SIZE = 1024
+    # at most this size.
     cfg.CRACK.INFERENCE.TILE_SIZE = 1024
+    # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
     cfg.CRACK.INFERENCE.TILE_OVERLAP = 64
-    # "auto": the fast path where it is safe; "off": Detectron2's own path.
+    # The network sees each photo, or tile, once at each of these sizes, relative to its own; the
+    # maps are averaged.
+    cfg.CRACK.INFERENCE.SCALES = [1.0]
+    # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     cfg.CRACK.INFERENCE.FAST = "auto"
     # fp32, bf16, or auto: bf16 where the processor computes it natively.
     cfg.CRACK.INFERENCE.PRECISION = "auto"

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from crack_data.errors import CrackError, run_tool
 from crack_data.export import ExportModule, compare, export_onnx, photo_tensor
 from crack_data.inference.defaults import load_predict_config
-from crack_data.inference.detector import DefaultDetector
+from crack_data.inference.predictor import CrackPredictor
 from crack_data.storage import find_photos
 
 
@@ -32,12 +32,12 @@ def main() -> None:
     """Export and compare."""
     given = parse_arguments()
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE, cfg.CRACK.INFERENCE.FAST = "cpu", "off"
     paths = [photo.path for pattern in given.images for photo in find_photos(pattern)]
     if not paths:
         raise CrackError("no photos to compare on; give --images")
     images = [photo_tensor(path, cfg.INPUT.FORMAT) for path in paths]
-    module = ExportModule(DefaultDetector(cfg).predictor.model, cfg.MODEL.CRACK_MAP.THRESHOLD)
+    module = ExportModule(CrackPredictor(cfg).model, cfg.MODEL.CRACK_MAP.THRESHOLD)
     export_onnx(module, given.output, images[0])
     result = compare(module, given.output, images)
     sys.stdout.write(

@@ -58,11 +58,11 @@ def set_tiling(keys: CfgNode, tile: str) -> None:
     if tile == "auto":
         return
     if tile == "off":
-        keys.MAX_SIZE = 0
+        keys.TILE_SIZE = 0
         return
     if not tile.isdigit() or int(tile) < 64:
         raise CrackError(f"--tile is auto, off or a size of at least 64 px, not {tile}")
-    keys.MAX_SIZE = keys.TILE_SIZE = int(tile)
+    keys.TILE_SIZE = int(tile)
     keys.TILE_OVERLAP = min(keys.TILE_OVERLAP, int(tile) // 4)
 
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
-from crack_data.inference.fast import FastDetector
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.training.trainer import CrackTrainer
 
-from .measure import network
 from .rows import Row
 
 # The figure's name here, and where the evaluation keeps it.
@@ -47,13 +45,5 @@ def _evaluate(row: Row, dataset: str) -> dict[str, float]:
     cfg.DATASETS.TEST = (dataset,)
     cfg.SOLVER.CPU_BF16 = False
     register_datasets_of(cfg, ("TEST",))
-    predictor = CrackPredictor(cfg)
-    model = network(predictor)
-    if hasattr(model, "threshold"):
-        # The predictor keeps whole regions and applies the threshold later.
-        model.threshold = cfg.MODEL.CRACK_MAP.THRESHOLD
-    if isinstance(predictor.detect, FastDetector):
-        model = predictor.detect.model
-        model.min_score = 0.0
-    results = CrackTrainer.test(cfg, model)
+    results = CrackTrainer.test(cfg, CrackPredictor(cfg).model)
     return {name: results[task][key] for name, (task, key) in _KEYS.items()}

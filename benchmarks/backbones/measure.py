@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import torch
 
-from crack_data.inference.fast import FastDetector
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.photos import read_photo
 
@@ -97,11 +96,13 @@ def _build(row: Row, image: np.ndarray) -> tuple[CrackPredictor, Result]:
         predictor = CrackPredictor(row.cfg)
         predictor(image)
     built = time.perf_counter() - started
-    model = network(predictor)
+    plain = row.cfg.clone()
+    plain.CRACK.INFERENCE.FAST = "off"  # compiled layers cannot be counted
+    model = CrackPredictor(plain).model
     result = Result(
         name=row.name,
-        path="fast" if isinstance(predictor.detect, FastDetector) else "Detectron2",
-        precision=getattr(getattr(predictor.detect, "model", None), "precision", "fp32"),
+        path=row.path,
+        precision=row.cfg.CRACK.INFERENCE.PRECISION if row.path == "fast" else "fp32",
         trained=row.trained,
         parameters=count_parameters(model),
         gflops=count_gflops(model, model_input(predictor, image)),
@@ -112,22 +113,16 @@ def _build(row: Row, image: np.ndarray) -> tuple[CrackPredictor, Result]:
     return predictor, result
 
 
-def network(predictor: CrackPredictor) -> torch.nn.Module:
-    """The Detectron2 model within."""
-    return predictor.detect.predictor.model  # type: ignore[attr-defined]
-
-
 def model_input(predictor: CrackPredictor, image: np.ndarray) -> dict[str, Any]:
     """The photo as the model takes it."""
-    resized = predictor.detect.predictor.aug.get_transform(image).apply_image(image)  # type: ignore[attr-defined]
+    resized = predictor.predictor.aug.get_transform(image).apply_image(image)
     return {"image": torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))}
 
 
 def _time_one(predictor: CrackPredictor, path: str, image: np.ndarray, result: Result) -> None:
     result.stages["read"].append(_milliseconds(lambda: read_photo(path)))
     resize = _milliseconds(lambda: model_input(predictor, image))
-    model = predictor.detect.model if result.path == "fast" else network(predictor)  # type: ignore[attr-defined]
-    with stage_times(model) as stages:
+    with stage_times(predictor.model) as stages:
         total = _milliseconds(lambda: predictor(image))
     result.times.append(total)
     for stage, spent in [("resize", resize), *stages.items()]:

@@ -11,21 +11,18 @@ from typing import Any
 
 from torch import nn
 
-# Modules and methods, of Detectron2's own path and of the fast one, that do not call each other.
+# Modules and methods that do not call each other; a stock model has no `dense`.
 STAGES = {
+    "dense": "backbone, FPN, RPN head, crack map",
     "backbone": "backbone + FPN",
+    "crack_map_head": "crack map",
+    "_propose": "RPN",
     "proposal_generator": "RPN",
     "roi_heads.box_pooler": "box head",
     "roi_heads.box_head": "box head",
     "roi_heads.box_predictor": "box head",
     "roi_heads.mask_pooler": "mask head",
     "roi_heads.mask_head": "mask head",
-    "crack_map_head": "crack map",
-    "finish_bottom": "backbone",
-    "top": "FPN, RPN head, crack map",
-    "propose": "RPN",
-    "classify": "box head",
-    "add_masks": "mask head",
 }
 
 
@@ -39,6 +36,8 @@ def stage_times(model: nn.Module) -> Iterator[Mapping[str, float]]:
     times: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         for name, stage in STAGES.items():
+            if name in ("backbone", "crack_map_head") and hasattr(model, "dense"):
+                continue  # parts of it
             part: Any = model
             for key in name.split("."):
                 part = getattr(part, key, None)
@@ -80,8 +79,11 @@ def _wrapped(model: nn.Module, name: str, stage: str, times: dict[str, float]) -
         finally:
             times[stage] += 1000 * (time.perf_counter() - started)
 
+    of_instance = vars(model).get(name)
     setattr(model, name, timed)  # on this model alone, before its class's
     try:
         yield
     finally:
         delattr(model, name)
+        if of_instance is not None:
+            setattr(model, name, of_instance)

@@ -60,7 +60,7 @@ def _settle(model: GeneralizedRCNN, image: torch.Tensor) -> None:
         margins.append(output[0][:, 0] - output[0][:, -1])
 
     handle = predictor.register_forward_hook(keep)
-    model.inference([{"image": image}], do_postprocess=False)
+    model([{"image": image}])
     handle.remove()
     margin = margins[0]
     # Spread the scores, then move them so that the best few pass.

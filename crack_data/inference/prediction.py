@@ -6,57 +6,62 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from pycocotools import mask as coco_mask
+
+Box = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
 class CrackInstance:
-    """One crack. Its mask is kept run-length encoded: a crack across a huge photo costs bytes.
+    """One crack, of one or several pieces.
 
     Attributes:
         score: confidence in [0, 1].
         box: x0, y0, x1, y1 in px, half-open; encloses the mask tightly.
-        counts: COCO's compressed run-length code of the mask within the box.
     """
 
-    score: float
-    box: tuple[int, int, int, int]
-    counts: bytes = field(repr=False)
+    def __init__(self, score: float, box: Box, mask: np.ndarray, number: int = 1) -> None:
+        """Take a mask, or the number of the crack in a label map that a photo's cracks share.
+
+        Args:
+            score, box: see the attributes.
+            mask: (y1 - y0, x1 - x0), bool, or labels of which ``number`` marks this crack.
+            number: see ``mask``.
+        """
+        self.score = score
+        self.box = box
+        self._labels = mask
+        self._number = number
 
     @classmethod
     def from_mask(
-        cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)
-    ) -> CrackInstance:
-        """Encode a mask, cropped to its pixels.
+        cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0), number: int = 1
+    ) -> CrackInstance | None:
+        """Crop a mask, or label map, to the crack's pixels; None where it has none.
 
         Args:
-            score: confidence in [0, 1].
-            mask: (H, W) bool, at least one pixel set.
+            score, mask, number: see the constructor; the mask of any size, (H, W).
             origin: x, y in px of the mask's top left pixel on the photo.
         """
-        rows = np.flatnonzero(mask.any(axis=1))
-        columns = np.flatnonzero(mask.any(axis=0))
+        rows = np.flatnonzero((mask == number).any(axis=1))
+        if not len(rows):
+            return None
         y0, y1 = int(rows[0]), int(rows[-1]) + 1
+        columns = np.flatnonzero((mask[y0:y1] == number).any(axis=0))
         x0, x1 = int(columns[0]), int(columns[-1]) + 1
-        crop = np.asfortranarray(mask[y0:y1, x0:x1], dtype=np.uint8)
         x, y = origin
-        box = (x + x0, y + y0, x + x1, y + y1)
-        return cls(float(score), box, coco_mask.encode(crop)["counts"])
+        return cls(score, (x + x0, y + y0, x + x1, y + y1), mask[y0:y1, x0:x1], number)
 
     @property
     def mask(self) -> np.ndarray:
-        """The mask within the box, bool (y1 - y0, x1 - x0), decoded at every access."""
-        return coco_mask.decode(self._rle).astype(bool)
+        """The mask within the box, bool (y1 - y0, x1 - x0), a new array at every access."""
+        return self._labels == self._number
 
     @property
     def area(self) -> int:
         """Number of pixels."""
-        return int(coco_mask.area(self._rle))
+        return int(np.count_nonzero(self.mask))
 
-    @property
-    def _rle(self) -> dict[str, object]:
-        x0, y0, x1, y1 = self.box
-        return {"size": [y1 - y0, x1 - x0], "counts": self.counts}
+    def __repr__(self) -> str:
+        return f"CrackInstance(score={self.score:.3f}, box={self.box})"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class CrackPrediction:
     Attributes:
         height, width: of the photo, px.
         instances: scored at least MODEL.CRACK_MAP.SCORE_THRESHOLD, none empty, best first.
+        rejected: the best of those scored lower; not drawn, but average precision counts them.
         probability: uint8 (height, width), crack probability x 255, zero where no instance is.
         threshold: a pixel is crack where its probability exceeds this.
         timing: milliseconds by stage.
@@ -74,6 +80,7 @@ class CrackPrediction:
     height: int
     width: int
     instances: tuple[CrackInstance, ...]
+    rejected: tuple[CrackInstance, ...]
     probability: np.ndarray = field(repr=False)
     threshold: float
     timing: dict[str, float]

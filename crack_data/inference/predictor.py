@@ -1,50 +1,73 @@
-"""From a photo to its cracks: the one entrance that tools and server share."""
+"""From a photo to its cracks: the one entrance that tools, server and evaluation share."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import DefaultPredictor
 
 from ..errors import CrackError
-from .detector import DefaultDetector, Detector, Region
-from .fast import FastDetector, can_accelerate
+from ..modeling import CrackRCNN
+from ..modeling.compiled import compile_for_cpu
+from ..modeling.crack_rcnn import NetworkOutput
+from ..modeling.instances import Components, claimed_map
+from ..weights import load_weights
 from .prediction import CrackInstance, CrackPrediction
-from .tiling import TileGrid, detect_tiled, join_pieces
+from .tiling import TileGrid, run_tiles
+
+# At least this many instances a photo are returned: the rejected fill up what is drawn.
+_MIN_INSTANCES = 100
 
 
 class CrackPredictor:
-    """Predicts photos of any size with one model.
+    """Predicts photos of any size with one model, around Detectron2's `DefaultPredictor`.
 
-    Photos whose longer side exceeds CRACK.INFERENCE.MAX_SIZE are cut into overlapping tiles and
-    come back in one piece. Call it from one thread: the model is not reentrant.
+    Photos whose longer side exceeds CRACK.INFERENCE.TILE_SIZE go through the network in overlapping
+    tiles; cracks are found once, on the whole photo's map. Call it from one thread: the model is
+    not reentrant.
+
+    Attributes:
+        cfg: the config.
+        predictor: Detectron2's, with the model that `compile_for_cpu` has compiled in place.
+        threshold: of pixels, where a call gives none.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build the model of ``cfg`` and load MODEL.WEIGHTS (empty: random weights).
 
         Raises:
-            CrackError: no such checkpoint, or it does not fit the config.
+            CrackError: no such checkpoint, it does not fit the config, or a key has no such value.
         """
-        cfg = cfg.clone()
+        self.cfg = cfg = cfg.clone()
         cfg.defrost()
         if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
+        keys = cfg.CRACK.INFERENCE
+        if keys.FAST not in ("auto", "off"):
+            raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {keys.FAST}")
+        if not keys.SCALES or min(keys.SCALES) <= 0:
+            raise CrackError(f"CRACK.INFERENCE.SCALES are numbers above 0, not {keys.SCALES}")
+        bare = cfg.clone()
+        bare.MODEL.WEIGHTS = ""
+        self.predictor = DefaultPredictor(bare)
+        self.model = self.predictor.model
+        if cfg.MODEL.WEIGHTS:
+            load_weights(self.model, cfg.MODEL.WEIGHTS)
         cfg.freeze()
-        self.cfg = cfg
-        self.detect: Detector = build_detector(cfg)
-        # The photo of the next call, where the caller knows it: it may be begun ahead of time.
-        self.upcoming: Callable[[], np.ndarray | None] = lambda: None
-        if isinstance(self.detect, FastDetector):
-            self.detect.upcoming = self._upcoming_picture
-        keys = cfg.MODEL.CRACK_MAP
+        self.draws_map = isinstance(self.model, CrackRCNN)
+        self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
-        self._scores_as_map = cfg.MODEL.META_ARCHITECTURE != "CrackRCNN"
-        self.threshold = float(keys.SCORE_THRESHOLD if self._scores_as_map else keys.THRESHOLD)
+        self.threshold = (
+            float(cfg.MODEL.CRACK_MAP.THRESHOLD) if self.draws_map else self.score_threshold
+        )
+        if self.draws_map and cfg.MODEL.DEVICE == "cpu" and keys.FAST == "auto":
+            compile_for_cpu(self.model, keys.PRECISION)
 
+    @torch.inference_mode()
     def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
         """Find the cracks.
 
@@ -58,78 +81,88 @@ class CrackPredictor:
         """
         threshold = self.threshold if threshold is None else float(threshold)
         _check(image_bgr, threshold)
-        height, width = image_bgr.shape[:2]
+        if not self.draws_map:
+            return self._predict_without_map(image_bgr, threshold)
         started = time.perf_counter()
-        grid = self._grid(image_bgr)
-        if grid is None:
-            detections = self.detect(image_bgr)
-            probability = to_uint8(detections.crack_map)
-            tiles = [detections.regions]
-        else:
-            probability, tiles = detect_tiled(image_bgr, self.detect, grid)
+        height, width = image_bgr.shape[:2]
+        grid = TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
+        output = run_tiles(image_bgr, grid, self._run_network)
         detected = time.perf_counter()
-        pieces = [self._cut(regions, probability, threshold) for regions in tiles]
-        instances = pieces[0] if grid is None else join_pieces(pieces, grid)
+        components, scores = self.model.find_cracks(output)
+        drawn = scores >= self.score_threshold
+        probability = claimed_map(output.probability, components, drawn)
+        components.labels[output.probability <= 255.0 * threshold] = 0
+        best = np.argsort(-scores, kind="stable")
+        instances = _cut(components, scores, best[drawn[best]])
+        rejected = best[~drawn[best] & (scores[best] > 0)]
+        rejected = rejected[: max(0, _MIN_INSTANCES - len(instances))]
         timing = {
             "detect": 1000 * (detected - started),
             "instances": 1000 * (time.perf_counter() - detected),
         }
-        instances.sort(key=lambda x: -x.score)
-        return CrackPrediction(height, width, tuple(instances), probability, threshold, timing)
+        return CrackPrediction(
+            height=height,
+            width=width,
+            instances=instances,
+            rejected=_cut(components, scores, rejected),
+            probability=probability,
+            threshold=threshold,
+            timing=timing,
+        )
 
-    def _grid(self, image_bgr: np.ndarray) -> TileGrid | None:
+    def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
+        """Run the network on a photo or tile, at each of CRACK.INFERENCE.SCALES."""
         height, width = image_bgr.shape[:2]
-        return TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
+        found = []
+        for scale in self.cfg.CRACK.INFERENCE.SCALES:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            scaled = image_bgr
+            if size != (width, height):
+                scaled = cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
+            scaled = self.predictor.aug.get_transform(scaled).apply_image(scaled)
+            if self.predictor.input_format == "RGB":
+                scaled = scaled[:, :, ::-1]
+            tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+            found += self.model.run_network([{"image": tensor, "height": height, "width": width}])
+        if len(found) == 1:
+            return found[0]
+        mean = np.rint(np.mean([x.probability for x in found], axis=0)).astype(np.uint8)
+        return NetworkOutput(mean, [detection for x in found for detection in x.detections])
 
-    def _upcoming_picture(self) -> np.ndarray | None:
-        image = self.upcoming()
-        return None if image is None or self._grid(image) else image
-
-    def _cut(
-        self, regions: tuple[Region, ...], probability: np.ndarray, threshold: float
-    ) -> list[CrackInstance]:
-        if self._scores_as_map:
-            regions = tuple(x for x in regions if x.score >= threshold)
-        return cut_instances(regions, probability, threshold)
-
-
-def build_detector(cfg: CfgNode) -> Detector:
-    """The detector that CRACK.INFERENCE.FAST asks for.
-
-    Raises:
-        CrackError: as `DefaultDetector`, or FAST is neither auto nor off.
-    """
-    fast = cfg.CRACK.INFERENCE.FAST
-    if fast not in ("auto", "off"):
-        raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {fast}")
-    plain = DefaultDetector(cfg)
-    if fast == "auto" and can_accelerate(plain.predictor.model):
-        return FastDetector(plain, cfg)
-    return plain
+    def _predict_without_map(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
+        """A stock model's masks as they are; what it scores below the threshold is rejected."""
+        started = time.perf_counter()
+        output = self.predictor(image_bgr)["instances"].to("cpu")
+        probability = np.zeros(image_bgr.shape[:2], np.uint8)
+        instances: list[CrackInstance] = []
+        rejected: list[CrackInstance] = []
+        for index in output.scores.argsort(descending=True).tolist():
+            score, mask = float(output.scores[index]), output.pred_masks[index].numpy()
+            instance = CrackInstance.from_mask(score, mask)
+            if instance is None:
+                continue
+            if score < max(threshold, self.score_threshold):
+                rejected.append(instance)
+            else:
+                instances.append(instance)
+                probability[mask] = np.maximum(probability[mask], round(255 * score))
+        timing = {"detect": 1000 * (time.perf_counter() - started)}
+        height, width = image_bgr.shape[:2]
+        return CrackPrediction(
+            height, width, tuple(instances), tuple(rejected), probability, threshold, timing
+        )
 
 
-def cut_instances(
-    regions: tuple[Region, ...], probability: np.ndarray, threshold: float
-) -> list[CrackInstance]:
-    """Give each region the crack pixels within it; regions without any are dropped.
-
-    Args:
-        regions: with boxes on the photo.
-        probability: uint8 (H, W), crack probability x 255.
-        threshold: in [0, 1].
-    """
+def _cut(
+    components: Components, scores: np.ndarray, chosen: np.ndarray
+) -> tuple[CrackInstance, ...]:
+    """The chosen cracks; those without a pixel above the threshold are dropped."""
     instances = []
-    for region in regions:
-        x0, y0, x1, y1 = region.box
-        mask = region.cut(probability[y0:y1, x0:x1] > 255.0 * threshold)
-        if mask.any():
-            instances.append(CrackInstance.from_mask(region.score, mask, (x0, y0)))
-    return instances
-
-
-def to_uint8(crack_map: np.ndarray) -> np.ndarray:
-    """Probability in [0, 1], (H, W), to uint8, x 255 and rounded."""
-    return np.rint(crack_map * 255.0).astype(np.uint8)
+    for index in chosen.tolist():
+        x0, y0, x1, y1 = components.boxes[index].tolist()
+        labels, score = components.labels[y0:y1, x0:x1], float(scores[index])
+        instances.append(CrackInstance.from_mask(score, labels, (x0, y0), index + 1))
+    return tuple(instance for instance in instances if instance is not None)
 
 
 def _check(image: np.ndarray, threshold: float) -> None:

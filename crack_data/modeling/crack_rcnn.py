@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
-from detectron2.structures import Instances
+from detectron2.structures import BitMasks, ImageList, Instances
 from torch import nn
 
 from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss, stack_targets
-from .instances import claim_pixels
-from .map_proposals import add_map_proposals
+from .instances import (
+    Components,
+    Detection,
+    claimed_map,
+    find_components,
+    score_components,
+    to_detections,
+)
+from .map_proposals import add_map_proposals, to_uint8
+
+Features = dict[str, torch.Tensor]
+# Objectness logits (N, A, h, w) and box deltas (N, A x 4, h, w) of each level.
+RPNOutputs = tuple[list[torch.Tensor], list[torch.Tensor]]
+
+# Instances that the model's output holds: masks of a photo's size, one each, take memory.
+_MAX_INSTANCES = 100
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What the network says of one photo, at the photo's size.
+
+    Attributes:
+        probability: (H, W) uint8, the crack map x 255.
+        detections: the detector's.
+    """
+
+    probability: np.ndarray
+    detections: list[Detection]
 
 
 @META_ARCH_REGISTRY.register()
 class CrackRCNN(GeneralizedRCNN):
     """Detectron2's R-CNN with a `CrackMapHead` beside its ROI heads.
 
-    The map says which pixels are crack; the detector says which of the map's components are cracks
-    and how sure that is. Works with any FPN backbone, with or without a mask branch: where there
-    is one, a detection vouches for the pixels in its coarse mask, else for those in its box.
+    The map says which pixels are crack; the detector says which of the map's cracks are real and
+    how sure that is. Works with any FPN backbone, with or without a mask branch: a detection covers
+    the pixels in its coarse mask where there is one, else those in its box.
     """
 
     @configurable
@@ -34,6 +63,7 @@ class CrackRCNN(GeneralizedRCNN):
         dice_weight: float,
         link_threshold: float,
         link_gap: float,
+        detector_floor: float,
         threshold: float,
         score_threshold: float,
         **kwargs: Any,
@@ -45,6 +75,7 @@ class CrackRCNN(GeneralizedRCNN):
         self.dice_weight = dice_weight
         self.link_threshold = link_threshold
         self.link_gap = link_gap
+        self.detector_floor = detector_floor
         self.threshold = threshold
         self.score_threshold = score_threshold
 
@@ -60,9 +91,25 @@ class CrackRCNN(GeneralizedRCNN):
             "dice_weight": keys.DICE_WEIGHT,
             "link_threshold": keys.LINK_THRESHOLD,
             "link_gap": keys.LINK_GAP,
+            "detector_floor": keys.DETECTOR_FLOOR,
             "threshold": keys.THRESHOLD,
             "score_threshold": keys.SCORE_THRESHOLD,
         }
+
+    def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
+        """Run everything that looks at every pixel.
+
+        Args:
+            images: normalised, padded photos, (N, 3, H, W).
+
+        Returns:
+            the backbone's features, each (N, C, h, w); the RPN head's outputs; crack logits,
+            (N, H, W).
+        """
+        features = self.backbone(images)
+        rpn = self.proposal_generator
+        outputs = rpn.rpn_head([features[name] for name in rpn.in_features])
+        return features, outputs, self.crack_map_head(features, images)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """As in the base class; in training the losses include "loss_crack_map"."""
@@ -70,9 +117,8 @@ class CrackRCNN(GeneralizedRCNN):
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         truth = [x["instances"].to(self.device) for x in batched_inputs]
-        features = self.backbone(images.tensor)
-        logits = self.crack_map_head(features, images.tensor)
-        proposals, proposal_losses = self.proposal_generator(images, features, truth)
+        features, rpn_outputs, logits = self.dense(images.tensor)
+        proposals, proposal_losses = self._propose(images, rpn_outputs, truth)
         proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
@@ -80,6 +126,22 @@ class CrackRCNN(GeneralizedRCNN):
             **proposal_losses,
             **detector_losses,
         }
+
+    def _propose(
+        self, images: ImageList, outputs: RPNOutputs, truth: list[Instances] | None
+    ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
+        """The RPN's proposals and losses: Detectron2's `RPN.forward` after its head."""
+        rpn = self.proposal_generator
+        anchors = rpn.anchor_generator(outputs[0])
+        box_dim = rpn.anchor_generator.box_dim
+        # (N, A x B, h, w) to (N, h x w x A, B): one row an anchor.
+        objectness = [x.permute(0, 2, 3, 1).flatten(1) for x in outputs[0]]
+        deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, box_dim) for x in outputs[1]]
+        losses = {}
+        if truth is not None:
+            labels, boxes = rpn.label_and_sample_anchors(anchors, truth)
+            losses = rpn.losses(anchors, objectness, labels, deltas, boxes)
+        return rpn.predict_proposals(anchors, objectness, deltas, images.image_sizes), losses
 
     def _crack_map_loss(
         self, logits: torch.Tensor, batched_inputs: list[dict[str, Any]]
@@ -89,74 +151,67 @@ class CrackRCNN(GeneralizedRCNN):
         weight = (target != IGNORED).float()
         return crack_map_loss(logits, (target == 1).float(), weight, self.dice_weight)
 
-    def inference(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        detected_instances: list[Instances] | None = None,
-        do_postprocess: bool = True,
-    ) -> Any:
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect cracks and draw them.
 
         Args:
             batched_inputs: Detectron2's: "image" (3, H, W), and "height", "width" of the photo.
-            detected_instances: given boxes, as in the base class.
-            do_postprocess: False gives the detector's raw instances, without masks from the map.
 
         Returns:
             for each photo {"instances": Instances with pred_boxes, scores, pred_classes and
-            pred_masks (N, height, width) bool, "crack_map": (height, width) float32 probability,
-            zero where no instance scored at least SCORE_THRESHOLD claims the pixel}.
-        """
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        logits = self.crack_map_head(features, images.tensor)
-        if detected_instances is None:
-            proposals, _ = self.proposal_generator(images, features, None)
-            proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
-            results, _ = self.roi_heads(images, features, proposals, None)
-        else:
-            given = [x.to(self.device) for x in detected_instances]
-            results = self.roi_heads.forward_with_given_boxes(features, given)
-        if not do_postprocess:
-            return results
-        return self.draw(batched_inputs, images.image_sizes, results, logits)
-
-    def draw(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        image_sizes: list[tuple[int, int]],
-        results: list[Instances],
-        logits: torch.Tensor,
-    ) -> list[dict[str, Any]]:
-        """Bring detections and crack logits to each photo's size and let instances claim pixels.
-
-        Args:
-            batched_inputs: as in `inference`.
-            image_sizes: (H, W) of each network input, before padding.
-            results: the detector's instances at that size.
-            logits: (N, H, W), padded.
-
-        Returns:
-            as in `inference`.
+            pred_masks (N, height, width) bool, best first, "crack_map": (height, width) float32
+            probability, zero outside the cracks scored at least SCORE_THRESHOLD}.
         """
         outputs = []
-        rows = zip(batched_inputs, image_sizes, results, logits, strict=True)
-        for given, (rows_in, columns_in), detected, logit in rows:
-            height = given.get("height", rows_in)
-            width = given.get("width", columns_in)
-            instances = detector_postprocess(detected, height, width)
-            probability = resize_probability(logit[:rows_in, :columns_in].sigmoid(), height, width)
-            outputs.append(
-                claim_pixels(
-                    probability,
-                    instances,
-                    link_threshold=self.link_threshold,
-                    link_gap=self.link_gap,
-                    threshold=self.threshold,
-                    score_threshold=self.score_threshold,
-                )
-            )
+        for found in self.run_network(batched_inputs):
+            components, scores = self.find_cracks(found)
+            instances = self._to_instances(found.probability, components, scores)
+            drawn = scores >= self.score_threshold
+            crack_map = torch.from_numpy(claimed_map(found.probability, components, drawn))
+            output = {"instances": instances, "crack_map": crack_map.float() / 255}
+            outputs.append({name: value.to(self.device) for name, value in output.items()})
         return outputs
+
+    def run_network(self, batched_inputs: list[dict[str, Any]]) -> list[NetworkOutput]:
+        """Run the network on photos, or tiles of one; arguments as of `inference`."""
+        images = self.preprocess_image(batched_inputs)
+        features, rpn_outputs, logits = self.dense(images.tensor)
+        proposals, _ = self._propose(images, rpn_outputs, None)
+        proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
+        results, _ = self.roi_heads(images, features, proposals, None)
+        found = []
+        for given, size, detected, logit in zip(
+            batched_inputs, images.image_sizes, results, logits, strict=True
+        ):
+            height, width = given.get("height", size[0]), given.get("width", size[1])
+            probability = logit[None, None, : size[0], : size[1]].float().sigmoid()
+            if size != (height, width):
+                probability = F.interpolate(probability, (height, width), mode="bilinear")
+            detections = to_detections(detector_postprocess(detected, height, width))
+            found.append(NetworkOutput(to_uint8(probability[0, 0]).cpu().numpy(), detections))
+        return found
+
+    def find_cracks(self, output: NetworkOutput) -> tuple[Components, np.ndarray]:
+        """The cracks of one photo, and the score of each, (N,)."""
+        components = find_components(output.probability, self.link_threshold, self.link_gap)
+        scores = score_components(components, output.detections, self.detector_floor)
+        return components, scores
+
+    def _to_instances(
+        self, probability: np.ndarray, components: Components, scores: np.ndarray
+    ) -> Instances:
+        """The best cracks in Detectron2's form; see `inference`."""
+        best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
+        best = best[scores[best] > 0]
+        masks = components.labels[None] == (best + 1)[:, None, None]
+        masks &= probability > 255 * self.threshold
+        kept = masks.any(axis=(1, 2))
+        instances = Instances(probability.shape)
+        instances.pred_masks = torch.from_numpy(masks[kept])
+        instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
+        instances.scores = torch.from_numpy(scores[best][kept]).float()
+        instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
+        return instances
 
 
 def _map_target(given: dict[str, Any]) -> torch.Tensor:
@@ -167,11 +222,3 @@ def _map_target(given: dict[str, Any]) -> torch.Tensor:
     if "sem_seg" in given:
         return given["sem_seg"]
     return given["instances"].gt_masks.tensor.any(dim=0).to(torch.uint8)
-
-
-def resize_probability(probability: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Bring a crack map, (h, w), to the photo's size, (height, width)."""
-    if probability.shape == (height, width):
-        return probability
-    resized = F.interpolate(probability[None, None], (height, width), mode="bilinear")
-    return resized[0, 0]

@@ -1,37 +1,37 @@
-"""From a crack map and a detector's boxes to instances: which crack is one, and how sure it is.
+"""From a crack map and a detector's boxes to instances: which pixels are one crack, and how surely.
 
-What a data set calls an instance is a connected component of its mask, so that is what an instance
-is here: pixels of the map that hang together. A box alone cuts badly, since cracks run on where a
-box ends and boxes hold several cracks. The detector's part is to vouch for a component: the score
-says how sure both it and the map are.
+An instance is a crack of the map: connected pixels, and pieces that continue each other across a
+small gap. A box alone cuts badly, since cracks run on where a box ends and boxes hold several
+cracks. The detector contributes to the score.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Instances
 
 from ..convert.linking import link_pieces
 
+Box = tuple[int, int, int, int]
+
 # Boxes end a little early on the faint tips of a crack: each side moves out by this share of it.
 _MARGIN = 0.05
-# A component has the detector's score that this share of its pixels reaches: part of a long crack
-# may lie outside every box.
-_VOUCHED_SHARE = 0.4
-# A component shorter than this, px, is less sure to be a crack, in proportion.
+# A crack has the detector's score that this share of its pixels reaches: part of a long crack may
+# lie outside every box.
+_COVERED_SHARE = 0.4
+# A crack shorter than this, px, is less sure to be one, in proportion.
 _FULL_LENGTH = 80
-# At most this many instances a photo, the best.
-_MAX_INSTANCES = 100
+# Rows that are counted at a time, so that a large photo takes little memory.
+_BAND = 1024
 
 
 @dataclass(frozen=True)
 class Components:
-    """Connected components of a crack map, linked to cracks.
+    """The cracks of a crack map, each of one or several connected components.
 
     Attributes:
         labels: (H, W) int; 0 is no crack, 1 … N number the cracks.
@@ -45,151 +45,132 @@ class Components:
     confidence: np.ndarray
 
 
+@dataclass(frozen=True)
+class Detection:
+    """What the detector found.
+
+    Attributes:
+        score: in [0, 1].
+        box: x0, y0, x1, y1, px, half-open, within the photo.
+        mask: (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
+    """
+
+    score: float
+    box: Box
+    mask: np.ndarray | None = None
+
+
 def find_components(probability: np.ndarray, link_threshold: float, link_gap: float) -> Components:
-    """Join the pixels above ``link_threshold`` that touch, and the pieces that continue each other.
+    """Join the pixels that touch, diagonals included, and link the pieces across small gaps.
 
     Args:
-        probability: (H, W) float32.
-        link_threshold: MODEL.CRACK_MAP.LINK_THRESHOLD.
-        link_gap: MODEL.CRACK_MAP.LINK_GAP.
+        probability: (H, W) uint8, crack probability x 255.
+        link_threshold: MODEL.CRACK_MAP.LINK_THRESHOLD, in [0, 1].
+        link_gap: MODEL.CRACK_MAP.LINK_GAP, px.
     """
-    above = (probability > link_threshold).astype(np.uint8)
+    above = (probability > 255 * link_threshold).view(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     crack_of = link_pieces(labels, count - 1, link_gap)
-    labels = crack_of[labels]
-    cracks = int(crack_of.max(initial=0))
+    cracks = int(crack_of.max())
     x, y, width, height, area = stats[1:].T
-    boxes = np.empty((cracks, 4), np.int64)
-    boxes[:, :2] = np.iinfo(np.int32).max
-    boxes[:, 2:] = 0
+    boxes = np.zeros((cracks, 4), np.int64)
+    boxes[:, :2] = probability.size
     np.minimum.at(boxes[:, :2], crack_of[1:] - 1, np.stack([x, y], axis=1))
     np.maximum.at(boxes[:, 2:], crack_of[1:] - 1, np.stack([x + width, y + height], axis=1))
-    pixels = labels > 0
-    total = np.bincount(labels[pixels], weights=probability[pixels], minlength=cracks + 1)[1:]
-    area = np.bincount(crack_of[1:], weights=area, minlength=cracks + 1)[1:]
-    length = np.minimum(1.0, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) / _FULL_LENGTH)
-    return Components(labels, boxes, total / area * length)
+    area = np.bincount(crack_of, np.concatenate([[0], area]), cracks + 1)[1:]
+    if cracks < count - 1:
+        labels = crack_of.astype(np.int32)[labels]
+    total = np.zeros(cracks + 1)
+    for start in range(0, len(labels), _BAND):
+        band, levels = labels[start : start + _BAND], probability[start : start + _BAND]
+        inside = band > 0
+        total += np.bincount(band[inside], levels[inside], cracks + 1)
+    length = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    mean = total[1:] / (255 * area)
+    return Components(labels, boxes, mean * np.minimum(1.0, length / _FULL_LENGTH))
 
 
-def claim_pixels(
-    probability: torch.Tensor,
-    instances: Instances,
-    *,
-    link_threshold: float,
-    link_gap: float,
-    threshold: float,
-    score_threshold: float,
-) -> dict[str, Any]:
-    """Make an instance of each component that a detection vouches for.
+def to_detections(instances: Instances) -> list[Detection]:
+    """Detectron2's instances at the photo's size, their boxes widened by a margin.
 
     Args:
-        probability: crack map of the photo, (H, W).
-        instances: detections at the photo's size: pred_boxes, scores, perhaps coarse pred_masks.
-        link_threshold, link_gap: see `find_components`.
-        threshold: a pixel above it is crack.
-        score_threshold: instances scored below it are returned (average precision needs them) but
-            leave no trace in the map.
-
-    Returns:
-        {"instances": Instances with pred_boxes, scores, pred_classes and pred_masks (N, H, W)
-        bool, best first, "crack_map": (H, W), zero where no instance claims the pixel}. An
-        instance's score is the geometric mean of the detector's and the map's.
+        instances: with pred_boxes, scores and perhaps coarse pred_masks (N, H, W).
     """
-    components = find_components(probability.cpu().numpy(), link_threshold, link_gap)
-    scores = score_components(components, instances)
-    claimed = claimed_pixels(components, scores, score_threshold)
-    return {
-        "instances": _to_instances(components, scores, probability, threshold),
-        "crack_map": probability * torch.from_numpy(claimed).to(probability.device),
-    }
+    scores = instances.scores.tolist()
+    if not instances.has("pred_masks"):
+        boxes = instances.pred_boxes.tensor.float().cpu().numpy()
+        return [
+            Detection(score, box)
+            for score, box in zip(scores, _widened(boxes, instances.image_size), strict=True)
+        ]
+    masks = instances.pred_masks.cpu()
+    boxes = BitMasks(masks).get_bounding_boxes().tensor.long().tolist()
+    return [
+        Detection(score, (x0, y0, x1, y1), mask[y0:y1, x0:x1].copy())
+        for score, (x0, y0, x1, y1), mask in zip(scores, boxes, masks.numpy(), strict=True)
+    ]
 
 
-def claimed_pixels(
-    components: Components, scores: np.ndarray, score_threshold: float
+def score_components(
+    components: Components, detections: Sequence[Detection], detector_floor: float
 ) -> np.ndarray:
-    """Which pixels belong to a component scored at least ``score_threshold``: (H, W) bool."""
-    return np.concatenate([[False], scores >= score_threshold])[components.labels]
-
-
-def best_components(scores: np.ndarray) -> np.ndarray:
-    """Positions of the components that become instances, best first."""
-    return np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
-
-
-def score_components(components: Components, instances: Instances) -> np.ndarray:
-    """How sure detector and map are of each component, (N,): the geometric mean of both.
+    """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
 
     Args:
         components: of the photo's crack map.
-        instances: as in `claim_pixels`.
+        detections: on the same photo.
+        detector_floor: MODEL.CRACK_MAP.DETECTOR_FLOOR, in [0, 1].
     """
-    return np.sqrt(_vouched_scores(components, instances) * components.confidence)
+    detector = np.maximum(_detector_scores(components, detections), detector_floor)
+    return np.sqrt(detector * components.confidence)
 
 
-def least_detector_score(score_threshold: float) -> float:
-    """Detections scored lower cannot lift any component to ``score_threshold``."""
-    # The map's confidence is at most 1.
-    return score_threshold**2
+def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
+    """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
+    return probability * np.concatenate([[False], drawn])[components.labels]
 
 
-def _vouched_scores(components: Components, instances: Instances) -> np.ndarray:
-    """The detector's score of each component, (N,)."""
-    labels = components.labels
-    rows, columns = np.nonzero(labels)
-    owner = labels[rows, columns] - 1
-    score = _score_map(instances, labels.shape)[rows, columns]
-    order = np.lexsort((-score, owner))
-    counts = np.bincount(owner, minlength=len(components.boxes))
-    first = np.cumsum(counts) - counts
-    return score[order][first + (_VOUCHED_SHARE * (counts - 1)).astype(np.int64)]
+def _detector_scores(components: Components, detections: Sequence[Detection]) -> np.ndarray:
+    """The detector's score of each crack, (N,): what `_COVERED_SHARE` of its pixels reaches."""
+    # Number the scores from the best, 0, to that of the pixels under no detection.
+    ranked = sorted(detections, key=lambda x: -x.score)
+    scores = np.array([*(x.score for x in ranked), 0.0])
+    keys, counts = [], []
+    for start in range(0, len(components.labels), _BAND):
+        labels = components.labels[start : start + _BAND]
+        inside = labels > 0
+        rank = _paint_ranks(ranked, start, labels.shape)[inside]
+        key = (labels[inside].astype(np.int64) - 1) * len(scores) + rank
+        values, numbers = np.unique(key, return_counts=True)
+        keys.append(values)
+        counts.append(numbers)
+    pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
+    reached = np.bincount(place, np.concatenate(counts)).cumsum()
+    # Pairs are sorted by crack, then by rank: look up the pixel that has the share before it.
+    ends = np.searchsorted(pairs, (np.arange(len(components.boxes)) + 1) * len(scores))
+    last = reached[ends - 1]
+    first = np.concatenate([[0], last[:-1]])
+    wanted = first + np.floor(_COVERED_SHARE * (last - first - 1))
+    return scores[pairs[np.searchsorted(reached, wanted, side="right")] % len(scores)]
 
 
-def _score_map(instances: Instances, shape: tuple[int, ...]) -> np.ndarray:
-    """For each pixel the score of the best detection over it, (H, W) float32."""
-    painted = np.zeros(shape, np.float32)
-    scores = instances.scores.float().cpu().numpy()
-    boxes = _widened(instances.pred_boxes.tensor.float().cpu().numpy(), shape)
-    coarse = instances.pred_masks.cpu().numpy() if instances.has("pred_masks") else None
-    for index in np.argsort(scores):
-        x0, y0, x1, y1 = boxes[index]
-        if coarse is None:
-            painted[y0:y1, x0:x1] = scores[index]
-        else:
-            painted[coarse[index]] = scores[index]
+def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]) -> np.ndarray:
+    """For each pixel of a band of rows the position of the best detection over it."""
+    painted = np.full(shape, len(ranked), np.int32)
+    for rank in reversed(range(len(ranked))):
+        x0, y0, x1, y1 = ranked[rank].box
+        top, bottom = max(y0, start), min(y1, start + shape[0])
+        if top >= bottom:
+            continue
+        view = painted[top - start : bottom - start, x0:x1]
+        mask = ranked[rank].mask
+        view[... if mask is None else mask[top - y0 : bottom - y0]] = rank
     return painted
 
 
-def _widened(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _widened(boxes: np.ndarray, shape: tuple[int, int]) -> list[Box]:
     margin = _MARGIN * (boxes[:, 2:] - boxes[:, :2])
-    start = np.floor(boxes[:, :2] - margin)
-    stop = np.ceil(boxes[:, 2:] + margin)
-    limit = np.array([shape[1], shape[0]])
-    return np.concatenate([start.clip(0, limit), stop.clip(0, limit)], axis=1).astype(np.int64)
-
-
-def _to_instances(
-    components: Components, scores: np.ndarray, probability: torch.Tensor, threshold: float
-) -> Instances:
-    best = best_components(scores)
-    best = best[scores[best] > 0]
-    crack = (probability > threshold).cpu()
-    masks = torch.from_numpy(components.labels[None] == (best + 1)[:, None, None]) & crack
-    drawn = masks.flatten(1).any(dim=1)
-    instances = Instances(tuple(probability.shape))
-    instances.pred_masks = masks[drawn].to(probability.device)
-    instances.pred_boxes = Boxes(_tight_boxes(components.boxes[best], masks)[drawn])
-    instances.scores = torch.from_numpy(scores[best]).float()[drawn]
-    instances.pred_classes = torch.zeros(int(drawn.sum()), dtype=torch.int64)
-    return instances.to(probability.device)
-
-
-def _tight_boxes(boxes: np.ndarray, masks: torch.Tensor) -> torch.Tensor:
-    """Shrink (N, 4) boxes to their (N, H, W) masks; empty masks keep theirs."""
-    tight = torch.from_numpy(boxes).float()
-    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-        rows, columns = masks[index, y0:y1, x0:x1].nonzero(as_tuple=True)
-        if len(rows):
-            low = torch.stack([columns.min() + x0, rows.min() + y0])
-            high = torch.stack([columns.max() + x0, rows.max() + y0]) + 1
-            tight[index] = torch.cat([low, high])
-    return tight
+    low = np.floor(boxes[:, :2] - margin).clip(min=0)
+    high = np.minimum(np.ceil(boxes[:, 2:] + margin), (shape[1], shape[0]))
+    whole = np.concatenate([low, high], axis=1).astype(int)
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in whole.tolist()]

@@ -6,20 +6,31 @@ import pytest
 from crack_data.inference.prediction import CrackInstance, CrackPrediction
 
 
+def cropped(mask: np.ndarray, score: float = 0.9) -> CrackInstance:
+    instance = CrackInstance.from_mask(score, mask)
+    assert instance is not None
+    return instance
+
+
 def prediction_of(*masks: np.ndarray) -> CrackPrediction:
-    instances = tuple(CrackInstance.from_mask(0.9, mask) for mask in masks)
     height, width = masks[0].shape
     union = np.any(masks, axis=0).astype(np.uint8) * np.uint8(255)
-    return CrackPrediction(height, width, instances, union, 0.5, {})
+    instances = tuple(cropped(mask) for mask in masks)
+    return CrackPrediction(height, width, instances, (), union, 0.5, {})
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (20, 30)])
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
-def test_mask_survives_its_encoding(shape: tuple[int, int], share: float) -> None:
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_instance_is_cropped_to_its_pixels(
+    shape: tuple[int, int], share: float, number: int
+) -> None:
     mask = np.random.default_rng(3).random(shape) < share
     mask.flat[0] = True
     framed = np.pad(mask, ((2, 3), (4, 5)))
-    instance = CrackInstance.from_mask(0.5, framed, origin=(100, 200))
+    labels = np.where(framed, number, number + 1) if number > 1 else framed
+    instance = CrackInstance.from_mask(0.5, labels, (100, 200), number)
+    assert instance is not None
     x0, y0, x1, y1 = instance.box
     found = np.zeros((300, 200), dtype=bool)
     found[y0:y1, x0:x1] = instance.mask
@@ -30,6 +41,10 @@ def test_mask_survives_its_encoding(shape: tuple[int, int], share: float) -> Non
     # Tight: every side of the box touches the mask.
     sides = (instance.mask[0], instance.mask[-1], instance.mask[:, 0], instance.mask[:, -1])
     assert all(side.any() for side in sides)
+
+
+def test_no_pixel_no_instance() -> None:
+    assert CrackInstance.from_mask(0.5, np.zeros((4, 6), bool)) is None
 
 
 def test_percentages_count_shared_pixels_once() -> None:
@@ -43,7 +58,7 @@ def test_percentages_count_shared_pixels_once() -> None:
 
 
 def test_nothing_found() -> None:
-    prediction = CrackPrediction(4, 6, (), np.zeros((4, 6), dtype=np.uint8), 0.5, {})
+    prediction = CrackPrediction(4, 6, (), (), np.zeros((4, 6), dtype=np.uint8), 0.5, {})
     assert prediction.percent_masked == 0
     assert prediction.percent_unmasked == 100
     assert prediction.mask.shape == (4, 6)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,17 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
 
 from crack_data.errors import CrackError
-from crack_data.inference.detector import to_detections
 from crack_data.inference.predictor import CrackPredictor
+from crack_data.modeling.compiled import CompiledModule
+from crack_data.modeling.crack_rcnn import NetworkOutput
+from crack_data.modeling.instances import Detection
+
+from .drawn import draw_crack, line
 
 
 @pytest.fixture(scope="module")
 def predictor(tiny_cfg: CfgNode) -> CrackPredictor:
-    """On Detectron2's own path, which can be compared bit for bit; test_fast.py has the other."""
+    """In PyTorch, which can be compared bit for bit."""
     cfg = tiny_cfg.clone()
     cfg.CRACK.INFERENCE.FAST = "off"
     return CrackPredictor(cfg)
@@ -31,15 +36,34 @@ def test_agrees_with_the_model_itself(
 ) -> None:
     output = DefaultPredictor(tiny_cfg)(photo)
     prediction = predictor(photo)
+    assert isinstance(predictor.predictor, DefaultPredictor)
     crack_map = output["crack_map"].numpy()
     assert np.array_equal(prediction.probability, np.rint(crack_map * 255))
-    # The model compares probabilities, the prediction their 8 bits: half a level may lie between.
-    sure = np.abs(crack_map - prediction.threshold) > 0.5 / 255
-    union = output["instances"].pred_masks.any(dim=0).numpy()
-    assert np.array_equal(prediction.mask[sure], union[sure])
-    assert prediction.mask.any()
+    assert np.array_equal(prediction.mask, output["instances"].pred_masks.any(dim=0).numpy())
+    assert len(prediction.instances) == len(output["instances"]) > 1
     scores = [instance.score for instance in prediction.instances]
-    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx(output["instances"].scores.tolist())
+    for instance, mask in zip(prediction.instances, output["instances"].pred_masks, strict=True):
+        x0, y0, x1, y1 = instance.box
+        assert np.array_equal(instance.mask, mask[y0:y1, x0:x1].numpy())
+        assert instance.area == mask.sum()
+
+
+def test_what_scores_too_low_is_rejected(tiny_cfg: CfgNode, photo: np.ndarray) -> None:
+    cfg = tiny_cfg.clone()
+    cfg.CRACK.INFERENCE.FAST = "off"
+    every = CrackPredictor(cfg)(photo)
+    assert not every.rejected
+    scores = [instance.score for instance in every.instances]
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = float(np.median(scores))
+    some = CrackPredictor(cfg)(photo)
+    assert 0 < len(some.instances) < len(scores)
+    assert [x.score for x in (*some.instances, *some.rejected)] == scores
+    assert np.array_equal(some.mask, some.probability > 255 * some.threshold)
+    for instance in some.rejected:
+        x0, y0, x1, y1 = instance.box
+        assert instance.mask.any()
+        assert not some.probability[y0:y1, x0:x1][instance.mask].any()
 
 
 def test_the_map_gives_the_mask_of_any_threshold(
@@ -83,25 +107,70 @@ def test_odd_sizes(predictor: CrackPredictor, shape: tuple[int, int]) -> None:
     assert prediction.probability.shape == prediction.mask.shape == shape
 
 
-def test_large_photos_are_tiled(tiny_cfg: CfgNode, photo: np.ndarray) -> None:
+def test_large_photos_are_tiled(tiny_cfg: CfgNode) -> None:
+    """A crack through four tiles is one, as in the whole photo."""
     cfg = tiny_cfg.clone()
-    cfg.CRACK.INFERENCE.MAX_SIZE = cfg.CRACK.INFERENCE.TILE_SIZE = 64
-    cfg.CRACK.INFERENCE.TILE_OVERLAP = 20
+    cfg.CRACK.INFERENCE.TILE_SIZE, cfg.CRACK.INFERENCE.TILE_OVERLAP = 64, 20
     predictor = CrackPredictor(cfg)
     sizes: list[tuple[int, ...]] = []
-    plain = predictor.detect
-    predictor.detect = lambda image: (sizes.append(image.shape), plain(image))[1]
+    look = predictor.model.run_network
+
+    def dark_is_crack(batch: list[dict[str, Any]]) -> list[NetworkOutput]:
+        sizes.append(tuple(batch[0]["image"].shape))
+        (found,) = look(batch)
+        level = 255 - batch[0]["image"][0].numpy()
+        height, width = level.shape
+        return [NetworkOutput(level, [Detection(0.9, (0, 0, width, height)), *found.detections])]
+
+    predictor.model.run_network = dark_is_crack
+    photo = np.full((100, 100, 3), 250, np.uint8)
+    photo[draw_crack(line((50.2, 50.3), 130, 40), 3, (100, 100))] = 10
     prediction = predictor(photo)
-    assert sizes == [(64, 64, 3)] * 4
-    assert prediction.mask.shape == (70, 100)
+    assert sizes == [(3, 64, 64)] * 4
+    (crack,) = prediction.instances
+    assert crack.box == (0, 0, 100, 100) or crack.area > 250
+    assert np.array_equal(prediction.mask, photo[..., 0] == 10)
     assert np.array_equal(prediction.mask, prediction.probability > 255 * prediction.threshold)
+
+
+def test_a_second_scale_is_averaged(tiny_cfg: CfgNode, photo: np.ndarray) -> None:
+    cfg = tiny_cfg.clone()
+    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.0  # all of the map is kept
+    maps = []
+    for scales in ([1.0], [0.5], [1.0, 0.5]):
+        cfg.CRACK.INFERENCE.SCALES = scales
+        maps.append(CrackPredictor(cfg)(photo).probability.astype(float))
+    assert not np.array_equal(maps[0], maps[1])
+    assert np.abs((maps[0] + maps[1]) / 2 - maps[2]).max() <= 1
+
+
+@pytest.mark.parametrize("scales", [[], [0.0], [1.0, -0.5]])
+def test_scales_that_cannot_be_are_named(tiny_cfg: CfgNode, scales: list[float]) -> None:
+    cfg = tiny_cfg.clone()
+    cfg.CRACK.INFERENCE.SCALES = scales
+    with pytest.raises(CrackError, match="SCALES"):
+        CrackPredictor(cfg)
+
+
+def test_the_model_is_compiled_unless_told_otherwise(
+    predictor: CrackPredictor, tiny_cfg: CfgNode, photo: np.ndarray
+) -> None:
+    cfg = tiny_cfg.clone()
+    compiled = CrackPredictor(cfg)
+    assert isinstance(compiled.model.roi_heads.box_head, CompiledModule)
+    assert not isinstance(predictor.model.roi_heads.box_head, CompiledModule)
+    difference = compiled(photo).probability.astype(int) - predictor(photo).probability
+    assert np.abs(difference).max() <= 1
+    cfg.CRACK.INFERENCE.FAST = "yes"
+    with pytest.raises(CrackError, match=r"CRACK\.INFERENCE\.FAST is auto or off, not yes"):
+        CrackPredictor(cfg)
 
 
 def test_no_photo_leaves_a_trace_in_the_next(predictor: CrackPredictor, photo: np.ndarray) -> None:
     first = predictor(photo)
     predictor(photo[:, ::-1].copy(), 0.3)
     again = predictor(photo)
-    assert again.instances == first.instances
+    assert [x.box for x in again.instances] == [x.box for x in first.instances]
     assert np.array_equal(again.probability, first.probability)
 
 
@@ -109,28 +178,18 @@ def test_a_stock_model_predicts_with_its_scores_as_map(
     tiny_stock_config: Callable[[], CfgNode], photo: np.ndarray
 ) -> None:
     cfg = tiny_stock_config()
-    cfg.CRACK.INFERENCE.FAST = "off"
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.2
     torch.manual_seed(0)
     predictor = CrackPredictor(cfg)
-    output = predictor.detect.predictor(photo)["instances"]  # type: ignore[attr-defined]
+    output = predictor.predictor(photo)["instances"]
     prediction = predictor(photo)
-    wanted = output[(output.scores >= 0.2) & output.pred_masks.any(dim=2).any(dim=1)]
+    drawn = output[output.pred_masks.any(dim=2).any(dim=1)]
+    wanted = drawn[drawn.scores >= 0.2]
     assert prediction.threshold == 0.2
     assert len(prediction.instances) == len(wanted) > 0
+    assert len(prediction.rejected) == len(drawn) - len(wanted)
+    assert np.array_equal(prediction.mask, prediction.probability > 0)
     assert np.array_equal(prediction.mask, wanted.pred_masks.any(dim=0).numpy())
     highest = float(output.scores.max())
     assert not predictor(photo, min(1.0, highest + 0.01)).instances
-
-
-def test_detections_without_any_instance() -> None:
-    from detectron2.structures import Boxes, Instances
-
-    nothing = Instances((4, 6))
-    nothing.scores = torch.zeros(0)
-    nothing.pred_boxes = Boxes(torch.zeros(0, 4))
-    nothing.pred_masks = torch.zeros(0, 4, 6, dtype=torch.bool)
-    found = to_detections({"instances": nothing}, (4, 6), 0.3)
-    assert found.regions == ()
-    assert not found.crack_map.any()

@@ -66,6 +66,24 @@ def test_outputs_have_the_photos_size_and_agree(tiny_crack_config: Callable) -> 
     union = instances.pred_masks.any(dim=0)
     assert union.any()
     assert torch.equal(union, crack_map > model.threshold)
+    corners = instances.pred_boxes.tensor[0].int().tolist()
+    rows, columns = instances.pred_masks[0].nonzero(as_tuple=True)
+    tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert corners == [int(x) for x in tight]
+    assert (instances.scores[:-1] >= instances.scores[1:]).all()
+
+
+def test_what_scores_too_low_is_in_the_instances_and_not_in_the_map(
+    tiny_crack_config: Callable,
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_crack_config()).eval()
+    model.link_threshold = model.threshold = 0.04
+    model.score_threshold = 0.99
+    with torch.no_grad():
+        (output,) = model([{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
+    assert len(output["instances"]) > 0
+    assert not output["crack_map"].any()
 
 
 def test_a_mask_branch_can_cut_instead_of_the_box(tiny_crack_config: Callable) -> None:

@@ -1,136 +1,178 @@
-"""Components of the crack map, the boxes that vouch for them, and what becomes of the rest."""
+"""Cracks of the crack map, the boxes that cover them, and their scores."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from crack_data.modeling.instances import claim_pixels, find_components
+from crack_data.modeling import instances
+from crack_data.modeling.instances import (
+    Detection,
+    claimed_map,
+    find_components,
+    score_components,
+    to_detections,
+)
 from crack_data.modeling.map_proposals import add_map_proposals
 
 SIZE = (100, 200)
+LONG = (10, 40, 190, 43)
+OTHER = (10, 80, 120, 83)
+SURE = 230 / 255
 
 
-def _map(*cracks: tuple[int, int, int, int], probability: float = 0.9) -> torch.Tensor:
+def _map(*cracks: tuple[int, int, int, int], level: int = 230) -> np.ndarray:
     """A crack map with a filled rectangle XYXY for each crack."""
-    drawn = torch.full(SIZE, 0.01)
+    drawn = np.full(SIZE, 2, np.uint8)
     for x0, y0, x1, y1 in cracks:
-        drawn[y0:y1, x0:x1] = probability
+        drawn[y0:y1, x0:x1] = level
     return drawn
 
 
-def _detected(*boxes: tuple[float, ...]) -> Instances:
-    """Detections (x0, y0, x1, y1, score)."""
-    table = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
-    instances = Instances(SIZE)
-    instances.pred_boxes = Boxes(table[:, :4])
-    instances.scores = table[:, 4]
-    instances.pred_classes = torch.zeros(len(table), dtype=torch.int64)
-    return instances
+def _box(x0: int, y0: int, x1: int, y1: int, score: float) -> Detection:
+    return Detection(score, (x0, y0, x1, y1))
 
 
-def _claim(probability: torch.Tensor, detected: Instances, **changes: float) -> dict[str, Any]:
-    settings = {"link_threshold": 0.3, "link_gap": 0.0, "threshold": 0.5, "score_threshold": 0.3}
-    return claim_pixels(probability, detected, **{**settings, **changes})
+def _scores(probability: np.ndarray, *detections: Detection, floor: float = 0.0) -> list[float]:
+    return score_components(find_components(probability, 0.3, 0), detections, floor).tolist()
 
 
-LONG = (10, 40, 190, 43)
-OTHER = (10, 80, 120, 83)
+@pytest.fixture(params=[1024, 7])
+def band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting in one band of rows, and in many."""
+    monkeypatch.setattr(instances, "_BAND", request.param)
 
 
-def test_a_vouched_component_is_one_instance_with_its_own_box() -> None:
-    output = _claim(_map(LONG, OTHER), _detected((0, 30, 200, 50, 0.8)))
-    instances = output["instances"]
-    assert instances.pred_boxes.tensor.tolist() == [list(map(float, LONG))]
-    assert instances.pred_masks.sum() == 180 * 3
-    assert instances.scores[0].item() == pytest.approx(np.sqrt(0.8 * 0.9))
-    assert torch.equal(output["crack_map"] > 0.5, instances.pred_masks[0])
+@pytest.mark.usefixtures("band")
+@pytest.mark.parametrize(
+    ("boxes", "detector"),
+    [
+        ([(0, 30, 200, 50, 0.8)], 0.8),
+        # A crack runs on where its box ends.
+        ([(10, 40, 110, 43, 0.8)], 0.8),
+        # A box over a small part says nothing.
+        ([(10, 40, 40, 43, 0.8)], 0.0),
+        # Two boxes together: 40 % of the pixels lie under a score of at least 0.6.
+        ([(10, 40, 60, 43, 0.9), (60, 40, 120, 43, 0.6)], 0.6),
+        # The better of two boxes over the same pixels, in either order.
+        ([(0, 0, 200, 100, 0.3), (0, 0, 200, 100, 0.7)], 0.7),
+        ([(0, 0, 200, 100, 0.7), (0, 0, 200, 100, 0.3)], 0.7),
+        ([], 0.0),
+    ],
+)
+def test_the_score_is_the_geometric_mean_of_detector_and_map(
+    boxes: list[tuple[int, int, int, int, float]], detector: float
+) -> None:
+    (score,) = _scores(_map(LONG), *(_box(*x) for x in boxes))
+    assert score == pytest.approx(np.sqrt(detector * SURE))
 
 
-def test_a_crack_runs_on_where_its_box_ends() -> None:
-    instances = _claim(_map(LONG), _detected((10, 40, 110, 43, 0.8)))["instances"]
-    assert instances.pred_masks.sum() == 180 * 3
+@pytest.mark.usefixtures("band")
+def test_scores_are_those_of_a_plain_computation() -> None:
+    rng = np.random.default_rng(0)
+    probability = np.kron(rng.random((20, 40)) < 0.3, np.ones((5, 5))).astype(np.uint8) * 200
+    corners = np.sort(rng.integers(0, 101, (12, 2, 2)), axis=2)
+    found = [_box(2 * x0, y0, 2 * x1, y1, s) for ((x0, x1), (y0, y1)), s in
+             zip(corners.tolist(), rng.random(12).tolist(), strict=True)]  # fmt: skip
+    components = find_components(probability, 0.3, 0)
+    painted = np.zeros(SIZE)
+    for detection in found:
+        x0, y0, x1, y1 = detection.box
+        painted[y0:y1, x0:x1] = np.maximum(painted[y0:y1, x0:x1], detection.score)
+    scores = score_components(components, found, 0.0)
+    assert len(scores) > 20
+    for index, score in enumerate(scores):
+        under = np.sort(painted[components.labels == index + 1])[::-1]
+        detector = under[int(0.4 * (len(under) - 1))]
+        assert score == pytest.approx(np.sqrt(detector * components.confidence[index]))
 
 
-def test_a_box_over_a_small_part_vouches_for_nothing() -> None:
-    output = _claim(_map(LONG), _detected((10, 40, 40, 43, 0.8)))
-    assert len(output["instances"]) == 0
-    assert not output["crack_map"].any()
+def test_a_floor_keeps_what_the_map_is_sure_of() -> None:
+    faint, sure = (_map(LONG, level=level) for level in (120, 250))
+    for probability, level in ((faint, 120), (sure, 250)):
+        assert _scores(probability) == [0]
+        (score,) = _scores(probability, floor=0.5)
+        assert score == pytest.approx(np.sqrt(0.5 * level / 255))
+    # What a detection covers anyway is not changed.
+    covered = _box(0, 0, 200, 100, 0.8)
+    assert _scores(sure, covered, floor=0.5) == _scores(sure, covered)
 
 
-def test_two_boxes_vouch_together() -> None:
-    boxes = _detected((10, 40, 60, 43, 0.9), (60, 40, 120, 43, 0.6))
-    instances = _claim(_map(LONG), boxes)["instances"]
-    assert len(instances) == 1
-    # 40 % of the pixels lie under a score of at least 0.6, fewer under 0.9.
-    assert instances.scores[0].item() == pytest.approx(np.sqrt(0.6 * 0.9))
+def test_a_coarse_mask_covers_instead_of_its_box() -> None:
+    mask = np.zeros((100, 200), bool)
+    mask[35:50] = True
+    scores = _scores(_map(LONG, OTHER), Detection(0.8, (0, 0, 200, 100), mask))
+    assert scores == pytest.approx([np.sqrt(0.8 * SURE), 0.0])
 
 
-def test_one_box_over_two_cracks_gives_two_instances() -> None:
-    instances = _claim(_map(LONG, OTHER), _detected((0, 0, 200, 100, 0.8)))["instances"]
-    assert len(instances) == 2
-    assert instances.scores[0] >= instances.scores[1]
+@pytest.mark.parametrize("detections", [[], [_box(0, 0, 200, 100, 0.9)]])
+def test_an_empty_map_has_no_cracks(detections: list[Detection]) -> None:
+    components = find_components(_map(), 0.3, 12)
+    assert components.boxes.shape == (0, 4)
+    assert score_components(components, detections, 0.5).shape == (0,)
+    assert not claimed_map(_map(), components, np.zeros(0, bool)).any()
 
 
-def test_a_faint_instance_keeps_its_mask_but_leaves_no_trace_in_the_map() -> None:
-    output = _claim(_map(LONG), _detected((0, 30, 200, 50, 0.05)))
-    assert output["instances"].pred_masks.any()
-    assert not output["crack_map"].any()
+@pytest.mark.parametrize("crack", [(7, 9, 8, 10), (0, 0, 200, 100)])
+def test_one_pixel_and_the_whole_photo(crack: tuple[int, int, int, int]) -> None:
+    components = find_components(_map(crack), 0.3, 12)
+    assert components.boxes.tolist() == [list(crack)]
+    assert (components.labels == 1).sum() == (crack[2] - crack[0]) * (crack[3] - crack[1])
 
 
-def test_pixels_between_the_thresholds_link_but_are_not_crack() -> None:
-    probability = _map((10, 40, 100, 43), (104, 40, 190, 43))
-    probability[40:43, 100:104] = 0.4
-    instances = _claim(probability, _detected((0, 30, 200, 50, 0.8)))["instances"]
-    assert len(instances) == 1
-    assert instances.pred_masks.sum() == (90 + 86) * 3
+def test_pieces_across_a_gap_are_one_crack() -> None:
+    pieces = _map((10, 40, 100, 43), (108, 40, 190, 43), OTHER)
+    apart, linked = (find_components(pieces, 0.3, gap) for gap in (0, 12))
+    assert len(apart.boxes) == 3
+    assert linked.boxes.tolist() == [[10, 40, 190, 43], [10, 80, 120, 83]]
+    assert linked.confidence == pytest.approx([SURE, SURE])
+    assert np.array_equal(linked.labels > 0, pieces > 2)
+    scores = score_components(linked, [_box(0, 30, 120, 50, 0.8)], 0.0)
+    assert scores[0] == pytest.approx(np.sqrt(0.8 * SURE))
 
 
-def test_a_coarse_mask_vouches_instead_of_the_box() -> None:
-    detected = _detected((0, 0, 200, 100, 0.8))
-    detected.pred_masks = torch.zeros(1, *SIZE, dtype=torch.bool)
-    detected.pred_masks[0, 35:50] = True
-    instances = _claim(_map(LONG, OTHER), detected)["instances"]
-    assert instances.pred_boxes.tensor.tolist() == [list(map(float, LONG))]
+def test_short_cracks_are_less_sure() -> None:
+    confidence = find_components(_map(LONG, (5, 5, 15, 8)), 0.3, 0).confidence
+    assert sorted(confidence) == pytest.approx([SURE * 10 / 80, SURE])
 
 
-@pytest.mark.parametrize("detected", [_detected(), _detected((0, 0, 200, 100, 0.9))])
-def test_an_empty_map_has_no_instances(detected: Instances) -> None:
-    output = _claim(_map(), detected)
-    assert output["instances"].pred_masks.shape == (0, *SIZE)
-    assert output["instances"].pred_boxes.tensor.shape == (0, 4)
-    assert not output["crack_map"].any()
+def test_the_map_keeps_what_is_drawn() -> None:
+    probability = _map(LONG, OTHER)
+    components = find_components(probability, 0.3, 0)
+    kept = claimed_map(probability, components, np.array([False, True]))
+    assert np.array_equal(kept > 0, components.labels == 2)
+    assert kept.max() == 230
 
 
-def test_no_detection_no_crack() -> None:
-    output = _claim(_map(LONG), _detected())
-    assert len(output["instances"]) == 0
-    assert not output["crack_map"].any()
+@pytest.mark.parametrize("masks", [False, True])
+def test_detections_of_detectron2(masks: bool) -> None:
+    given = Instances(SIZE)
+    given.pred_boxes = Boxes(torch.tensor([[10.0, 20, 110, 60], [150, 90, 200, 100]]))
+    given.scores = torch.tensor([0.75, 0.5])
+    if masks:
+        given.pred_masks = torch.zeros(2, *SIZE, dtype=torch.bool)
+        given.pred_masks[0, 25:50, 20:100] = True
+    first, second = to_detections(given)
+    assert (first.score, second.score) == (0.75, 0.5)
+    if masks:
+        assert first.box == (20, 25, 100, 50)
+        assert first.mask is not None
+        assert second.mask is not None
+        assert first.mask.all()
+        assert not second.mask.any()
+    else:
+        # Each side moves out by 5 %, within the photo.
+        assert (first.box, second.box) == ((5, 18, 115, 62), (147, 89, 200, 100))
 
 
-def test_a_crack_of_one_pixel_and_one_that_fills_the_photo() -> None:
-    for crack in ((7, 9, 8, 10), (0, 0, 200, 100)):
-        instances = _claim(_map(crack), _detected((0, 0, 200, 100, 1.0)))["instances"]
-        assert instances.pred_boxes.tensor.tolist() == [list(map(float, crack))]
-
-
-def test_short_components_are_less_sure() -> None:
-    found = find_components(_map(LONG, (5, 5, 15, 8)).numpy(), 0.3, 0.0)
-    short, long = sorted(found.confidence)
-    assert long == pytest.approx(0.9)
-    assert short == pytest.approx(0.9 * 10 / 80)
-
-
-def test_the_map_proposes_its_components() -> None:
+def test_the_map_proposes_its_cracks() -> None:
     proposals = Instances((90, 190))
     proposals.proposal_boxes = Boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     proposals.objectness_logits = torch.tensor([0.5])
-    logits = torch.logit(_map(OTHER, (185, 5, 200, 30)))[None]
-    (joined,) = add_map_proposals([proposals], logits, 0.3, 0.0)
+    probability = torch.from_numpy(_map(OTHER, (185, 5, 200, 30))).float() / 255
+    (joined,) = add_map_proposals([proposals], torch.logit(probability)[None], 0.3, 0)
     boxes = joined.proposal_boxes.tensor.tolist()
     assert boxes[0] == [1.0, 2.0, 3.0, 4.0]
     # The padding beyond 90x190 px proposes nothing.

@@ -8,7 +8,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
 
-from crack_data.modeling.roi_pooling import BagPooler, FeatureTable, pool, use_bag_pooling
+from crack_data.modeling.roi_pooling import BagPooler, use_bag_pooling
 
 STRIDES = (4, 8, 16, 32)
 SCALES = [1 / stride for stride in STRIDES]
@@ -24,7 +24,7 @@ def _boxes(count: int) -> Boxes:
     return Boxes(torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1))
 
 
-@pytest.mark.parametrize("ratio", [0, 1, 2, 3])
+@pytest.mark.parametrize("ratio", [1, 2, 3])
 @pytest.mark.parametrize("size", [7, 14])
 def test_same_as_roi_align(ratio: int, size: int) -> None:
     torch.manual_seed(ratio)
@@ -46,8 +46,8 @@ def test_same_as_roi_align(ratio: int, size: int) -> None:
 
 def test_no_box() -> None:
     pooler = ROIPooler(7, [0.25], 2, "ROIAlignV2")
-    table = FeatureTable(torch.zeros(12, 5), [(3, 4)])
-    assert pool(table, Boxes(torch.zeros(0, 4)), pooler).shape == (0, 5, 7, 7)
+    found = BagPooler(pooler)([torch.zeros(1, 5, 3, 4)], [Boxes(torch.zeros(0, 4))])
+    assert found.shape == (0, 5, 7, 7)
 
 
 def test_a_model_keeps_its_keys_and_poolers_that_count_samples_by_box() -> None:

@@ -1,4 +1,4 @@
-"""The shipped model on real photos: the fast path, as it runs by default, finds the same cracks."""
+"""The shipped model on real photos: compiled, as it runs by default, it finds the same cracks."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def _is_found(instance: CrackInstance, expected: CrackPrediction, found: CrackPr
 @pytest.mark.skipif(not shipped("checkpoints/crack_mobilenet.pth").exists(), reason="no weights")
 def test_same_cracks_on_real_photos(shared: Path) -> None:
     cfg = load_predict_config()
-    fast = CrackPredictor(cfg)
+    compiled = CrackPredictor(cfg)
     cfg.CRACK.INFERENCE.FAST = "off"
     plain = CrackPredictor(cfg)
     lost, sure = [], 0
     both = hit = 0
     for path in _photos(shared):
         image = read_photo(str(path))
-        expected, found = plain(image), fast(image)
+        expected, found = plain(image), compiled(image)
         for instance in expected.instances:
             if instance.score > 0.5:
                 sure += 1
