@@ -6,44 +6,32 @@ until a set is used.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 
-from .convert.coco import decode_mask
+from .annotations import read_coco, read_records
 from .errors import CrackError
+from .segmentation import Record, decode_mask, ignored_pixels, instance_masks, union_mask
+
+__all__ = [
+    "decode_mask",
+    "ignored_pixels",
+    "instance_masks",
+    "register_crack_dataset",
+    "register_datasets_of",
+    "union_mask",
+]
+
+logger = logging.getLogger("detectron2.crack_data")
 
 THING_CLASSES = ["crack"]
 THING_COLORS = [(220, 20, 60)]  # RGB
 STANDARD_NAMES = ("crack_train", "crack_val", "crack_test")
-
-
-@dataclass(frozen=True)
-class RecordedImageRoot(os.PathLike[str]):
-    """The folder of the photos that a COCO JSON names in ``info["image_root"]``, read when used.
-
-    A relative root counts from the JSON's folder; without one, that folder is the root.
-    """
-
-    json_file: str
-
-    def __fspath__(self) -> str:
-        return self._path
-
-    @cached_property
-    def _path(self) -> str:
-        info = _read_coco(self.json_file).get("info") or {}
-        folder = os.path.dirname(os.path.abspath(self.json_file))
-        return os.path.normpath(os.path.join(folder, info.get("image_root", "")))
 
 
 def register_crack_dataset(
@@ -57,38 +45,44 @@ def register_crack_dataset(
     Args:
         name: what ``DATASETS.TRAIN`` or ``DATASETS.TEST`` will call it.
         json_file: COCO JSON, as ``tools/convert_to_coco.py`` writes it.
-        image_root: folder of the photos; None takes the one recorded in the JSON.
+        image_root: folder of the photos; None takes the one recorded in the JSON, or looks
+            beside it (see `read_records`).
 
     Raises:
         CrackError: another file or folder is registered under this name.
     """
-    root = RecordedImageRoot(json_file) if image_root is None else os.fspath(image_root)
+    root = None if image_root is None else os.fspath(image_root)
     if name in DatasetCatalog:
         known = MetadataCatalog.get(name)
         if (known.get("json_file"), known.get("image_root")) == (json_file, root):
             return
         raise CrackError(f"data set {name} is already registered, for {known.get('json_file')}")
-    metadata = {"thing_classes": THING_CLASSES, "thing_colors": THING_COLORS}
-    register_coco_instances(name, metadata, json_file, root)
-    # Detectron2's loader, preceded by checks that answer in sentences.
-    DatasetCatalog[name] = partial(_load_checked, json_file, root, DatasetCatalog[name])
+    DatasetCatalog.register(name, partial(read_records, json_file, root))
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=root,
+        evaluator_type="coco",
+        thing_classes=THING_CLASSES,
+        thing_colors=THING_COLORS,
+    )
 
 
 def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
     """Register and check the data sets that a config trains or tests on.
 
-    A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. JSON and
-    photos of all crack sets are looked for here, so that a test set which is not there is noticed
-    before training and not after it.
+    A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. All crack
+    sets are read here, so that a fault of the test set is noticed before training and not after.
 
     Args:
         cfg: a config.
         keys: of DATASETS, those whose sets will be used.
 
     Raises:
-        CrackError: ``DATASETS.TRAIN`` or ``DATASETS.TEST`` is no sequence of names, or a set is
-            unknown, or its JSON or its photos are missing.
+        CrackError: ``DATASETS.TRAIN`` or ``DATASETS.TEST`` is no sequence of names; a set is
+            unknown, empty or faulty, or its photos are missing; no photo to train on has a crack;
+            or sets that were split in one run of the converter come from different ones.
     """
+    found: dict[str, list[Record]] = {}
     for key in keys:
         for name in _names(f"DATASETS.{key}", cfg.DATASETS[key]):
             if name.endswith(".json"):
@@ -99,61 +93,53 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
                     f"{', '.join(_crack_names())}, or the path of a COCO JSON (ending in .json)"
                 )
             if name in _crack_names():
-                metadata = MetadataCatalog.get(name)
-                check_dataset(metadata.json_file, metadata.image_root)
+                found[name] = DatasetCatalog.get(name)
+                if not found[name]:
+                    raise CrackError(f"DATASETS.{key}: {name} holds no photos; convert it again")
+    _check_cracks(cfg, keys, found)
+    _check_conversions([name for name in found if MetadataCatalog.get(name).get("json_file")])
+    if {"TRAIN", "TEST"} <= set(keys):
+        _warn_of_shared_photos(cfg, found)
 
 
-BoolMask = npt.NDArray[np.bool_]
-
-
-def instance_masks(record: dict[str, Any]) -> list[BoolMask]:
-    """The pixels of each instance of a record, in its order; ignored areas are left out."""
-    return [_mask_of(record, each) for each in _annotations(record, crowd=0)]
-
-
-def ignored_pixels(record: dict[str, Any]) -> BoolMask:
-    """The pixels of a record that count neither as crack nor as background (``iscrowd`` 1)."""
-    return _union(record, crowd=1)
-
-
-def union_mask(record: dict[str, Any]) -> BoolMask:
-    """The pixels of all instances of a record: bool (H, W)."""
-    return _union(record, crowd=0)
-
-
-def _annotations(record: dict[str, Any], crowd: int) -> list[dict[str, Any]]:
-    return [x for x in record.get("annotations", []) if int(x.get("iscrowd", 0)) == crowd]
-
-
-def _mask_of(record: dict[str, Any], annotation: dict[str, Any]) -> BoolMask:
-    return decode_mask(annotation["segmentation"], record["height"], record["width"])
-
-
-def _union(record: dict[str, Any], crowd: int) -> BoolMask:
-    union = np.zeros((record["height"], record["width"]), bool)
-    for annotation in _annotations(record, crowd):
-        union |= _mask_of(record, annotation)
-    return union
-
-
-def check_dataset(json_file: str, image_root: str | os.PathLike[str]) -> None:
-    """Check that a COCO JSON of cracks and all its photos are there, without decoding photos.
-
-    Raises:
-        CrackError: the JSON is missing, is not one of cracks, or its photos are not in
-            ``image_root``.
-    """
-    coco = _read_coco(json_file)
-    classes = [category.get("name") for category in coco["categories"]]
-    if classes != THING_CLASSES:
-        raise CrackError(f"{json_file} has the categories {classes}, expected {THING_CLASSES}")
-    names = [image["file_name"] for image in coco["images"]]
-    missing = [name for name in names if not os.path.isfile(os.path.join(image_root, name))]
-    if missing:
+def _check_cracks(cfg: CfgNode, keys: tuple[str, ...], found: dict[str, list[Record]]) -> None:
+    names = cfg.DATASETS.TRAIN if "TRAIN" in keys else ()
+    if not names or any(name not in found for name in names):
+        return
+    if not any(record["annotations"] for name in names for record in found[name]):
         raise CrackError(
-            f"{len(missing)} of {len(names)} photos of {json_file} are not in "
-            f"{os.fspath(image_root)} (the first: {missing[0]}); move them back or convert again"
+            f"no photo of DATASETS.TRAIN ({', '.join(names)}) has a crack; add photos with cracks"
         )
+
+
+def _check_conversions(names: list[str]) -> None:
+    """Refuse the splits of one output that come from different runs of the converter.
+
+    The converter records ``info["conversion"]``: the run's id and the names of its splits.
+    """
+    runs: dict[str, tuple[Any, str]] = {}
+    for name in names:
+        json_file = MetadataCatalog.get(name).json_file
+        run = (read_coco(json_file).get("info") or {}).get("conversion") or {}
+        folder, base = os.path.split(os.path.abspath(json_file))
+        for split in run.get("splits", []):
+            if not split or split not in base:
+                continue
+            output = os.path.join(folder, base.replace(split, "*"))
+            identity, other = runs.setdefault(output, (run.get("id"), json_file))
+            if identity != run.get("id"):
+                raise CrackError(
+                    f"{other} and {json_file} come from different conversions, so that photos may "
+                    "be in both; convert again"
+                )
+
+
+def _warn_of_shared_photos(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
+    train = {x["file_name"] for name in cfg.DATASETS.TRAIN for x in found.get(name, [])}
+    for name in cfg.DATASETS.TEST:
+        shared = sum(record["file_name"] in train for record in found.get(name, []))
+        if shared and name not in cfg.DATASETS.TRAIN:
+            logger.warning(f"{shared} photos of {name} (DATASETS.TEST) are in DATASETS.TRAIN too")
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:
@@ -172,33 +158,6 @@ def _crack_names() -> list[str]:
         for name in DatasetCatalog
         if MetadataCatalog.get(name).get("thing_classes") == THING_CLASSES
     ]
-
-
-def _read_coco(json_file: str) -> dict[str, Any]:
-    try:
-        with open(json_file, encoding="utf-8") as file:
-            coco = json.load(file)
-    except FileNotFoundError as error:
-        raise CrackError(
-            f"{json_file} does not exist; make it with: python tools/convert_to_coco.py "
-            f"--images DIR --masks DIR --output {json_file}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CrackError(f"{json_file} cannot be read as JSON: {error}") from error
-    if not isinstance(coco, dict) or not {"images", "annotations", "categories"} <= coco.keys():
-        raise CrackError(
-            f"{json_file} is not a COCO JSON: it lacks images, annotations or categories"
-        )
-    return coco
-
-
-def _load_checked(
-    json_file: str,
-    image_root: str | os.PathLike[str],
-    load: Callable[[], list[dict[str, Any]]],
-) -> list[dict[str, Any]]:
-    check_dataset(json_file, image_root)
-    return load()
 
 
 def _register_standard_sets() -> None:

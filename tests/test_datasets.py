@@ -204,10 +204,45 @@ def test_other_categories_are_refused(json_file: Path) -> None:
         catalog.register_datasets_of(_cfg(train=(str(json_file),)))
 
 
-def test_an_empty_set_loads(json_file: Path) -> None:
+@pytest.mark.parametrize("key", ["train", "test"])
+def test_an_empty_set_is_noticed_before_training(json_file: Path, key: str) -> None:
     _changed(json_file, images=[], annotations=[])
-    catalog.register_crack_dataset("empty", str(json_file))
-    assert DatasetCatalog.get("empty") == []
+    with pytest.raises(CrackError, match=r"DATASETS\.T.* holds no photos"):
+        catalog.register_datasets_of(_cfg(**{key: (str(json_file),)}))
+
+
+def test_photos_without_any_crack_are_for_testing_only(json_file: Path) -> None:
+    _changed(json_file, annotations=[])
+    catalog.register_datasets_of(_cfg(test=(str(json_file),)))
+    with pytest.raises(CrackError, match=r"no photo of DATASETS\.TRAIN .* has a crack"):
+        catalog.register_datasets_of(_cfg(train=(str(json_file),)))
+
+
+def test_splits_of_different_conversions_are_refused(json_file: Path) -> None:
+    coco = json.loads(json_file.read_text())
+    files = [json_file.with_name(f"set_{split}.json") for split in ("train", "val")]
+    for file in files:
+        run = {"id": "one", "splits": ["train", "val"]}
+        _write(file, {**coco, "info": {**coco["info"], "conversion": run}})
+    cfg = _cfg(train=(str(files[0]),), test=(str(files[1]),))
+    catalog.register_datasets_of(cfg)
+    run["id"] = "two"
+    _write(files[1], {**coco, "info": {**coco["info"], "conversion": run}})
+    with pytest.raises(
+        CrackError, match=r"set_train\.json and .*set_val\.json come from different"
+    ):
+        catalog.register_datasets_of(cfg)
+
+
+def test_photos_of_both_sets_are_counted(
+    json_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = _write(tmp_path / "other.json", json.loads(json_file.read_text()))
+    with caplog.at_level("WARNING"):
+        catalog.register_datasets_of(_cfg(train=(str(json_file),), test=(str(json_file),)))
+        assert "are in DATASETS.TRAIN too" not in caplog.text
+        catalog.register_datasets_of(_cfg(train=(str(json_file),), test=(str(other),)))
+    assert "2 photos of" in caplog.text
 
 
 def test_a_bare_string_in_an_override_is_caught(repo: Path) -> None:

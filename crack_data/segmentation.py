@@ -1,0 +1,175 @@
+"""COCO segmentations (polygons, run lengths) and the masks that they stand for.
+
+A record is a photo in Detectron2's format, as `crack_data.annotations` reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+BoolMask = npt.NDArray[np.bool_]
+Record = dict[str, Any]
+Rle = dict[str, Any]
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> BoolMask:
+    """The pixels of a COCO segmentation: bool (H, W).
+
+    Args:
+        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
+            px, all of which belong to it.
+        height, width: of the photo, px.
+
+    Raises:
+        ValueError: as `encode_segmentation`.
+    """
+    return _decode(encode_segmentation(segmentation, height, width))
+
+
+def instance_masks(record: Record) -> list[BoolMask]:
+    """The pixels of each instance of a record, in its order; ignored areas are left out."""
+    return [_decode(rle) for rle in _rles(record, crowd=0)]
+
+
+def ignored_pixels(record: Record) -> BoolMask:
+    """The pixels of a record that count neither as crack nor as background (``iscrowd`` 1)."""
+    return _union(record, crowd=1)
+
+
+def union_mask(record: Record) -> BoolMask:
+    """The pixels of all instances of a record: bool (H, W)."""
+    return _union(record, crowd=0)
+
+
+def _rles(record: Record, crowd: int) -> list[Rle]:
+    return [
+        _as_rle(each["segmentation"], record["height"], record["width"])
+        for each in record.get("annotations", [])
+        if int(each.get("iscrowd", 0)) == crowd
+    ]
+
+
+def _as_rle(segmentation: Any, height: int, width: int) -> Rle:
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str | bytes):
+        return segmentation  # checked when it was read
+    return encode_segmentation(segmentation, height, width)
+
+
+def _decode(rle: Rle) -> BoolMask:
+    return coco_mask.decode(rle).view(bool)
+
+
+def _union(record: Record, crowd: int) -> BoolMask:
+    rles = _rles(record, crowd)
+    if not rles:
+        return np.zeros((record["height"], record["width"]), bool)
+    return _decode(coco_mask.merge(rles))
+
+
+def encode_segmentation(
+    segmentation: Any, height: int, width: int, pixel_contours: bool = False
+) -> Rle:
+    """A COCO segmentation of any kind as compressed run lengths, ``{"size", "counts": str}``.
+
+    Args:
+        segmentation, height, width: as for `decode_mask`.
+        pixel_contours: polygons may be contours as OpenCV draws them, from pixel to neighbouring
+            pixel, which belong to the mask. COCO's rule, under which a polygon runs along the
+            edges of pixels, would take a pixel off every side: most of a thin crack.
+
+    Raises:
+        ValueError: it is empty or faulty; the message is the rest of a sentence about it.
+    """
+    if not segmentation:
+        raise ValueError("has no segmentation (a box is no mask): export polygons or RLE")
+    if isinstance(segmentation, dict):
+        return _encode_runs(segmentation, height, width)
+    polygons = [_polygon(each, height, width) for each in _pieces(segmentation)]
+    if pixel_contours and all(map(_is_pixel_contour, polygons)):
+        mask = np.zeros((height, width), np.uint8)
+        for polygon in polygons:
+            cv2.fillPoly(mask, [np.array(polygon, np.int32).reshape(-1, 2)], 1)
+        return _with_text(coco_mask.encode(np.asfortranarray(mask)))
+    return _with_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+
+
+def _is_pixel_contour(polygon: list[float]) -> bool:
+    """Whether all steps go to whole pixels in one of eight directions, some diagonally."""
+    points = np.array(polygon).reshape(-1, 2)
+    steps = np.abs(np.diff(points, axis=0, append=points[:1]))
+    straight = (steps == 0).any(axis=1)
+    diagonal = (steps[:, 0] == steps[:, 1]) & ~straight
+    whole = bool((points % 1 == 0).all())
+    return whole and bool((straight | diagonal).all()) and bool(diagonal.any())
+
+
+def _pieces(segmentation: Any) -> list[Any]:
+    if not isinstance(segmentation, list):
+        raise ValueError(f"has a segmentation of the type {type(segmentation).__name__}")
+    # One polygon without the list around it.
+    return [segmentation] if isinstance(segmentation[0], int | float) else segmentation
+
+
+def _polygon(points: Any, height: int, width: int) -> list[float]:
+    if points and isinstance(points[0], list | tuple):  # [[x, y], [x, y], …]
+        points = [x for point in points for x in point]
+    numbers = [float(x) for x in points]
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise ValueError(f"has a polygon of {len(numbers)} numbers; three points are six")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("has a polygon with numbers that are not finite")
+    if max(numbers) <= 1:
+        raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
+    reach = max(height, width)
+    if min(numbers) < -reach or max(numbers) > 2 * reach:
+        raise ValueError(f"has a polygon far outside its photo of {width} x {height} px")
+    return numbers
+
+
+def _encode_runs(rle: Rle, height: int, width: int) -> Rle:
+    counts, size = rle.get("counts"), rle.get("size")
+    if size is None or list(size) != [height, width]:
+        raise ValueError(f"has an RLE of size {size}, but its photo is [{height}, {width}]")
+    if isinstance(counts, str | bytes):
+        text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+        runs = _run_lengths(text)
+        rle = {"size": [height, width], "counts": text}
+    else:
+        runs = np.asarray(counts, np.float64)
+        rle = {"size": [height, width], "counts": counts}
+    if runs.ndim != 1 or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
+        raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")
+    if not isinstance(counts, str | bytes):
+        rle = coco_mask.frPyObjects(rle, height, width)
+    return _with_text(rle)
+
+
+def _run_lengths(counts: bytes) -> np.ndarray:
+    """Run lengths of COCO's compressed RLE (pycocotools, rleFrString): int64 (N,).
+
+    Six bits a byte, from 48 on: five of the number, lowest first, and one for "goes on"; from the
+    fourth number on, the difference from the one two before.
+    """
+    digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero((digits & 32) == 0)
+    if not len(last) or digits.min() < 0 or digits.max() > 63 or last[-1] != len(digits) - 1:
+        return np.empty(0, np.int64)
+    first = np.append(0, last[:-1] + 1)
+    if (last - first).max() > 6:  # pixels are counted in 32 bits
+        return np.empty(0, np.int64)
+    shifts = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
+    numbers = np.add.reduceat((digits & 31) << shifts, first)
+    numbers -= np.where(digits[last] & 16, np.int64(1) << (shifts[last] + 5), 0)
+    for start in (1, 2):
+        numbers[start::2] = np.cumsum(numbers[start::2])
+    return numbers
+
+
+def _with_text(rle: Rle) -> Rle:
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
