@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import IO
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
@@ -36,13 +37,10 @@ def _add_backbone_keys(cfg: CN) -> None:
     cfg.MODEL.MOBILENETV2.NORM = "BN"
     # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
     cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    # Freeze this many stages, counted from the input: 1 freezes res1, 2 also res2, …
-    cfg.MODEL.MOBILENETV2.FREEZE_AT = 0
 
     cfg.MODEL.EFFICIENTNET_LITE = CN()
     cfg.MODEL.EFFICIENTNET_LITE.NORM = "BN"
     cfg.MODEL.EFFICIENTNET_LITE.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.EFFICIENTNET_LITE.FREEZE_AT = 0
 
 
 def _add_crack_map_keys(cfg: CN) -> None:
@@ -146,11 +144,22 @@ def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE.PRECISION = "auto"
 
 
+class _LocalFile(CN):
+    """Reads YAML of plain values from local files; Detectron2 would run code and download."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        if "://" in filename:
+            raise ValueError(f"_BASE_ {filename} is a URL; save it and name the file")
+        return open(filename, encoding="utf-8")
+
+
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     """Read a YAML config over Detectron2's and this project's defaults.
 
     Args:
-        config_file: path of the YAML file; its ``_BASE_`` is followed.
+        config_file: path of the YAML file, of plain values; its ``_BASE_`` is followed, to local
+            files.
         overrides: ``KEY VALUE`` pairs, flattened, applied last.
 
     Returns:
@@ -164,7 +173,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     cfg = get_cfg()
     add_crack_config(cfg)
     try:
-        cfg.merge_from_file(config_file)
+        cfg.merge_from_other_cfg(CN(_LocalFile.load_yaml_with_base(config_file)))
     except Exception as error:  # yaml and yacs raise many types, all meaning a bad file
         raise CrackError(f"config file {config_file} cannot be used: {_sentence(error)}") from error
     if len(overrides) % 2:
@@ -173,6 +182,11 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         cfg.merge_from_list(list(overrides))
     except Exception as error:
         raise CrackError(f"a KEY VALUE override cannot be used: {_sentence(error)}") from error
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise CrackError(
+            "MODEL.LOAD_PROPOSALS reads pickles, which could run any code; compute proposals with "
+            "the RPN (False)"
+        )
     return cfg
 
 

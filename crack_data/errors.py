@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 
 
 class CrackError(ValueError):
@@ -11,11 +14,20 @@ class CrackError(ValueError):
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a command-line ``main`` and exit with its code; a `CrackError` becomes one line and 1."""
+    """Run a command-line ``main`` and exit with its code.
+
+    A `CrackError`, and a disk that is full or cannot be written to, become one line and 1.
+    """
     try:
         code = main()
     except CrackError as error:
         print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}; what was complete is kept", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,8 +12,9 @@ from typing import IO
 
 from .errors import CrackError
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+_SUFFIX = ".crack.tmp"
+# Folders in which this process has looked for what killed processes left.
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -23,41 +23,57 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     The bytes go to a hidden file in the same folder (made where missing), which replaces ``path``
     in one step; where ``path`` is a link, what it points to. An exception, Ctrl-C or a kill leaves
-    what ``path`` held before.
+    what ``path`` held before. Hidden files of processes that were killed are removed.
 
     Raises:
-        CrackError: the folder cannot be made or written to, ``path`` is a folder, or the disk is
-            full.
+        CrackError: the folder cannot be made or written to, the disk is full, or ``path`` is a
+            folder.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise CrackError(f"cannot write {path}: it is a folder; name a file")
+    temporary = ""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
-        )
-    except OSError as error:
-        raise CrackError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
+        _sweep(target.parent)
+        handle, temporary = _create(target.parent)
         with os.fdopen(handle, "wb") as stream:
             yield stream
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+            stream.flush()
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            raise CrackError(f"cannot write {path}: {error.strerror}") from error
+        # An error with a file name of its own is about what the block reads.
+        if isinstance(error, OSError) and error.filename in (None, temporary, str(target.parent)):
+            reason = error.strerror or error
+            raise CrackError(
+                f"cannot write {path}: {reason}; make room there or name another place"
+            ) from error
         raise
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove what `atomic_write` left below a folder when it was killed."""
-    for path in Path(folder).rglob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
-            with suppress(OSError):
-                path.unlink()
+def _create(folder: Path) -> tuple[int, str]:
+    """Create a hidden file, locked for as long as it is open."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=_SUFFIX, dir=folder)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # another process swept it away before it was locked
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the hidden files that no living process has locked, once in a folder."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for path in folder.glob(f".*{_SUFFIX}"):
+        with suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _umask() -> int:

@@ -64,3 +64,50 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
 def test_a_missing_config_is_named() -> None:
     with pytest.raises(CrackError, match=r"no/such\.yaml does not exist"):
         load_config("no/such.yaml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:os.mkdir ['{mark}']",
+        "!!python/object/new:os.mkdir ['{mark}']",
+        "!!python/name:os.mkdir",
+        "!!python/tuple [1, 2]",
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_configs_hold_plain_values(tmp_path: Path, value: str, nested: bool) -> None:
+    mark = tmp_path / "executed"
+    (tmp_path / "own.yaml").write_text(f"MODEL:\n  WEIGHTS: {value.format(mark=mark)}\n")
+    (tmp_path / "outer.yaml").write_text("_BASE_: [own.yaml]\n")
+    file = tmp_path / ("outer.yaml" if nested else "own.yaml")
+    with pytest.raises(CrackError, match=f"{file.name} cannot be used: .*python"):
+        load_config(str(file))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/a.yaml", "file:///etc/a.yaml", "s3://b/a.yaml"]
+)
+def test_bases_are_local_files(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(f"_BASE_: {url}\n")
+    with pytest.raises(CrackError, match=r"_BASE_ .*a\.yaml is a URL; save it"):
+        load_config(str(file))
+
+
+def test_proposal_files_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("MODEL:\n  LOAD_PROPOSALS: True\n")
+    with pytest.raises(CrackError, match=r"MODEL\.LOAD_PROPOSALS reads pickles"):
+        load_config(str(file))
+
+
+def test_stages_are_frozen_by_detectron2_s_key() -> None:
+    for name in ("crack_mobilenet", "crack_mobilenet_fpn256", "crack_efficientnet_lite"):
+        assert load_config(f"configs/{name}.yaml").MODEL.BACKBONE.FREEZE_AT == 0
+    off = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", "2"]
+    model = build_model(load_config("configs/crack_mobilenet.yaml", off))
+    frozen = {name for name, x in model.named_parameters() if not x.requires_grad}
+    assert any("features.0." in name for name in frozen)
+    assert not any("features.18." in name for name in frozen)

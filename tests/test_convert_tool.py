@@ -165,7 +165,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
     yield process
     process.kill()
     process.communicate()
-    for left in folder.glob(".crack.json.*.tmp"):
+    for left in folder.glob(".*.tmp"):
         left.unlink()
 
 

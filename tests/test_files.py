@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from crack_data.errors import CrackError
+from crack_data.errors import CrackError, run_tool
 from crack_data.files import atomic_write
+
+# In the environment of a process that is killed: its coverage is not measured.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -55,6 +63,92 @@ def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CrackError, match="cannot write"), atomic_write(tmp_path / "file" / "a"):
         pass
+
+
+_KILLED = """
+import os, signal, sys
+from crack_data.files import atomic_write
+with atomic_write(sys.argv[1]) as stream:
+    stream.write(b"half of")
+    stream.flush()
+    if len(sys.argv) > 2:
+        print("open", flush=True)
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _writer(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _KILLED, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | UNMEASURED,
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    (tmp_path / ".notes.tmp").touch()  # not one of ours
+    with _writer(str(tmp_path / "a.json")) as killed:
+        killed.wait()
+    assert len(_names(tmp_path)) == 2
+    with _writer(str(tmp_path / "b.json"), "wait") as living:
+        assert living.stdout is not None
+        assert living.stdout.readline() == "open\n"
+        with atomic_write(tmp_path / "c.json") as stream:
+            stream.write(b"all of it")
+        hidden = [name for name in _names(tmp_path) if name.endswith(".crack.tmp")]
+        assert len(hidden) == 1  # the living one's; the killed one's is gone
+        living.kill()
+    assert _names(tmp_path) == sorted([*hidden, ".notes.tmp", "c.json"])
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(CrackError, match=r"cannot write .*a\.json: File too large"):
+            _write(path, 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert _names(tmp_path) == ["a.json"]
+
+
+def _write(path: Path, size: int) -> None:
+    with atomic_write(path) as stream:
+        stream.write(bytes(size))
+
+
+def test_what_the_block_cannot_read_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"), atomic_write(tmp_path / "a.json"):
+        (tmp_path / "absent").read_bytes()
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.ENOENT, 0)]
+)
+def test_tools_say_in_one_line_that_the_disk_is_full(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise OSError(number, os.strerror(number), "output/log.txt")
+
+    with pytest.raises(SystemExit if code else OSError) as caught:
+        run_tool(main)
+    if code:
+        assert caught.value.code == code
+        assert capsys.readouterr().err.startswith(f"error: output/log.txt: {os.strerror(number)}")
 
 
 def _umask() -> int:

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from .. import storage
 from ..errors import CrackError
-from ..files import remove_leftovers
 from ..storage import PhotoFile
 from .fleet import predict_fleet
 from .labels_out import write_labels
@@ -105,8 +104,7 @@ def _engine(
 
 
 def _begin(folder: str, settings: dict[str, Any], resume: bool) -> None:
-    """Clear an earlier run's tables, records and left-overs; note the settings of this one."""
-    remove_leftovers(folder)
+    """Clear an earlier run's tables and records; note the settings of this one."""
     if not resume:
         there = storage.list_files(folder)
         storage.remove_files(folder, {storage.RESULTS, CSV_NAME} & there.keys())

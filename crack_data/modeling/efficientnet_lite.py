@@ -92,7 +92,7 @@ class EfficientNetLite0(StagedBackbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
         """Read MODEL.EFFICIENTNET_LITE."""
-        return stage_settings(cfg.MODEL.EFFICIENTNET_LITE)
+        return stage_settings(cfg.MODEL.EFFICIENTNET_LITE, cfg.MODEL.BACKBONE)
 
     def stage(self, index: int) -> nn.ModuleList:
         """The blocks of stage ``index``, in order; the stem comes before the first."""

@@ -42,7 +42,7 @@ class MobileNetV2(StagedBackbone):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
         """Read MODEL.MOBILENETV2."""
         keys = cfg.MODEL.MOBILENETV2
-        return {"width_mult": keys.WIDTH_MULT, **stage_settings(keys)}
+        return {"width_mult": keys.WIDTH_MULT, **stage_settings(keys, cfg.MODEL.BACKBONE)}
 
     def stage(self, index: int) -> nn.ModuleList:
         """The layers of stage ``index``, in order."""

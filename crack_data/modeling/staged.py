@@ -80,9 +80,9 @@ class StagedBackbone(Backbone):
         return {name: self._shapes[name] for name in self._out_features}
 
 
-def stage_settings(keys: CfgNode) -> dict[str, Any]:
-    """Constructor arguments that every staged backbone takes, from its node of MODEL."""
-    return {"norm": keys.NORM, "out_features": keys.OUT_FEATURES, "freeze_at": keys.FREEZE_AT}
+def stage_settings(keys: CfgNode, backbone: CfgNode) -> dict[str, Any]:
+    """Constructor arguments that every staged backbone takes, from its node and MODEL.BACKBONE."""
+    return {"norm": keys.NORM, "out_features": keys.OUT_FEATURES, "freeze_at": backbone.FREEZE_AT}
 
 
 def norm_layer(name: str) -> Callable[[int], nn.Module]:

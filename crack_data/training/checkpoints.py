@@ -61,11 +61,8 @@ def _write(data: bytes, path: str | os.PathLike[str]) -> None:
     try:
         with atomic_write(path) as file:
             file.write(data)
-    except OSError as error:
-        raise CrackError(
-            f"checkpoint {path} cannot be written ({error.strerror}); make room and go on from "
-            "the previous one with --resume"
-        ) from error
+    except CrackError as error:
+        raise CrackError(f"{error}, then go on with --resume") from error
 
 
 def remove_older(folder: str, iteration: int) -> None:

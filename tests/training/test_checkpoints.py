@@ -56,8 +56,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint(repo: Path, tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: checkpoint ")
-    assert "model_0000002.pth cannot be written" in last
+    assert last.startswith("error: cannot write ")
+    assert "model_0000002.pth: File too large" in last
+    assert "go on with --resume" in last
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     torch.load(tmp_path / "model_0000001.pth", weights_only=True)
