@@ -23,12 +23,14 @@ def decode_mask(segmentation: Any, height: int, width: int) -> BoolMask:
 
     Args:
         segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it.
+            px, all of which belong to it; an empty one is an empty mask.
         height, width: of the photo, px.
 
     Raises:
         ValueError: as `encode_segmentation`.
     """
+    if not segmentation:
+        return np.zeros((height, width), bool)
     return _decode(encode_segmentation(segmentation, height, width))
 
 
@@ -124,7 +126,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
         raise ValueError(f"has a polygon of {len(numbers)} numbers; three points are six")
     if not all(map(math.isfinite, numbers)):
         raise ValueError("has a polygon with numbers that are not finite")
-    if max(numbers) <= 1:
+    if max(numbers) <= 1 and any(x % 1 for x in numbers):
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
     reach = max(height, width)
     if min(numbers) < -reach or max(numbers) > 2 * reach:

@@ -52,26 +52,6 @@ def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[
     return {"size": [height, width], "counts": rle["counts"].decode()}
 
 
-def decode_mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a COCO segmentation: bool (H, W).
-
-    Args:
-        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it.
-        height, width: of the photo, px.
-    """
-    if isinstance(segmentation, list):
-        codes = coco_mask.frPyObjects(segmentation, height, width) if segmentation else []
-    elif isinstance(segmentation["counts"], list):
-        codes = [coco_mask.frPyObjects(segmentation, height, width)]
-    else:
-        codes = [segmentation]
-    if not codes:
-        return np.zeros((height, width), np.bool_)
-    found: npt.NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(codes)).astype(np.bool_)
-    return found
-
-
 def annotation(
     mask: ByteMask, x: int, y: int, shape: tuple[int, int], mask_format: str, crowd: bool = False
 ) -> str:

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from ..errors import CrackError
-from .coco import decode_mask
+from ..segmentation import decode_mask
 from .pairing import Pairing, list_files
 
 ByteMask = npt.NDArray[np.uint8]

@@ -18,10 +18,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..convert.coco import decode_mask
 from ..convert.mask_files import read_mask
 from ..convert.worker import PairRecord
 from ..photos import read_photo
+from ..segmentation import decode_mask
 
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034

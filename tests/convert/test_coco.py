@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from crack_data.convert.coco import decode_mask, encode_mask, to_polygons, write_coco
+from crack_data.convert.coco import encode_mask, to_polygons, write_coco
+from crack_data.segmentation import decode_mask
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 MASKS = arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
