@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -31,6 +32,8 @@ _STATUS_OF = {
     "corrupt": UnprocessableEntity,
     "too_large": RequestEntityTooLarge,
 }
+# Decoding takes 8 bytes a pixel, what comes of it 3: a few at once bound the memory.
+_DECODING = threading.BoundedSemaphore(2)
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -187,7 +190,8 @@ def decode(upload: Upload, max_pixels: int) -> np.ndarray:
             be drawn on and written as a JPEG.
     """
     try:
-        image = decode_photo(upload.data, max_pixels)
+        with _DECODING:
+            image = decode_photo(upload.data, max_pixels)
     except PhotoError as error:
         raise _STATUS_OF[error.kind](str(error)) from error
     if max(image.shape) > MAX_SIDE:

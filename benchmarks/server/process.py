@@ -82,8 +82,8 @@ class ServerProcess:
             try:
                 if requests.get(self.url + "/readyz", timeout=5).ok:
                     return time.monotonic() - self.started
-            except requests.ConnectionError:
-                pass  # it is ending: the loop's condition sees it next
+            except (requests.ConnectionError, requests.Timeout):
+                pass  # it is ending, as the loop's condition sees next, or the machine is busy
             time.sleep(0.05)
         raise CrackError(f"the server is not ready: {' '.join(self.other_lines[-3:])}")
 
