@@ -59,7 +59,7 @@ def test_alive_at_once_ready_once_loaded_and_nothing_on_disk(model_flags: list[s
         assert server.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_finish_what_is_running(number: int) -> None:
     with stand_in("slow") as server, ThreadPoolExecutor() as pool:
         server.wait_ready()
