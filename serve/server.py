@@ -93,13 +93,16 @@ class Server(httputil.HTTPServerConnectionDelegate):
     def stop_on_signals(self) -> None:
         """Let SIGTERM, SIGINT and SIGHUP call `stop`; a second one ends the process at once."""
         loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-        def on_signal(number: int) -> None:
-            loop.remove_signal_handler(number)
+        def on_signal() -> None:
+            for number in signals:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
             self.stopping.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, on_signal, number)
+        for number in signals:
+            loop.add_signal_handler(number, on_signal)
 
     @property
     def memory_full(self) -> bool:
@@ -189,6 +192,7 @@ class Exchange(httputil.HTTPMessageDelegate):
                 server.threads, Response.from_app, server.app, self._environ()
             )
             self._body = bytearray()
+            self._request.body = b""
             self._write(answer)
             # Done when everything before it has gone to the client's side.
             await asyncio.wait_for(self.stream.write(b""), server.settings.client_timeout_s)

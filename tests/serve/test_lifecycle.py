@@ -71,6 +71,17 @@ def test_signals_finish_what_is_running(number: int) -> None:
     assert server.log[-1]["message"] == "stopped"
 
 
+def test_a_second_signal_ends_it_at_once() -> None:
+    with stand_in("hangs") as server, ThreadPoolExecutor() as pool:
+        server.wait_ready()
+        post_all(pool, server, 1)
+        time.sleep(0.7)
+        server.terminate()
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait(9) == -signal.SIGINT
+
+
 def test_the_grace_ends_a_prediction() -> None:
     with stand_in("hangs", "--shutdown-grace-s", "1") as server, ThreadPoolExecutor() as pool:
         server.wait_ready()
