@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measure the converter: throughput beside a plain script and beside decoding alone; memory.
 
-``python benchmarks/converter.py speed --pairs 600`` is the short form.
+``python benchmarks/converter.py speed --pairs 300`` is the short form.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,56 +34,61 @@ COMMANDS = {
     "ours": [str(REPO / "tools" / "convert_to_coco.py")],
 }
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
-# A set is repeated until it has so many pairs, beside which the start of a command counts little.
-PAIRS = 3000
 
 
-def speed(data: Path) -> None:
-    """Pairs a second of three runs, best of each kept: plain script, converter, decoding alone."""
+def speed(data: Path, pairs: int) -> None:
+    """Pairs a second of three runs, the best kept: plain script, converter, decoding alone."""
     for name in SETS:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            _repeat(data / name, folder)
+            _repeat(data / name, folder, pairs)
             _print_speed(name, folder)
 
 
-def _repeat(source: Path, folder: Path) -> None:
+def _repeat(source: Path, folder: Path, count: int) -> None:
+    """Link a set's pairs again and again until there are ``count``."""
     pairs = pair_files(source / "images", source / "masks").pairs
     for part in ("images", "masks"):
         (folder / part).mkdir()
-    for number in range(-(-PAIRS // len(pairs))):
-        for pair in pairs:
-            for part, path in (("images", Path(pair.photo)), ("masks", Path(pair.mask))):
-                (folder / part / f"{number}_{path.name}").symlink_to(path.resolve())
+    for number in range(count):
+        pair = pairs[number % len(pairs)]
+        for part, path in (("images", Path(pair.photo)), ("masks", Path(pair.masks[0]))):
+            link = folder / part / f"{number // len(pairs)}_{path.name}"
+            link.symlink_to(path.resolve())
 
 
 def _print_speed(name: str, folder: Path) -> None:
     pairs = pair_files(folder / "images", folder / "masks").pairs
-    times: dict[str, list[float]] = {"plain": [], "ours": [], "decoding": []}
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in (*COMMANDS, "decoding")}
     for _ in range(3):  # in turn, so that all see the same machine
-        times["plain"].append(_run("plain", folder))
-        times["ours"].append(_run("ours", folder))
-        times["decoding"].append(_decode_all(pairs))
+        for kind in COMMANDS:
+            times[kind].append(_run(kind, folder))
+        times["decoding"].append((_decode_all(pairs), 0.0))
     _compare(name, folder)
-    rate = {kind: len(pairs) / min(seconds) for kind, seconds in times.items()}
+    wall = {kind: min(seconds for seconds, _ in runs) for kind, runs in times.items()}
+    cpu = {kind: min(seconds for _, seconds in runs) for kind, runs in times.items()}
+    rates = ", ".join(f"{kind} {len(pairs) / seconds:.0f}" for kind, seconds in wall.items())
     print(
-        f"{name}: {len(pairs)} pairs; pairs a second: plain script {rate['plain']:.0f}, "
-        f"converter {rate['ours']:.0f}, decoding alone {rate['decoding']:.0f}; the converter is "
-        f"{rate['ours'] / rate['plain']:.1f} x the plain script, "
-        f"{rate['ours'] / rate['decoding']:.2f} of decoding on {usable_cores()} cores "
-        f"(load {os.getloadavg()[0]:.1f})",
+        f"{name}: {len(pairs)} pairs; pairs a second: {rates}; the converter is "
+        f"{wall['plain'] / wall['ours']:.1f} x the plain script on {usable_cores()} cores (load "
+        f"{os.getloadavg()[0]:.1f}); processor time a pair: plain "
+        f"{1000 * cpu['plain'] / len(pairs):.1f} ms, converter "
+        f"{1000 * cpu['ours'] / len(pairs):.1f} ms",
         flush=True,
     )
 
 
-def _run(kind: str, folder: Path) -> float:
-    """Seconds of a whole command, its start included."""
+def _run(kind: str, folder: Path) -> tuple[float, float]:
+    """Seconds of a whole command, and processor seconds of all its processes."""
     command = [sys.executable, *COMMANDS[kind], "--images", str(folder / "images")]
     command += ["--masks", str(folder / "masks"), "--output", str(folder / f"{kind}.json")]
     quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
     subprocess.run(command, check=True, cwd=REPO, **quiet)
-    return time.monotonic() - start
+    wall = time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _decode_all(pairs: list[Pair]) -> float:
@@ -172,9 +178,10 @@ def main() -> int:
     parser.add_argument("what", nargs="*", help="speed, memory; default: both")
     default = os.environ.get("CRACK_SHARED", REPO.parent / "shared")
     parser.add_argument("--shared", type=Path, default=default, help="folder that holds data/")
+    parser.add_argument("--pairs", type=int, default=3000, help="pairs of each set (3000)")
     args = parser.parse_args()
     measurements: dict[str, Callable[[], None]] = {
-        "speed": lambda: speed(args.shared / "data"),
+        "speed": lambda: speed(args.shared / "data", args.pairs),
         "memory": memory,
     }
     for name in args.what or measurements:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.coco import decode_mask
 from crack_data.convert.conversion import ConversionOptions, convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.options import PRESETS
 from crack_data.convert.splits import SplitOptions
 from crack_data.errors import CrackError
+from crack_data.storage import HAS_HEIF
 
 HEIGHT, WIDTH = 90, 120
 
@@ -251,3 +254,119 @@ def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
 def test_options_that_do_not_exist(folder: Path, changes: dict, named: str) -> None:
     with pytest.raises(CrackError, match=named):
         _options(folder, **changes)
+
+
+def _save_mask(folder: Path, name: str, mask: np.ndarray) -> None:
+    Image.fromarray(mask).save(folder / "masks" / name)
+
+
+def test_ignored_pixels_are_one_crowd_annotation(folder: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[20:24], mask[60:66, 10:50] = 1, 255
+    _save_mask(folder, "a_mask.png", mask)
+    for name in "bcde":
+        _save_mask(folder, f"{name}_mask.png", np.minimum(mask, 1))
+    result = convert(_options(folder))
+    entries = COCO(str(result.outputs[""])).imgToAnns[1]
+    assert [entry["iscrowd"] for entry in entries] == [0, 1]
+    assert np.array_equal(decode_mask(entries[0]["segmentation"], HEIGHT, WIDTH), mask == 1)
+    assert np.array_equal(decode_mask(entries[1]["segmentation"], HEIGHT, WIDTH), mask == 255)
+    assert result.records[0].instances == 1
+    assert result.records[0].crack_area == 4 * WIDTH
+    assert any("255 ignored" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("sixteen", [False, True])
+def test_instance_numbers_are_instances_though_they_touch(folder: Path, sixteen: bool) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint16 if sixteen else np.uint8)
+    step = 700 if sixteen else 1
+    for number in range(1, 6):
+        mask[10 * number : 10 * number + 3] = number * step
+    mask[11:45, 30:34] = 6 * step  # crosses four others
+    for name in ("a", "b", "c", "d", "e", "nothing"):
+        _save_mask(folder, f"{name}_mask.png", mask)
+    result = convert(_options(folder))
+    assert [record.instances for record in result.records] == [6] * 6
+    found = COCO(str(result.outputs[""])).imgToAnns[1]
+    expected = [mask == number * step for number in range(1, 7)]
+    for entry, pixels in zip(found, expected, strict=True):
+        assert np.array_equal(decode_mask(entry["segmentation"], HEIGHT, WIDTH), pixels)
+    assert convert(_options(folder, instances="single")).records[0].instances == 1
+
+
+def test_several_masks_are_united_and_photos_without_any_may_be_crack_free(folder: Path) -> None:
+    one, other = np.zeros((2, HEIGHT, WIDTH), np.uint8)
+    one[20:24], other[60:64] = 255, 255
+    _save_mask(folder, "a_mask_1.png", one)
+    _save_mask(folder, "a_mask_2.png", other)
+    (folder / "masks" / "a_mask.png").unlink()
+    (folder / "masks" / "b_mask.png").unlink()
+    result = convert(_options(folder, without_mask="crack-free"))
+    assert [record.instances for record in result.records[:2]] == [2, 0]
+    assert "1 photos have several masks, which were united" in result.notes
+
+
+def test_photos_of_one_name_in_subfolders_are_told_apart(tmp_path: Path) -> None:
+    for bridge in ("one", "two"):
+        _write_pair(tmp_path / bridge, "a", len(bridge))
+    result = convert(_options(tmp_path, images=tmp_path, masks=tmp_path))
+    names = [image["file_name"] for image in _load(result.outputs[""])["images"]]
+    assert names == ["one/images/a.jpg", "two/images/a.jpg"]
+
+
+def test_no_split_of_five_photos_stays_empty(folder: Path) -> None:
+    for seed in range(8):
+        splits = SplitOptions({"train": 0.8, "val": 0.2}, seed=seed)
+        result = convert(_options(folder, splits=splits))
+        assert all(_load(path)["images"] for path in result.outputs.values())
+    _write_pair(folder / "alone", "a", 0)
+    with pytest.raises(CrackError, match="only 1 groups"):
+        convert(_options(folder / "alone", splits=splits))
+
+
+def test_the_splits_of_a_conversion_carry_one_id(folder: Path) -> None:
+    def ids(**changes: Any) -> set[str]:
+        splits = SplitOptions({"train": 0.5, "val": 0.5}, **changes)
+        outputs = convert(_options(folder, splits=splits)).outputs
+        found = [_load(path)["info"]["conversion"] for path in outputs.values()]
+        assert all(entry["splits"] == ["train", "val"] for entry in found)
+        return {entry["id"] for entry in found}
+
+    first = ids()
+    assert len(first) == 1
+    assert ids() == first
+    assert ids(seed=5) != first
+
+
+def test_a_name_that_is_not_utf8_gives_valid_json(folder: Path) -> None:
+    for part, ending in (("images", b".jpg"), ("masks", b"_mask.png")):
+        source = folder / part / f"a{ending.decode()}"
+        source.rename(os.path.join(folder, part, os.fsdecode(b"Br\xfccke" + ending)))
+    result = convert(_options(folder, splits=SplitOptions({"train": 0.5, "val": 0.5})))
+    loaded = [image for path in result.outputs.values() for image in _load(path)["images"]]
+    (name,) = [image["file_name"] for image in loaded if image["file_name"].startswith("Br")]
+    assert (folder / "images" / name).is_file()
+
+
+def test_a_set_without_any_crack_is_said(tmp_path: Path) -> None:
+    _write_pair(tmp_path, "a", 0, cracks=0)
+    assert any("no photo of the set has a crack" in n for n in convert(_options(tmp_path)).notes)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("case", "photos"),
+    [
+        ("valid_folder", 3),
+        ("nfd_names/images", 2),
+        ("tiff_orientation/images", 1),
+        ("gray16_eval/images", 4),
+        ("heic/images", 3 if HAS_HEIF else 2),
+    ],
+)
+def test_cases_in_use(case: str, photos: int, shared: Path, tmp_path: Path) -> None:
+    images = shared / "cases" / case
+    masks = images if case == "valid_folder" else images.parent / "masks"
+    result = convert(ConversionOptions(images, masks, tmp_path / "o.json"))
+    assert [record.error for record in result.records] == [""] * photos
+    assert all(record.instances for record in result.records)
