@@ -17,8 +17,7 @@ from detectron2.utils.visualizer import Visualizer
 
 from .datasets import register_datasets_of
 from .errors import CrackError
-from .evaluation.contact_sheet import write_contact_sheet
-from .evaluation.inspection import inspection_strips
+from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
 from .files import atomic_write
 from .inference.predictor import CrackPredictor
 from .photos import read_photo
@@ -30,7 +29,13 @@ SOURCES = ("annotation", "dataloader", "prediction")
 Drawing = tuple[str, np.ndarray]
 
 
-def visualize(cfg: CfgNode, source: str, folder: str | os.PathLike[str], count: int) -> list[Path]:
+def visualize(
+    cfg: CfgNode,
+    source: str,
+    folder: str | os.PathLike[str],
+    count: int,
+    worst: bool = False,
+) -> list[Path]:
     """Draw samples of a data set into PNG files.
 
     Args:
@@ -38,9 +43,10 @@ def visualize(cfg: CfgNode, source: str, folder: str | os.PathLike[str], count: 
         source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON,
             set after set; "dataloader": the crops that the model is given, in the order of
             training; "prediction": photos of DATASETS.TEST with truth, prediction and errors,
-            spread evenly over each set, on one contact sheet per set.
+            on one contact sheet per set.
         folder: made where missing.
         count: at most so many photos or crops, of each set for "prediction".
+        worst: for "prediction", the photos with the lowest F1; else they are spread evenly.
 
     Returns:
         the files: ``00000_NAME.png`` and so on, or ``contact_sheet_SET.png``.
@@ -56,17 +62,17 @@ def visualize(cfg: CfgNode, source: str, folder: str | os.PathLike[str], count: 
     if not cfg.DATASETS[key]:
         raise CrackError(f"DATASETS.{key} is empty; name a data set to draw")
     if source == "prediction":
-        return _draw_sheets(cfg, Path(folder), count)
+        return _draw_sheets(cfg, Path(folder), count, worst)
     drawings = _annotations(cfg) if source == "annotation" else _batches(cfg)
     return _write_drawings(islice(drawings, count), Path(folder))
 
 
-def _draw_sheets(cfg: CfgNode, folder: Path, count: int) -> list[Path]:
+def _draw_sheets(cfg: CfgNode, folder: Path, count: int, worst: bool) -> list[Path]:
     predictor = CrackPredictor(cfg)
     files = []
     for name in cfg.DATASETS.TEST:
         files.append(folder / f"contact_sheet_{Path(name).stem}.png")
-        strips = inspection_strips(name, lambda photo: predictor(photo).mask, count)
+        strips = inspection_strips(name, predictor, count, worst)
         write_contact_sheet(files[-1], strips)
     return files
 

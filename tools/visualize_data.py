@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--source", required=True, choices=SOURCES)
     parser.add_argument("--output", default=Path("output/visualized"), type=Path, metavar="DIR")
     parser.add_argument("--count", default=24, type=int, metavar="N", help="photos or crops (24)")
+    parser.add_argument("--worst", action="store_true", help="predictions with the lowest F1 only")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
     return parser.parse_args()
 
@@ -37,7 +38,7 @@ def main() -> int:
         raise CrackError("--count must be 1 or more")
     load = load_predict_config if args.source == "prediction" else load_config
     cfg = load(args.config_file, overrides=args.opts)
-    files = visualize(cfg, args.source, args.output, args.count)
+    files = visualize(cfg, args.source, args.output, args.count, args.worst)
     print(f"{len(files)} pictures in {args.output}")
     return 0
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
+from crack_data.evaluation import evaluate_dataset
 from crack_data.inference.predictor import CrackPredictor
-from crack_data.training.trainer import CrackTrainer
 
 from .rows import Row
 
@@ -43,7 +43,6 @@ def measure_accuracy(rows: Sequence[Row], dataset: str) -> dict[str, dict[str, f
 def _evaluate(row: Row, dataset: str) -> dict[str, float]:
     cfg = row.cfg.clone()
     cfg.DATASETS.TEST = (dataset,)
-    cfg.SOLVER.CPU_BF16 = False
     register_datasets_of(cfg, ("TEST",))
-    results = CrackTrainer.test(cfg, CrackPredictor(cfg).model)
+    results = evaluate_dataset(CrackPredictor(cfg), dataset, cfg)
     return {name: results[task][key] for name, (task, key) in _KEYS.items()}

@@ -1,7 +1,14 @@
-"""Evaluation: pixel metrics with intervals beside COCO's average precision."""
+"""Evaluation: metrics of pixels and of instances, with intervals, of what a predictor draws."""
 
-from .crack_evaluator import CrackEvaluator
-from .pixel_metrics import PhotoCounts, count_photo
-from .summary import summarize
+from .counts import PhotoCounts, count_photo
+from .evaluator import CrackEvaluator, evaluate_dataset, evaluate_datasets
+from .metrics import summarize
 
-__all__ = ["CrackEvaluator", "PhotoCounts", "count_photo", "summarize"]
+__all__ = [
+    "CrackEvaluator",
+    "PhotoCounts",
+    "count_photo",
+    "evaluate_dataset",
+    "evaluate_datasets",
+    "summarize",
+]

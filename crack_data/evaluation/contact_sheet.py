@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib
 import numpy as np
+from detectron2.data import DatasetCatalog
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..datasets import ignored_pixels
 from ..files import atomic_write
-from .pixel_metrics import PIXEL_TOLERANCE, BoolMask, dilate
+from ..inference.prediction import CrackInstance, CrackPrediction
+from ..photos import read_photo
+from .counts import PIXEL_TOLERANCE, BoolMask, dilate
+from .evaluator import counted_instances, true_instances
 
 Picture = NDArray[np.uint8]
+Labels = NDArray[np.int32]
 Colour = tuple[int, int, int]
 
 # RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
@@ -32,6 +38,21 @@ _LEGEND = (
     ("missed", MISSED),
     ("missed by at most 2 px", NEAR_MISSED),
 )
+# RGB, of the instances of one photo in turn.
+_INSTANCES = np.array(
+    [
+        (0, 0, 0),
+        (255, 255, 255),
+        (255, 210, 0),
+        (0, 200, 255),
+        (255, 110, 180),
+        (120, 230, 90),
+        (180, 140, 255),
+        (255, 140, 50),
+        (80, 170, 140),
+    ],
+    np.uint8,
+)
 _INK: Colour = (235, 235, 235)
 _PAPER: Colour = (24, 24, 24)
 _LINE = 20  # height of a line of text, px
@@ -44,15 +65,46 @@ class Strip(NamedTuple):
 
     Attributes:
         photo: BGR uint8, shape (H, W, 3).
-        truth: ground truth, bool, shape (H, W).
-        mask: the drawn mask, bool, shape (H, W).
+        truth: numbers of the true instances, 0 for background, shape (H, W).
+        mask: numbers of the predicted ones, likewise.
         title: one line of text above the photo.
     """
 
     photo: Picture
-    truth: BoolMask
-    mask: BoolMask
+    truth: Labels
+    mask: Labels
     title: str
+
+
+def inspection_strips(
+    dataset_name: str,
+    predict: Callable[[Picture], CrackPrediction],
+    photos: int = 30,
+    worst: bool = False,
+) -> Iterator[Strip]:
+    """Predict some photos of a data set, one at a time.
+
+    Args:
+        dataset_name: a name in DatasetCatalog.
+        predict: takes a photo, BGR uint8 (H, W, 3).
+        photos: how many, or all where there are fewer.
+        worst: take those with the lowest F1, the worst first, for which all are predicted; else
+            photos spread evenly over the set.
+
+    Yields:
+        strips titled with file name, F1 and coverage, true and predicted.
+
+    Raises:
+        PhotoError: a photo cannot be read.
+    """
+    records = DatasetCatalog.get(dataset_name)
+    if worst:
+        f1 = [_f1(*_strip(record, predict)[1:3]) for record in records]
+        chosen = np.argsort(f1, kind="stable")[:photos]
+    else:
+        chosen = np.unique(np.linspace(0, len(records) - 1, photos).round().astype(int))
+    for index in chosen:
+        yield _strip(records[index], predict)
 
 
 def write_contact_sheet(
@@ -85,10 +137,41 @@ def write_contact_sheet(
         sheet.save(file, format="PNG")
 
 
+def _strip(record: Mapping[str, Any], predict: Callable[[Picture], CrackPrediction]) -> Strip:
+    photo = read_photo(record["file_name"])
+    ignored = ignored_pixels(record)
+    truth = _number(list(true_instances(record, ignored)), ignored.shape)
+    mask = _number(counted_instances(predict(photo).instances, ignored), ignored.shape)
+    name = record["file_name"].replace("\\", "/").rpartition("/")[2]
+    score = f"F1 {_f1(truth, mask):.2f}" if truth.any() else "no crack"
+    shares = f"{_percent(truth):.2f} % true, {_percent(mask):.2f} % predicted"
+    return Strip(photo, truth, mask, f"{name}: {score}; {shares}")
+
+
+def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels:
+    labels = np.zeros(size, np.int32)
+    for number, instance in enumerate(instances, start=1):
+        x0, y0, x1, y1 = instance.box
+        labels[y0:y1, x0:x1][instance.mask] = number
+    return labels
+
+
+def _f1(truth: Labels, mask: Labels) -> float:
+    both = np.count_nonzero(truth) + np.count_nonzero(mask)
+    return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
+
+
+def _percent(labels: Labels) -> float:
+    return 100 * np.count_nonzero(labels) / labels.size
+
+
 def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
     """The photo in dim grey under the colours of the legend: RGB uint8, shape (H, W, 3).
 
-    Arguments as in `Strip`.
+    Args:
+        photo: BGR uint8, shape (H, W, 3).
+        truth: ground truth, bool, shape (H, W).
+        mask: the drawn mask, bool, shape (H, W).
     """
     grey = cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 3
     result = np.repeat(grey[:, :, None], 3, axis=2)
@@ -106,9 +189,9 @@ def _draw_strip(strip: Strip, width: int) -> Image.Image:
         raise ValueError(f"{strip.title}: the photo and its masks differ in size")
     pictures = (
         strip.photo[:, :, ::-1],
-        _as_picture(strip.truth),
-        _as_picture(strip.mask),
-        error_map(strip.photo, strip.truth, strip.mask),
+        _in_colours(strip.truth),
+        _in_colours(strip.mask),
+        error_map(strip.photo, strip.truth > 0, strip.mask > 0),
     )
     height = max(1, math.ceil(strip.photo.shape[0] * width / strip.photo.shape[1]))
     result = Image.new("RGB", (4 * (width + _GAP) - _GAP, _LINE + height), _PAPER)
@@ -128,8 +211,9 @@ def _draw_legend(sheet: Image.Image) -> None:
         left += round(draw.textlength(text, font=_font())) + 16
 
 
-def _as_picture(mask: BoolMask) -> Picture:
-    return np.repeat((mask * np.uint8(255))[:, :, None], 3, axis=2)
+def _in_colours(labels: Labels) -> Picture:
+    """Each instance in a colour of its own, all its pieces alike: RGB uint8, shape (H, W, 3)."""
+    return _INSTANCES[np.where(labels > 0, 1 + (labels - 1) % (len(_INSTANCES) - 1), 0)]
 
 
 def _font() -> ImageFont.FreeTypeFont:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
+from torch import nn
 
 from ..errors import CrackError
 from ..modeling import CrackRCNN
@@ -36,8 +37,13 @@ class CrackPredictor:
         threshold: of pixels, where a call gives none.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        """Build the model of ``cfg`` and load MODEL.WEIGHTS (empty: random weights).
+    def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:
+        """Build the model of ``cfg`` and load its weights.
+
+        Args:
+            cfg: the config.
+            model: one of this config, such as one in training, whose weights to copy; None: load
+                MODEL.WEIGHTS (empty: random weights).
 
         Raises:
             CrackError: no such checkpoint, it does not fit the config, or a key has no such value.
@@ -55,7 +61,9 @@ class CrackPredictor:
         bare.MODEL.WEIGHTS = ""
         self.predictor = DefaultPredictor(bare)
         self.model = self.predictor.model
-        if cfg.MODEL.WEIGHTS:
+        if model is not None:
+            self.model.load_state_dict(model.state_dict())
+        elif cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS)
         cfg.freeze()
         self.draws_map = isinstance(self.model, CrackRCNN)

@@ -14,7 +14,8 @@ from .. import modeling  # noqa: F401 - registers the models
 from ..config import load_config
 from ..datasets import register_datasets_of
 from ..errors import CrackError
-from ..weights import load_weights
+from ..evaluation import evaluate_datasets
+from ..inference.predictor import CrackPredictor
 from .loop import unwritable
 from .trainer import CrackTrainer
 
@@ -73,9 +74,7 @@ def evaluate(cfg: CfgNode) -> None:
         raise CrackError("DATASETS.TEST is empty; name a data set to evaluate on")
     if not cfg.MODEL.WEIGHTS:
         raise CrackError("MODEL.WEIGHTS is empty; name a checkpoint to evaluate")
-    model = CrackTrainer.build_model(cfg)
-    load_weights(model, cfg.MODEL.WEIGHTS)
-    CrackTrainer.test(cfg, model)
+    evaluate_datasets(CrackPredictor(cfg), cfg)
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

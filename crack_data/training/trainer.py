@@ -11,16 +11,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
 from detectron2.engine import hooks as stock
 from detectron2.engine.train_loop import HookBase, TrainerBase
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 from detectron2.utils import comm
 from torch import nn
 
 from ..errors import CrackError
-from ..evaluation import CrackEvaluator
+from ..evaluation import evaluate_datasets
+from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
 from ..weights import load_initial_weights, load_weights
 from .checkpoints import (
@@ -32,7 +31,6 @@ from .checkpoints import (
     save_state,
 )
 from .data import Batch, build_train_loader
-from .evaluating import EvaluationMapper, with_means
 from .hooks import KeepBest, Progress, ReestimateNorm, reporting_hooks, step_hooks
 from .loop import (
     BatchMonitor,
@@ -125,28 +123,8 @@ class CrackTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict[str, Any]:
-        """As in the base class, in the precision of the training.
-
-        With several test sets the mean of each metric over them is there too, under the key it
-        would have with one set.
-        """
-        with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(cfg)):
-            results = super().test(cfg, model, evaluators)
-        if comm.is_main_process():
-            results = with_means(results, cfg.DATASETS.TEST)
-        return results
-
-    @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        """As in the base class, with a sentence for a photo that cannot be read."""
-        mapper = EvaluationMapper(cfg)
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper, num_workers=0)
-
-    @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-        """COCO AP and the crack metrics."""
-        coco = COCOEvaluator(dataset_name, output_dir=None)
-        return DatasetEvaluators([coco, CrackEvaluator(dataset_name, cfg)])
+        """Evaluate on DATASETS.TEST through `CrackPredictor`: see `evaluate_datasets`."""
+        return evaluate_datasets(CrackPredictor(cfg, model), cfg)
 
     def build_hooks(self) -> list[HookBase]:
         """Timing, weights and evaluation, in the order in which they run."""

@@ -109,3 +109,69 @@ def metrics(photos: list[Photo]) -> dict[str, float]:
     alarms = [bool(m.any()) for t, m in drawn if not t.any()]
     result["false_alarm_rate"] = float(np.mean(alarms))
     return result
+
+
+def within(pixels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of the pixels, (N, 2) rows and columns, lie within 2 px of any of the mask's."""
+    marked = np.argwhere(others)
+    if not len(pixels) or not len(marked):
+        return np.zeros(len(pixels), bool)
+    return cdist(pixels, marked).min(axis=1) <= 2
+
+
+def cl_dice(true: np.ndarray, predicted: np.ndarray) -> float:
+    """ClDice of two masks with 2 px tolerance."""
+    precision = within(np.argwhere(skeletonize(predicted)), true).mean()
+    recall = within(np.argwhere(skeletonize(true)), predicted).mean()
+    return f1(float(precision), float(recall))
+
+
+def av_f1(photos: list[tuple[list[np.ndarray], list[np.ndarray]]]) -> float:
+    """F1 over instances after greedy matching, averaged over thresholds .1 to .9.
+
+    Args:
+        photos: the true and the predicted masks of each.
+    """
+    values = []
+    for threshold in np.arange(1, 10) / 10:
+        matches = instances = 0
+        for true, predicted in photos:
+            instances += len(true) + len(predicted)
+            pairs = [
+                (cl_dice(t, p), -i, -j) for i, t in enumerate(true) for j, p in enumerate(predicted)
+            ]
+            taken: set[tuple[str, int]] = set()
+            for value, i, j in sorted(pairs, reverse=True):
+                if value >= threshold and not {("t", i), ("p", j)} & taken:
+                    taken |= {("t", i), ("p", j)}
+                    matches += 1
+        values.append(share(2 * matches, instances))
+    return float(np.mean(values))
+
+
+def splits_and_merges(true: list[np.ndarray], predicted: list[np.ndarray]) -> tuple[int, int]:
+    """False splits and false merges of one photo, everything computed anew at each step."""
+    lines = [np.argwhere(skeletonize(mask)) for mask in true]
+    free = [np.ones(len(line), bool) for line in lines]
+    rest = [mask.copy() for mask in predicted]
+    assigned: list[tuple[int, int]] = []
+    while True:
+        best, pair = 0.1, None
+        for t, line in enumerate(lines):
+            for p in range(len(predicted)):
+                covered = (free[t] & within(line, rest[p])).mean()
+                if (t, p) not in assigned and (
+                    covered > best or (pair is None and covered == best)
+                ):
+                    best, pair = covered, (t, p)
+        if pair is None:
+            break
+        t, p = pair
+        assigned.append(pair)
+        free[t] &= ~within(lines[t], rest[p])
+        pixels = np.argwhere(rest[p])
+        gone = pixels[within(pixels, true[t])]
+        rest[p][gone[:, 0], gone[:, 1]] = False
+    splits = sum(max(0, sum(a == t for a, _ in assigned) - 1) for t in range(len(true)))
+    merges = sum(max(0, sum(b == p for _, b in assigned) - 1) for p in range(len(predicted)))
+    return splits, merges

@@ -1,24 +1,112 @@
-"""The counts of all photos of a test set, reduced to its metrics.
+"""The counts of all photos of a test set, reduced to its pixel metrics, with intervals.
 
-Each function takes weights of shape (R, N): R resamples of N photos, saying how often a photo
-was drawn. A row of ones gives the metric itself, so that the bootstrap runs the same code.
-Definitions and sources: docs/evaluation.md.
+Metrics take weights of shape (R, N): R resamples of N photos, saying how often a photo was drawn.
+A row of ones gives the metric itself, so that the bootstrap runs the same code. Definitions and
+sources: docs/evaluation.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixel_metrics import LEVELS, PhotoCounts
+from .counts import LEVELS, WIDTHS, PhotoCounts
 
 Array = NDArray[np.float64]
+Statistics = Callable[[Array], dict[str, Array]]
+
+# Metrics reported with a 95 % interval, as NAME_low and NAME_high.
+WITH_INTERVAL = (
+    "f1",
+    "precision",
+    "recall",
+    "iou",
+    "f1_photo",
+    "f1_ods",
+    "f1_ois",
+    "f1_2px",
+    "centreline_iou_4px",
+    "coverage_mae",
+    "coverage_bias",
+    "false_alarm_rate",
+)
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+SEED = 20190210
+# Resamples evaluated together: bounds the memory to a few MB per thousand photos.
+CHUNK = 100
 # Levels 1..255 as cuts: a pixel is crack when its level is at least the cut.
 CUTS = np.arange(1, LEVELS)
 # The crack map is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
 THRESHOLDS = (CUTS - 0.5) / (LEVELS - 1)
+
+
+def summarize(photos: Sequence[PhotoCounts]) -> dict[str, float]:
+    """Pixel metrics of a set of at least one photo, by the names in docs/evaluation.md."""
+    return with_intervals(len(photos), SetCounts(photos).metrics, WITH_INTERVAL)
+
+
+def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, float]]:
+    """Range of local width, such as "3-6" px → share of the true pixels in it, share of them found.
+
+    Ranges without a true pixel are left out.
+    """
+    true = np.sum([photo.width_true for photo in photos], axis=0)
+    hit = np.sum([photo.width_hit for photo in photos], axis=0)
+    ends = [f"-{end}" for end in WIDTHS[1:]]
+    names = [f"{low}{end}" for low, end in zip(WIDTHS, [*ends, " and more"], strict=True)]
+    rows = zip(names, true.tolist(), hit.tolist(), strict=True)
+    return {name: (part / true.sum(), found / part) for name, part, found in rows if part}
+
+
+def with_intervals(
+    photos: int, statistics: Statistics, with_interval: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of a set, each as NAME, and those of ``with_interval`` as NAME_low and NAME_high too.
+
+    Args:
+        photos: how many photos the set has, at least one.
+        statistics: as for `bootstrap_intervals`.
+        with_interval: names; those that the set does not define are passed over.
+    """
+    everyone = statistics(np.ones((1, photos)))
+    result = {name: float(value[0]) for name, value in everyone.items()}
+    intervals = bootstrap_intervals(photos, statistics)
+    for name in with_interval:
+        if name in intervals:
+            result[f"{name}_low"], result[f"{name}_high"] = intervals[name]
+    return result
+
+
+def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[float, float]]:
+    """Lower and upper bound of the 95 % interval of every statistic: percentile bootstrap.
+
+    Photos are drawn with replacement, never pixels: pixels of one photo depend on each other.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+
+    Args:
+        photos: how many photos the set has, at least one.
+        statistics: takes weights of shape (R, photos), how often each photo was drawn, and gives
+            one array of shape (R,) per name. NaN (a resample that does not define a statistic)
+            is left out.
+    """
+    drawn = [statistics(weights) for weights in _resamples(photos)]
+    tail = 50 * (1 - CONFIDENCE)
+    bounds = {}
+    for name in drawn[0]:
+        values = np.concatenate([chunk[name] for chunk in drawn])
+        low, high = np.percentile(values[~np.isnan(values)], [tail, 100 - tail])
+        bounds[name] = (float(low), float(high))
+    return bounds
+
+
+def _resamples(photos: int) -> Iterator[Array]:
+    generator = np.random.default_rng(SEED)
+    shares = np.full(photos, 1 / photos)
+    for _ in range(RESAMPLES // CHUNK):
+        yield generator.multinomial(photos, shares, size=CHUNK).astype(np.float64)
 
 
 class SetCounts:
@@ -27,7 +115,7 @@ class SetCounts:
     def __init__(self, photos: Sequence[PhotoCounts]) -> None:
         """Stack at least one photo's counts."""
         self.true = _column(photos, "true")
-        self.area = _column(photos, "height") * _column(photos, "width")
+        self.area = np.maximum(_column(photos, "area"), 1)
         self.predicted = _column(photos, "predicted")
         self.hit = _column(photos, "hit")
         self.predicted_near = _column(photos, "predicted_near")
@@ -61,7 +149,7 @@ class SetCounts:
         return self._pooled_and_per_photo(weights, counts, "")
 
     def _best_over_set(self, weights: Array) -> dict[str, Array]:
-        hit, predicted = _pool(weights, self.cut_hit), _pool(weights, self.cut_predicted)
+        hit, predicted = pool(weights, self.cut_hit), pool(weights, self.cut_predicted)
         true = weights @ self.true
         best = last_argmax(_f1(hit, predicted, true[:, None]))
         pooled = scores(_pick(hit, best), _pick(predicted, best), true)
@@ -83,9 +171,9 @@ class SetCounts:
         )
         result = {f"{name}_2px": value for name, value in drawn.items()}
         swept = tolerant_scores(
-            _pool(weights, self.cut_predicted_near),
-            _pool(weights, self.cut_predicted),
-            _pool(weights, self.cut_true_near),
+            pool(weights, self.cut_predicted_near),
+            pool(weights, self.cut_predicted),
+            pool(weights, self.cut_true_near),
             true[:, None],
         )["f1"]
         best = last_argmax(swept)
@@ -94,12 +182,12 @@ class SetCounts:
     def _coverage(self, weights: Array) -> dict[str, Array]:
         error = self.coverage_error()
         result = {
-            "coverage_mae": _mean(weights, np.abs(error)),
-            "coverage_bias": _mean(weights, error),
+            "coverage_mae": mean(weights, np.abs(error)),
+            "coverage_bias": mean(weights, error),
         }
         free = self.true == 0
         if free.any():
-            result["false_alarm_rate"] = _mean(weights[:, free], self.predicted[free] > 0)
+            result["false_alarm_rate"] = mean(weights[:, free], self.predicted[free] > 0)
         return result
 
     def coverage_error(self) -> Array:
@@ -124,7 +212,7 @@ class SetCounts:
         if not cracked.any():
             return {}
         return {
-            f"{name}{suffix}_photo": _mean(weights[:, cracked], value[..., cracked])
+            f"{name}{suffix}_photo": mean(weights[:, cracked], value[..., cracked])
             for name, value in per_photo.items()
         }
 
@@ -165,7 +253,7 @@ def _f1(hit: Array, predicted: Array, true: Array) -> Array:
     return ratio(2 * hit, predicted + true)
 
 
-def _pool(weights: Array, counts: Array) -> Array:
+def pool(weights: Array, counts: Array) -> Array:
     """Counts of shape (N, K) summed over each resample's photos: shape (R, K).
 
     Not ``@``: for matrices this small a threaded BLAS waits for its threads more than it
@@ -178,7 +266,7 @@ def _pick(values: Array, index: NDArray[np.intp]) -> Array:
     return np.take_along_axis(values, index[:, None], axis=1)[:, 0]
 
 
-def _mean(weights: Array, values: Array) -> Array:
+def mean(weights: Array, values: Array) -> Array:
     """Weighted means, shape (R,); NaN where a resample drew none of the photos."""
     total = weights.sum(axis=1)
     summed = (weights * values).sum(axis=1)

@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from skimage.morphology import skeletonize
 
-from crack_data.evaluation.pixel_metrics import centreline, centreline_counts, count_photo, dilate
+from crack_data.evaluation.counts import (
+    WIDTHS,
+    centreline_counts,
+    count_photo,
+    dilate,
+    local_widths,
+)
 from tests.evaluation.reference import near
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14))
@@ -78,7 +85,7 @@ def test_centreline_ignores_width() -> None:
     mask = truth.copy()
     truth[19:22, :] = True
     mask[16:25, :] = True
-    hit, false, missed = centreline_counts(truth, mask)
+    hit, false, missed = centreline_counts(skeletonize(truth), skeletonize(mask))
     assert false == 0
     assert missed <= 8
     assert hit >= 190
@@ -108,10 +115,45 @@ def test_dilation_is_everything_within_the_radius(mask: np.ndarray, radius: int)
     assert dilate(mask, radius).sum() == near(np.ones_like(mask), mask, radius)
 
 
-def test_centreline_of_a_bar_is_one_pixel_wide() -> None:
-    bar = np.zeros((15, 60), dtype=bool)
-    bar[5:10, 5:55] = True
-    line = centreline(bar)
-    assert line.sum(axis=0).max() == 1
-    assert line.sum() >= 44
-    assert set(np.argwhere(line)[:, 0]) <= {6, 7, 8}
+@pytest.mark.parametrize("width", [2, 4, 10, 30, 60])
+def test_local_width_of_a_bar(width: int) -> None:
+    bar = np.zeros((100, 300), bool)
+    bar[20 : 20 + width, 5:295] = True
+    widths = local_widths(bar, skeletonize(bar))
+    middle = widths.reshape(width, 290)[:, 100:190]
+    assert (np.abs(middle - width) <= 1).all()
+
+
+def test_local_width_follows_the_crack() -> None:
+    """A crack that is 3 px wide on the left and 20 on the right is counted where it is which."""
+    truth = np.zeros((60, 400), bool)
+    truth[28:31, :200] = truth[20:40, 200:] = True
+    mask = truth.copy()
+    mask[:, :200] = False
+    counts = count_photo(truth, mask, mask * np.uint8(255))
+    narrow, wide = WIDTHS.index(3), WIDTHS.index(12)
+    assert counts.width_true.sum() == truth.sum()
+    assert counts.width_true[narrow] == pytest.approx(600, abs=60)
+    assert counts.width_hit[narrow] <= 60
+    assert counts.width_hit[wide] == pytest.approx(4000, abs=300)
+
+
+@settings(max_examples=30, deadline=None)
+@given(photos(), st.integers(0, 2**32 - 1))
+def test_ignored_pixels_are_counted_nowhere(photo, seed: int) -> None:
+    """Whatever the prediction says about them, every count is the same, and that of a photo in
+    which they are background on both sides.
+    """
+    truth, mask, crack_map = photo
+    rng = np.random.default_rng(seed)
+    ignored = rng.random(truth.shape) < 0.3
+    other = mask ^ (ignored & (rng.random(truth.shape) < 0.5))
+    changed = np.where(ignored, rng.integers(0, 256, truth.shape), crack_map).astype(np.uint8)
+    counts = count_photo(truth, mask, crack_map, ignored)
+    again = count_photo(truth | ignored, other, changed, ignored)
+    without = count_photo(truth & ~ignored, mask & ~ignored, crack_map * ~ignored)
+    assert counts.area == truth.size - ignored.sum()
+    for name, value in vars(counts).items():
+        assert np.array_equal(value, getattr(again, name)), name
+        if name != "area":
+            assert np.array_equal(value, getattr(without, name)), name

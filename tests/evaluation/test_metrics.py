@@ -5,13 +5,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from scipy import stats
 
-from crack_data.evaluation.pixel_metrics import PhotoCounts, count_photo
-from crack_data.evaluation.set_metrics import (
+from crack_data.evaluation.counts import PhotoCounts, count_photo
+from crack_data.evaluation.metrics import (
     THRESHOLDS,
     SetCounts,
+    bootstrap_intervals,
     last_argmax,
     ratio,
+    recall_by_width,
+    summarize,
     tolerant_scores,
 )
 from tests.evaluation import reference
@@ -154,3 +158,67 @@ def test_thresholds_split_the_levels() -> None:
     levels = np.arange(256)
     for cut, threshold in enumerate(THRESHOLDS, start=1):
         assert ((levels / 255 > threshold) == (levels >= cut)).all()
+
+
+def test_photo_that_is_ignored_altogether_counts_for_nothing() -> None:
+    blank = np.zeros((4, 4), bool)
+    everything = np.ones((4, 4), bool)
+    photos = [
+        count_photo(everything, blank, blank.astype(np.uint8), everything),
+        count(Photo(blank, blank, blank.astype(float))),
+    ]
+    assert summarize(photos)["coverage_mae"] == 0
+
+
+def test_recall_by_width() -> None:
+    truth = np.zeros((80, 200), bool)
+    truth[10:12, :] = truth[30:60, :] = True
+    mask = truth.copy()
+    mask[30:60, 50:] = False
+    widths = recall_by_width([count_photo(truth, mask, mask * np.uint8(255))] * 2)
+    assert list(widths) == ["0-3", "25-50"]
+    assert widths["0-3"] == pytest.approx((1 / 16, 1.0))
+    assert widths["25-50"] == pytest.approx((15 / 16, 0.25))
+    assert recall_by_width([count_photo(~truth & truth, mask, mask * np.uint8(255))]) == {}
+
+
+def mean_of(values: np.ndarray):
+    return lambda weights: {"mean": weights @ values / weights.sum(axis=1)}
+
+
+def test_interval_of_a_mean_agrees_with_scipy() -> None:
+    values = np.random.default_rng(0).gamma(2.0, size=80)
+    low, high = bootstrap_intervals(len(values), mean_of(values))["mean"]
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert low == pytest.approx(theirs.low, abs=0.08 * width)
+    assert high == pytest.approx(theirs.high, abs=0.08 * width)
+
+
+def test_interval_covers_the_true_mean_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(200):
+        values = rng.normal(size=60)
+        low, high = bootstrap_intervals(60, mean_of(values))["mean"]
+        covered += low <= 0 <= high
+    assert 0.90 <= covered / 200 <= 0.98
+
+
+def test_the_same_photos_give_the_same_interval() -> None:
+    values = np.random.default_rng(3).normal(size=30)
+    assert bootstrap_intervals(30, mean_of(values)) == bootstrap_intervals(30, mean_of(values))
+
+
+def test_one_photo_has_an_interval_of_no_width() -> None:
+    assert bootstrap_intervals(1, mean_of(np.array([0.7]))) == {"mean": (0.7, 0.7)}
+
+
+def test_resamples_that_do_not_define_a_statistic_are_left_out() -> None:
+    def mean_of_second(weights: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = weights[:, 1] > 0
+        return {"second": np.where(drawn, 0.25, np.nan)}
+
+    assert bootstrap_intervals(2, mean_of_second) == {"second": (0.25, 0.25)}

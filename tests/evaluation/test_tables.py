@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from crack_data.evaluation.counts import count_photo
+from crack_data.evaluation.instance_metrics import count_instances
+from crack_data.evaluation.tables import markdown_table, per_photo_csv, width_table
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_intervals_units_and_gaps() -> None:
+    crack = {
+        "f1": 0.8346,
+        "f1_low": 0.81,
+        "f1_high": 0.85,
+        "f1_ods": 0.84,
+        "ods_threshold": 0.4569,
+        "coverage_mae": 0.567,
+        "false_alarm_rate": 0.0588,
+        "false_alarm_rate_low": 0.011,
+        "false_alarm_rate_high": 0.123,
+    }
+    instances = {"avF1": 0.5, "AP50_linked": 55.55}
+    first = {"crack": crack, "segm": {"AP50": 41.26}, "instances": instances}
+    table = markdown_table({"val|a": first, "b": {}})
+    header, rule, first, second = table.splitlines()
+    row = dict(zip(cells(header), cells(first), strict=True))
+    assert row["test set"] == "val\\|a"
+    assert row["F1"] == "0.835 (0.810 to 0.850)"
+    assert (row["F1, best threshold (ODS)"], row["at"]) == ("0.840", "0.46")
+    assert row["coverage error, points"] == "0.57"
+    assert row["false alarms, %"] == "5.9 (1.1 to 12.3)"
+    assert (row["mask AP50"], row["linked"], row["avF1"]) == ("41.3", "55.5", "0.500")
+    assert row["recall"] == "–"
+    assert set(cells(second)[1:]) == {"–"}
+    assert len(cells(rule)) == len(cells(header))
+
+
+def test_widths() -> None:
+    table = width_table({"0-3": (0.25, 0.5), "50 and more": (0.75, 1.0)})
+    assert [cells(line) for line in table.splitlines()[2:]] == [
+        ["0-3", "0.250", "0.500"],
+        ["50 and more", "0.750", "1.000"],
+    ]
+
+
+def test_one_row_per_photo_with_its_scores() -> None:
+    truth = np.zeros((10, 20), dtype=bool)
+    mask = truth.copy()
+    truth[4, :10] = True
+    mask[4, 5:13] = True
+    blank = np.zeros_like(truth)
+    crack_map = np.where(truth, 200, 100 * mask).astype(np.uint8)
+    crack_map[4, 0] = 50  # its best threshold misses one pixel and has no false one
+    photos = [
+        count_photo(truth, mask, crack_map),
+        count_photo(blank, blank, blank.astype(np.uint8)),
+    ]
+    instances = [count_instances([], [])] * 2
+    text = per_photo_csv(["Straße, 1.jpg", "none.jpg"], photos, instances).decode()
+    first, second = csv.DictReader(io.StringIO(text))
+    assert first["file_name"] == "Straße, 1.jpg"
+    values = {name: float(value) for name, value in first.items() if name != "file_name"}
+    assert (values["height"], values["width"]) == (10, 20)
+    assert values["true_percent"] == 5
+    assert values["coverage_error"] == pytest.approx(-1)
+    assert values["precision"] == pytest.approx(5 / 8)
+    assert values["recall"] == pytest.approx(5 / 10)
+    assert values["precision_2px"] == pytest.approx(7 / 8)
+    assert values["recall_2px"] == pytest.approx(7 / 10)
+    assert values["f1_ois"] == pytest.approx(18 / 19, abs=1e-5)
+    assert values["ois_threshold"] == pytest.approx(199.5 / 255, abs=1e-5)
+    assert (values["true_instances"], values["false_merges"]) == (0, 0)
+    assert float(second["predicted_percent"]) == 0
