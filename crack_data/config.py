@@ -107,7 +107,7 @@ def _add_training_keys(cfg: CN) -> None:
 
 def _add_augmentation_keys(cfg: CN) -> None:
     cfg.CRACK.AUG = CN()
-    # False: Detectron2's own resize and flip (INPUT.*) only.
+    # False: whole photos at their own size, as they are.
     cfg.CRACK.AUG.ENABLED = True
     # Side of the square training crop, px; the share of crops that are placed on a crack pixel.
     cfg.CRACK.AUG.CROP_SIZE = 320

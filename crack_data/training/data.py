@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -118,8 +117,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
         """Args: cfg: the whole config; records: see `load_records`; seed: of the augmentation."""
         self.records = DatasetFromList(records, copy=False)
         self.seed = seed
-        self.own_mapper = CrackMapper(cfg, augment=True) if cfg.CRACK.AUG.ENABLED else None
-        self.stock_mapper = DatasetMapper(cfg, True)
+        self.mapper = CrackMapper(cfg, augment=cfg.CRACK.AUG.ENABLED)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -133,22 +131,11 @@ class TrainSamples(Dataset[dict[str, Any]]):
         for _ in range(MAX_TRIES):
             record = self.records[index]
             try:
-                return {**self._map(record, rng), "skipped": skipped}
+                return {**self.mapper(record, rng), "skipped": skipped}
             except PhotoUnreadable as error:
                 skipped.append((record["file_name"], str(error)))
             index = int(rng.integers(len(self.records)))
         return {"skipped": skipped}
-
-    def _map(self, record: Record, rng: np.random.Generator) -> dict[str, Any]:
-        if self.own_mapper is not None:
-            return self.own_mapper(record, rng)
-        # Detectron2's augmentations draw from the global generators.
-        random.seed(int(rng.integers(2**31)))
-        np.random.seed(int(rng.integers(2**31)))
-        try:
-            return self.stock_mapper(record)
-        except (OSError, ValueError) as error:
-            raise PhotoUnreadable(str(error)) from error
 
 
 class BatchLoader:

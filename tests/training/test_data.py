@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 
 from crack_data.errors import CrackError
+from crack_data.modeling.crack_map_head import IGNORED
 from crack_data.training.data import (
     StreamSampler,
     TrainSamples,
@@ -110,13 +111,18 @@ def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], da
     assert torch.equal(replaced["image"], samples[5, 2]["image"])
 
 
-def test_detectron2s_own_augmentation_is_repeatable(make_config: Callable[..., CfgNode]) -> None:
-    cfg = make_config("CRACK.AUG.ENABLED", "False", "INPUT.MIN_SIZE_TRAIN", "(48, 64, 80)")
-    samples = TrainSamples(cfg, load_records(cfg, cfg.DATASETS.TRAIN), seed=0)
-    one, other = samples[3, 1], samples[3, 1]
-    assert torch.equal(one["image"], other["image"])
-    sizes = {samples[position, 1]["image"].shape[1] for position in range(20)}
-    assert sizes == {48, 64, 80}
+def test_without_augmentation_photos_stay_whole(make_config: Callable[..., CfgNode]) -> None:
+    """Polygons, ignored areas and photos without a crack included."""
+    cfg = make_config("CRACK.AUG.ENABLED", "False")
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    triangle = {"segmentation": [[10, 10, 40, 10, 40, 40]], "iscrowd": 0}
+    records[0]["annotations"] = [triangle, {**records[1]["annotations"][0], "iscrowd": 1}]
+    samples = TrainSamples(cfg, records, seed=0)
+    assert samples[0, 0]["image"].shape == (3, 72, 96)
+    assert len(samples[0, 0]["instances"]) == 1
+    assert set(samples[0, 0]["sem_seg"].unique().tolist()) == {0, 1, IGNORED}
+    assert len(samples[1, 3]["instances"]) == 0
+    assert int(samples[1, 3]["sem_seg"].max()) == 0
 
 
 def test_it_counts_and_then_stops(
