@@ -82,7 +82,8 @@ class CrackTrainer(DefaultTrainer):
             use_bag_pooling(self.plain_model)
         decay = cfg.CRACK.EMA_DECAY
         self.average = build_ema(self.plain_model, decay) if decay > 0 else None
-        self.stepper = self._build_stepper(cfg)
+        # Its model, optimizer and data_loader are the trainer's, by DefaultTrainer's properties.
+        self.stepper = self._trainer = self._build_stepper(cfg)
         self.monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         parts = {"trainer": weakref.proxy(self)}
@@ -91,22 +92,6 @@ class CrackTrainer(DefaultTrainer):
         self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
         self.progress = Progress()
         self.register_hooks(self.build_hooks())
-
-    # DefaultTrainer forwards these to a trainer that it builds itself.
-    @property
-    def model(self) -> nn.Module:
-        """The model that is trained, in DistributedDataParallel where there are processes."""
-        return self.stepper.model
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the model."""
-        return self.stepper.optimizer
-
-    @property
-    def data_loader(self) -> Any:
-        """The training batches."""
-        return self.stepper.data_loader
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
