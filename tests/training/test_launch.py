@@ -31,7 +31,7 @@ def test_eval_only(
     path = tmp_path / "weights.pth"
     torch.save({"model": build_model(make_config()).state_dict()}, path)
     _run(repo, "--eval-only", *small, "MODEL.WEIGHTS", str(path))
-    assert "Task: crack" in capsys.readouterr().out
+    assert "| test set |" in capsys.readouterr().out
 
     given = ["--eval-only", *small, "MODEL.WEIGHTS", str(path)]
     with pytest.raises(CrackError, match=r"cls_score\.weight is \(2, 32\) in it and \(4, 32\)"):
