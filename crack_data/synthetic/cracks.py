@@ -54,7 +54,11 @@ def normals_of(steps: Points) -> Points:
 
 
 def random_cracks(
-    rng: np.random.Generator, shape: tuple[int, int], masonry: Masonry | None = None
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    masonry: Masonry | None = None,
+    kind: str | None = None,
+    interrupted_share: float = INTERRUPTED_SHARE,
 ) -> list[Crack]:
     """One crack, one with branches, several, crossing or parallel ones, or a network of them.
 
@@ -62,8 +66,10 @@ def random_cracks(
         rng: where the numbers come from.
         shape: (H, W) of the photo, px.
         masonry: where given, half of the cracks run along its joints.
+        kind: one of `KINDS`; a random one where None.
+        interrupted_share: of the trunks.
     """
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     width = float(np.exp(rng.uniform(np.log(1.0), np.log(12.0))))
     widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)
     if rng.random() < WIDE_SHARE and widest > WIDE:
@@ -85,15 +91,15 @@ def random_cracks(
     elif kind == "several":
         for number in range(1, int(rng.integers(2, 5))):
             trunks.append(_trunk(rng, _across(rng, shape), width * rng.uniform(0.3, 1), number))
-    cracks = trunks + branches
-    return [interrupted(rng, c) if rng.random() < INTERRUPTED_SHARE else c for c in cracks]
+    broken = [interrupted(rng, c) if rng.random() < interrupted_share else c for c in trunks]
+    return broken + branches
 
 
 def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None) -> Crack:
-    """Interrupt a crack one to four times, or ``gaps`` times, for 2 to 30 px; it tapers there."""
+    """Interrupt a crack one to three times, or ``gaps`` times, for 2 to 30 px; it tapers there."""
     way = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(crack.points, axis=0).T))])
     to_gap = np.full(len(way), np.inf)
-    for _ in range(gaps or int(rng.integers(1, 5))):
+    for _ in range(gaps or int(rng.integers(1, 4))):
         middle, half = rng.uniform(0.1, 0.9) * way[-1], rng.uniform(1, 15)
         to_gap = np.minimum(to_gap, np.abs(way - middle) - half)
     narrower = np.clip(to_gap / (0.5 * (crack.left + crack.right)), 0.2, 1)
@@ -142,8 +148,8 @@ def _parallel(rng: np.random.Generator, path: Points, width: float) -> list[Crac
     cracks = []
     for number in range(1, int(rng.integers(2, 4))):
         side = 1 if number == 1 else -1
-        drift = np.linspace(rng.uniform(8, 40), rng.uniform(8, 40), len(path)) + width
-        moved = path + side * normal * (drift + 2 * _wander(rng, len(path), 20))[:, None]
+        drift = np.linspace(rng.uniform(8, 40), rng.uniform(8, 40), len(path)) + 1.5 * width
+        moved = path + side * normal * (drift + _wander(rng, len(path), 20))[:, None]
         cracks.append(_trunk(rng, moved, width * rng.uniform(0.4, 1), number))
     return cracks
 

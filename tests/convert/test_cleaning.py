@@ -10,21 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crack_data.convert.cleaning import clean_mask, fill_holes, find_cracks
-from crack_data.convert.instances import label_instances
-from crack_data.convert.options import PRESETS, CleaningOptions, preset
+from crack_data.convert.cleaning import (
+    PRESETS,
+    CleaningOptions,
+    clean_mask,
+    fill_holes,
+    find_cracks,
+    preset,
+)
 from crack_data.errors import CrackError
 from tests.convert.greys import greys
 
 EVERYTHING = CleaningOptions(
-    opening=3, closing=4, bridge_gap=3, fill_holes=5, min_area=6, min_piece=4, connectivity=4
+    opening=3, closing=4, fill_holes=5, min_area=6, link_gap=9, connectivity=4
 )
 OPTIONS = {
     **PRESETS,
     "everything": EVERYTHING,
     "otsu": replace(EVERYTHING, threshold="otsu", opening=0, closing=2, connectivity=8),
     "small classic": replace(PRESETS["classic"], min_area=8),
-    "bridged": CleaningOptions(min_area=4, min_piece=2, cluster_gap=3, bridge_gap=4),
+    "close": CleaningOptions(min_area=4, cluster_gap=3, link_gap=2),
 }
 TURNS = {
     "mirrored": np.fliplr,
@@ -56,16 +61,30 @@ def test_the_result_is_binary_and_keeps_its_size(name: str, grey: np.ndarray) ->
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@given(grey=greys(), turn=st.sampled_from(sorted(TURNS)))
+@settings(max_examples=60, deadline=None)
+def test_a_turned_mask_has_the_turned_instances(name: str, grey: np.ndarray, turn: str) -> None:
+    turned = _instances(np.ascontiguousarray(TURNS[turn](grey)), OPTIONS[name])
+    expected = [TURNS[turn](mask) for mask in _instances(grey, OPTIONS[name])]
+    assert sorted(m.tobytes() for m in turned) == sorted(m.tobytes() for m in expected)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
 @given(grey=greys())
 @settings(max_examples=30, deadline=None)
-def test_instances_are_numbered_as_in_the_whole_mask(name: str, grey: np.ndarray) -> None:
-    cracks = find_cracks(np.pad(grey, 9), OPTIONS[name])
-    count, expected = label_instances(cracks.whole(), OPTIONS[name])
-    labels = np.zeros_like(expected)
+def test_instances_make_up_the_clean_mask(name: str, grey: np.ndarray) -> None:
+    found = _instances(np.pad(grey, 9), OPTIONS[name])
+    assert all(instance.any() for instance in found)
+    total = np.sum([np.zeros(np.add(grey.shape, 18), np.uint8), *found], axis=0)
+    assert np.array_equal(total, clean_mask(np.pad(grey, 9), OPTIONS[name]))
+
+
+def _instances(grey: np.ndarray, options: CleaningOptions) -> list[np.ndarray]:
+    cracks = find_cracks(grey, options)
+    labels = np.zeros(grey.shape, np.int32)
     height, width = cracks.labels.shape
     labels[cracks.y : cracks.y + height, cracks.x : cracks.x + width] = cracks.labels
-    assert cracks.count == count
-    assert np.array_equal(labels, expected)
+    return [(labels == number).astype(np.uint8) for number in range(1, cracks.count + 1)]
 
 
 @pytest.mark.parametrize("thickness", [1, 2])
@@ -104,7 +123,15 @@ def test_a_broken_thin_crack_stays_and_is_one_instance() -> None:
         grey[30, x : x + 3] = 255
     cleaned = clean_mask(grey, PRESETS["thin"])
     assert np.array_equal(cleaned, grey // 255)
-    assert label_instances(cleaned, PRESETS["thin"])[0] == 1
+    assert find_cracks(grey, PRESETS["thin"]).count == 1
+
+
+def test_a_crack_in_two_pieces_is_one_instance_but_for_classic() -> None:
+    grey = np.zeros((60, 220), np.uint8)
+    grey[30:34, 10:90] = grey[30:34, 110:200] = 255  # 20 px apart
+    assert find_cracks(grey, PRESETS["thin"]).count == 1
+    assert find_cracks(grey, preset("thin", link_gap=10)).count == 2
+    assert find_cracks(grey, PRESETS["classic"]).count == 2
 
 
 def test_specks_go_alone_and_beside_a_thick_crack() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from crack_data.convert.linking import link_pieces
+from crack_data.convert.linking import cluster_pieces, distance_to_pieces, link_pieces
 
 
 def _link(mask: np.ndarray, gap: float) -> list[int]:
@@ -31,6 +33,69 @@ def test_pieces_in_line_are_one_crack_up_to_the_gap(gap: int) -> None:
 
 def test_without_gap_each_piece_is_a_crack() -> None:
     assert _link(_dashes(2), 0) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("apart", [8, 14, 25])
+def test_parallel_cracks_stay_apart(apart: int) -> None:
+    mask = np.zeros((80, 200), np.uint8)
+    mask[20:23, :] = mask[23 + apart : 26 + apart, :] = 1
+    assert _link(mask, 32) == [0, 1, 2]
+    mask[:30, 90:106] = 0  # the upper one interrupted beside the lower one
+    assert _link(mask, 32) == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("width", [1, 3, 12, 30])
+@pytest.mark.parametrize("angle", [0, 30, 90, 135])
+def test_pieces_of_any_width_and_direction_are_linked(width: int, angle: int) -> None:
+    middle = np.array([200.0, 200.0])
+    ahead = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    mask = np.zeros((400, 400), np.uint8)
+    for start, end in ((-190, -12 - width / 2), (12 + width / 2, 190)):
+        ends = [tuple(np.rint(middle + ahead * at).astype(int).tolist()) for at in (start, end)]
+        cv2.line(mask, *ends, 1, width)
+    assert _link(mask, 32) == [0, 1, 1]
+    assert _link(mask, 12) == [0, 1, 2]
+
+
+def test_ragged_rims_have_no_ends() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((120, 300), np.uint8)
+    for x in range(300):
+        mask[30 + rng.integers(3) : 40 + rng.integers(3), x] = 1
+        mask[52 + rng.integers(3) : 62 + rng.integers(3), x] = 1
+    assert _link(mask, 32) == [0, 1, 2]
+
+
+def test_what_nearly_touches_is_one_crack() -> None:
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20:24] = 1
+    mask[28:50, 40:44] = 1  # a branch, 4 px from the trunk
+    assert _link(mask, 12) == [0, 1, 1]
+    assert _link(mask, 3) == [0, 1, 2]
+
+
+@given(
+    lines=st.lists(st.tuples(*[st.integers(0, 69)] * 4, st.integers(1, 7)), min_size=2, max_size=7),
+    turn=st.sampled_from([np.fliplr, np.flipud, np.transpose, np.rot90]),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_turned_mask_is_linked_alike(lines: list[tuple[int, ...]], turn: object) -> None:
+    mask = np.zeros((70, 70), np.uint8)
+    for x0, y0, x1, y1, width in lines:
+        cv2.line(mask, (x0, y0), (x1, y1), 1, width)
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    turned = np.ascontiguousarray(turn(labels))  # type: ignore[operator]
+    expected = link_pieces(labels, count - 1, 20)
+    assert np.array_equal(link_pieces(turned, count - 1, 20), expected)
+    # Never more than what lies within the gap.
+    near = cluster_pieces(labels, count - 1, 20, distance_to_pieces(labels))
+    assert all(len(set(near[expected == crack])) == 1 for crack in set(expected))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_label_maps_of_any_integers(dtype: type) -> None:
+    count, labels = cv2.connectedComponents(_dashes(6), connectivity=8)
+    assert link_pieces(labels.astype(dtype), count - 1, 12).tolist() == [0, 1, 1, 1, 2]
 
 
 def test_no_piece_and_one_piece() -> None:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.convert import ringing
-from crack_data.convert.components import label_components
-from crack_data.convert.ringing import remove_ringing
+from crack_data.convert import cleaning
+from crack_data.convert.cleaning import remove_ringing
+from crack_data.convert.instances import label_components
 
 
 def _crack(width: int) -> np.ndarray:
@@ -55,9 +55,9 @@ def test_the_quick_counts_enclose_the_specks(seed: int) -> None:
     labels = label_components(mask, 4)[1]
     specks = mask & (np.bincount(labels.ravel()) <= 4)[labels]
     everywhere = np.ones_like(mask)
-    assert ringing._specks(mask, labels, everywhere) == specks.sum()
-    assert ringing._single_pixels(mask, everywhere) <= specks.sum()
-    assert ringing._most_specks(mask, ringing._open(mask)) >= specks.sum()
+    assert cleaning._specks(mask, labels, everywhere) == specks.sum()
+    assert cleaning._single_pixels(mask, everywhere) <= specks.sum()
+    assert cleaning._most_specks(mask, cleaning._open(mask)) >= specks.sum()
 
 
 def test_an_empty_and_a_full_mask_are_untouched() -> None:
