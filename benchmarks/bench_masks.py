@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 
 from crack_data.convert.checks import MIN_GAIN, turning_gains
-from crack_data.convert.cleaning import binarize, clean_mask
-from crack_data.convert.components import label_components
+from crack_data.convert.cleaning import PRESETS, binarize, clean_mask
 from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.instances import label_components
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.options import PRESETS
 from crack_data.convert.pairing import Pair, pair_files
 from crack_data.errors import CrackError, run_tool
 from crack_data.photos import probe_photo

@@ -1,8 +1,9 @@
 """The conversion as one writes it first, with the rules of preset thin.
 
 The yardstick of benchmarks/converter.py, and a second opinion in the tests: one process, whole
-photos read with cv2.imread, one mask in the photo's size for each component. Only the pairs are
-told by the project's own code. No bad file is told from a good one, and a set is held in memory.
+photos read with cv2.imread, one mask in the photo's size for each component. Only the search for
+pairs and the linking of pieces are the project's own code. No bad file is told from a good one, and
+a set is held in memory.
 
 ``python -m benchmarks.plain_converter --images DIR --masks DIR --output FILE.json``
 """
@@ -20,13 +21,14 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from crack_data.convert.linking import DEFAULT_GAP, link_pieces
 from crack_data.convert.pairing import pair_files
 from crack_data.errors import CrackError, run_tool
 
 SQUARE = np.ones((3, 3), np.uint8)
 REACH = np.ones((19, 19), np.uint8)
 Y, X = np.ogrid[-3:4, -3:4]
-DISC = (X * X + Y * Y <= 3.5**2).astype(np.uint8)
+DISC = (X * X + Y * Y <= 3**2).astype(np.uint8)
 TURNS = {"upside_down": (-1,), "mirrored": (0, 1)}  # codes of cv2.flip
 
 
@@ -69,7 +71,7 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
         thick = any(piece["thick"] for piece in pieces)
         large = any(piece["area"] >= 28 for piece in pieces)
         total = sum(piece["area"] for piece in pieces)
-        least = (16 if thick else 4) if large else 28 if thick or total < 28 else 0
+        least = 28 if total < 28 else 16 if thick else 4 if large else 1
         for piece in pieces:
             if piece["area"] >= least:
                 clean[piece["pixels"]] = 1
@@ -77,13 +79,11 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
 
 
 def instances_of(mask: np.ndarray) -> Iterator[np.ndarray]:
-    """Masks of the cracks: the components, those of a cluster that is thin everywhere as one."""
-    for pieces in pieces_of(mask).values():
-        pixels = [piece["pixels"] for piece in pieces]
-        if any(piece["thick"] for piece in pieces):
-            yield from pixels
-        else:
-            yield np.any(pixels, axis=0)
+    """Masks of the cracks: the components, linked across gaps."""
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    cracks = link_pieces(labels, count - 1, DEFAULT_GAP)[labels]
+    for crack in range(1, int(cracks.max(initial=0)) + 1):
+        yield cracks == crack
 
 
 def annotation(instance: np.ndarray) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.convert.checks import FLAGS
+from crack_data.convert.cleaning import PRESETS, CleaningOptions, preset
 from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
 from crack_data.convert.mask_values import parse_values
-from crack_data.convert.options import PRESETS, CleaningOptions, preset
 from crack_data.convert.splits import SplitOptions, parse_shares
 from crack_data.convert.worker import PairRecord
 from crack_data.errors import CrackError, run_tool
@@ -82,7 +82,10 @@ def _add_cleaning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--closing", type=int, metavar="N", help="kernel side, 0: none")
     group.add_argument("--min-area", type=int, metavar="N", help="drop smaller components")
     group.add_argument("--fill-holes", type=int, metavar="N", help="fill holes up to this area")
-    group.add_argument("--bridge-gap", type=int, metavar="N", help="close gaps up to this width")
+    group.add_argument(
+        "--link-gap", type=int, metavar="N",
+        help="pieces that face each other across up to N px are one crack, 0: none (36)",
+    )  # fmt: skip
     group.add_argument("--connectivity", type=int, choices=(4, 8))
 
 

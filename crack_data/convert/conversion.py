@@ -11,10 +11,10 @@ from pathlib import Path
 from ..errors import CrackError
 from ..files import atomic_write
 from .checks import FLAGS, NearDuplicate, flag_duplicate_masks, near_duplicates
+from .cleaning import PRESETS, CleaningOptions
 from .coco import digest, image_root_for, write_coco
 from .labels import LabelledSet, read_labels
 from .mask_values import MaskReading, choose_reading
-from .options import PRESETS, CleaningOptions
 from .pairing import Pairing, describe_other_files, pair_files
 from .parallel import WorkerPool, choose_workers
 from .splits import SplitOptions, assign_splits, group_of, split_path
@@ -292,6 +292,7 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
                 "description": "Cracks, one instance per annotation",
                 "image_root": image_root_for(path, options.images),
                 "conversion": conversion,
+                "link_gap": options.cleaning.link_gap if options.instances == "components" else 0,
                 "left_out": _left_out(result, split),
             }
             write_coco(stream, photos, info)

@@ -112,10 +112,9 @@ def _facing_pairs(labels: Numbers, pieces: Numbers, gap: float) -> Numbers:
     facing = ((outward[a] - outward[b]) * step).sum(axis=1) / (2 * distance)
     low, high = _FACING
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
-    reached = needed <= gap
-    a, b, needed = a[reached], b[reached], needed[reached]
-    order = np.lexsort((needed, end[a]))
-    best = order[np.flatnonzero(np.diff(end[a][order], prepend=0))]
+    least = np.full(int(end.max()) + 1, np.inf)
+    np.minimum.at(least, end[a], needed)
+    best = needed <= np.minimum(least[end[a]] + 1e-6, gap)
     return np.stack([owner[a[best]], owner[b[best]]])
 
 

@@ -13,13 +13,12 @@ import numpy.typing as npt
 from ..errors import CrackError
 from ..photos import probe_photo
 from .checks import check_pair, mean_width, perceptual_hash
-from .cleaning import find_cracks
+from .cleaning import CleaningOptions, find_cracks
 from .coco import annotation, digest
 from .label_formats import draw_label
 from .labels import LabelledPhoto
 from .mask_files import ValueCounts, count_values, read_mask
 from .mask_values import MaskReading
-from .options import CleaningOptions
 from .pairing import Pair
 
 ByteMask = npt.NDArray[np.uint8]

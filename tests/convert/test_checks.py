@@ -20,9 +20,8 @@ from crack_data.convert.checks import (
     near_duplicates,
     perceptual_hash,
 )
-from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.options import PRESETS
 from crack_data.convert.pairing import pair_files
 from crack_data.photos import PROBE_SCALE, probe_photo
 

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import MaskImage, count_values, read_mask
 from crack_data.convert.mask_values import choose_reading
-from crack_data.convert.options import PRESETS
 from crack_data.errors import CrackError
 
 CRACK = np.zeros((60, 80), np.uint8)

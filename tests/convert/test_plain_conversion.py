@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from benchmarks import plain_converter as plain
-from crack_data.convert.cleaning import find_cracks
-from crack_data.convert.options import PRESETS
+from crack_data.convert.cleaning import PRESETS, find_cracks
 from tests.conftest import REPO
 from tests.convert.greys import greys
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from crack_data.convert.cleaning import clean_mask
+from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.options import PRESETS
 from crack_data.convert.pairing import pair_files
 from crack_data.errors import CrackError
 from crack_data.synthetic import SyntheticPhoto, draw_photo, write_photos
