@@ -15,11 +15,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.convert.cleaning import PRESETS, clean_mask
-from crack_data.convert.coco import decode_mask
 from crack_data.convert.conversion import ConversionOptions, convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.splits import SplitOptions
 from crack_data.errors import CrackError
+from crack_data.segmentation import decode_mask
 from crack_data.storage import HAS_HEIF
 
 HEIGHT, WIDTH = 90, 120
