@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 from .conftest import UNMEASURED
+from .markdown import blocks
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
 PAIRS = 160
@@ -198,3 +201,30 @@ def test_ctrl_c_leaves_the_old_file_and_no_other(
     assert "Traceback" not in messages
     assert (folder / "crack.json").read_bytes() == b"old"
     assert not list(folder.glob(".crack.json.*"))
+
+
+def test_the_printed_command_reads_drawn_labels(repo: Path, tmp_path: Path) -> None:
+    (command,) = blocks(repo / "docs" / "data.md", "bash")
+    (tmp_path / "tools").symlink_to(repo / "tools")
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        Image.new("RGB", (60, 40)).save(tmp_path / "photos" / f"{number}.jpg")
+    outline = {"category_id": 1, "segmentation": [[5, 5, 50, 5, 50, 9, 5, 9]]}
+    content = {
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(4)],
+        "annotations": [outline | {"image_id": number} for number in range(4)],
+        "categories": [{"id": 1, "name": "crack"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 photos (0 without crack), 1 instances" in done.stdout
+    assert (tmp_path / "datasets/crack/crack_val.json").is_file()
+
+
+@pytest.mark.parametrize("given", [[], ["--masks", "m", "--labels", "l"]])
+def test_masks_or_labels(given: list[str]) -> None:
+    done = _run([sys.executable, str(TOOL), "--images", "i", "--output", "o.json", *given])
+    assert done.returncode == 2
+    assert "--masks" in done.stderr
