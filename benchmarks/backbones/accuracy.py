@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from crack_data.datasets import register_datasets_of
@@ -45,4 +46,5 @@ def _evaluate(row: Row, dataset: str) -> dict[str, float]:
     cfg.DATASETS.TEST = (dataset,)
     register_datasets_of(cfg, ("TEST",))
     results = evaluate_dataset(CrackPredictor(cfg), dataset, cfg)
-    return {name: results[task][key] for name, (task, key) in _KEYS.items()}
+    # A set without cracks has no average precision.
+    return {name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()}
