@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,15 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
 
-from .datasets import register_datasets_of
+from .datasets import ignored_pixels, instance_masks, register_datasets_of
 from .errors import CrackError
 from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
 from .files import atomic_write
 from .inference.predictor import CrackPredictor
+from .modeling.crack_map_head import IGNORED
 from .photos import read_photo
 from .training.data import build_train_loader
 
@@ -90,14 +92,29 @@ def _write_drawings(drawings: Iterable[Drawing], folder: Path) -> list[Path]:
 def _annotations(cfg: CfgNode) -> Iterator[Drawing]:
     for name in cfg.DATASETS.TRAIN:
         for record in DatasetCatalog.get(name):
-            yield record["file_name"], _draw_record(record, name)
+            photo = read_photo(record["file_name"])
+            masks = instance_masks(record)
+            drawn = _draw(photo[:, :, ::-1], masks, ignored_pixels(record))
+            yield record["file_name"], drawn
 
 
-def _draw_record(record: dict[str, Any], dataset: str) -> np.ndarray:
-    """A record of a data set, drawn: RGB uint8 HxWx3, `SCALE` times as large."""
-    photo = read_photo(record["file_name"])
-    visualizer = Visualizer(photo[:, :, ::-1], MetadataCatalog.get(dataset), SCALE)
-    drawn: np.ndarray = visualizer.draw_dataset_dict(record).get_image()
+def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:
+    """Draw each instance in a colour of its own, and ignored pixels in grey.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        masks: bool (H, W), one per instance; they may overlap.
+        ignored: bool (H, W).
+
+    Returns:
+        RGB uint8, `SCALE` times as large.
+    """
+    # Hues a golden ratio of the circle apart: neighbours in the list differ most.
+    colours = [colorsys.hsv_to_rgb(0.618 * index % 1, 1, 1) for index in range(len(masks))]
+    if ignored.any():
+        masks, colours = [*masks, ignored], [*colours, (0.5, 0.5, 0.5)]
+    drawing = Visualizer(image, scale=SCALE)
+    drawn: np.ndarray = drawing.overlay_instances(masks=masks, assigned_colors=colours).get_image()
     return drawn
 
 
@@ -112,12 +129,6 @@ def _batches(cfg: CfgNode) -> Iterator[Drawing]:
 
 
 def _draw_sample(sample: dict[str, Any], image_format: str) -> np.ndarray:
-    """A sample of the training loader, drawn: RGB uint8 HxWx3, `SCALE` times as large."""
     image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), image_format)
-    instances = sample["instances"]
-    visualizer = Visualizer(image, scale=SCALE)
-    drawn: np.ndarray = visualizer.overlay_instances(
-        boxes=instances.gt_boxes.tensor.numpy(),
-        masks=instances.gt_masks.tensor.numpy(),
-    ).get_image()
-    return drawn
+    masks = list(sample["instances"].gt_masks.tensor.numpy())
+    return _draw(image, masks, sample["sem_seg"].numpy() == IGNORED)

@@ -136,12 +136,11 @@ def load_backbone_weights(network: nn.Module, path: str) -> int:
     stored, wanted = read_checkpoint(path)["model"], network.state_dict()
     # BatchNorm's step counter is bookkeeping, and FrozenBN has none.
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    problems = [_problem(name, wanted[name], stored) for name in names]
-    problems = [problem for problem in problems if problem]
-    if problems:
+    unfit = [x for x in names if x not in stored or stored[x].shape != wanted[x].shape]
+    if unfit:
         raise CrackError(
-            f"backbone weights {path} do not fit MODEL.BACKBONE.NAME: {len(problems)} of "
-            f"{len(names)} tensors are missing or differ in shape, first {problems[0]}"
+            f"backbone weights {path} do not fit MODEL.BACKBONE.NAME: {len(unfit)} of "
+            f"{len(names)} tensors are missing or differ in shape, first {unfit[0]}"
         )
     network.load_state_dict({name: stored[name] for name in names}, strict=False)
     return len(names)
@@ -264,10 +263,11 @@ def _check_finite(path: str, value: Any, place: str = "") -> None:
 
 def _model_state(path: str, state: Any) -> State:
     """The weights by name, without the prefix of DistributedDataParallel."""
-    if not isinstance(state, Mapping) or not state:
-        raise CrackError(f"checkpoint {path} holds no model weights")
-    if not all(isinstance(x, torch.Tensor) for x in state.values()):
-        raise CrackError(f"checkpoint {path} holds no model weights")
+    tensors = state.values() if isinstance(state, Mapping) else ()
+    if not tensors or not all(isinstance(x, torch.Tensor) for x in tensors):
+        raise CrackError(
+            f"checkpoint {path} holds no model weights; name a file that training wrote"
+        )
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): x for name, x in state.items()}
     return dict(state)
@@ -291,14 +291,6 @@ def _mismatch(found: State, wanted: State) -> str:
 def _convolutions(network: nn.Module) -> State:
     state = network.state_dict()
     return {name: weight.clone() for name, weight in state.items() if weight.dim() == 4}
-
-
-def _problem(name: str, wanted: torch.Tensor, stored: State) -> str:
-    if name not in stored:
-        return f"{name} (missing)"
-    if stored[name].shape != wanted.shape:
-        return f"{name} ({tuple(stored[name].shape)} in the file, {tuple(wanted.shape)} here)"
-    return ""
 
 
 def _first_line(error: Exception) -> str:

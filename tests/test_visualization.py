@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -45,7 +46,6 @@ def _read(path: Path) -> np.ndarray:
 
 
 def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -> None:
-    np.random.seed(0)  # Detectron2 draws colours from it, some as dark as the cracks
     files = visualize(cfg, "annotation", tmp_path / "drawn", 10)
     assert [path.name for path in files] == [f"0000{i}_drawn_0000{i}.png" for i in range(4)]
     for index, path in enumerate(files):
@@ -58,6 +58,34 @@ def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -
         if mask.any():
             assert changed[mask > 0].mean() > 0.3
             assert changed[mask > 0].mean() > 3 * changed[~near].mean()
+
+
+def test_overlapping_instances_and_ignored_pixels_have_their_own_colours(
+    cfg: CfgNode, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((60, 80, 3), 60, np.uint8))
+    shapes = [[[4, 20, 70, 20, 70, 30, 4, 30]], [[30, 4, 40, 4, 40, 50, 30, 50]]]
+    rows = [
+        {"id": index, "image_id": 1, "category_id": 1, "segmentation": shape, "iscrowd": crowd}
+        for index, (shape, crowd) in enumerate(
+            [(shapes[0], 0), (shapes[1], 0), ([[50, 40, 78, 40, 78, 58, 50, 58]], 1)]
+        )
+    ]
+    coco = {
+        "images": [{"id": 1, "file_name": "grey.png", "width": 80, "height": 60}],
+        "annotations": rows,
+        "categories": [{"id": 1, "name": "crack"}],
+    }
+    path = tmp_path / "by_hand.json"
+    path.write_text(json.dumps(coco))
+    cfg.DATASETS.TRAIN = (str(path),)
+    (file,) = visualize(cfg, "annotation", tmp_path / "drawn", 1)
+    drawn = _read(file).astype(int)
+    first, second, ignored, plain = (
+        drawn[2 * y, 2 * x] for x, y in ((15, 25), (35, 10), (64, 49), (5, 55))
+    )
+    assert np.abs(first - second).max() > 60
+    assert np.ptp(ignored) < 10 < np.abs(ignored - plain).max()
 
 
 def test_the_loader_is_drawn_with_its_augmentation(cfg: CfgNode, tmp_path: Path) -> None:

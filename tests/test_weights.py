@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from crack_data.errors import CrackError
-from crack_data.weights import load_weights
+from crack_data.weights import load_initial_weights, load_weights, read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,108 @@ def test_a_damaged_file_is_named(tiny_cfg: CfgNode, tmp_path: Path, content: byt
 def test_a_missing_file_is_named(tiny_cfg: CfgNode, tmp_path: Path) -> None:
     with pytest.raises(CrackError, match=r"absent\.pth does not exist"):
         load_weights(build_model(tiny_cfg), str(tmp_path / "absent.pth"))
+
+
+def test_the_suffix_decides_nothing(tiny_cfg: CfgNode, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    evil, good = tmp_path / "q.pkl", tmp_path / "q.pkl?x.pth"
+    evil.write_bytes(pickle.dumps({"model": {}, "extra": Attack(mark)}))
+    model = build_model(tiny_cfg)
+    with pytest.raises(CrackError, match=r"q\.pkl\?x\.pth does not exist"):
+        load_weights(model, str(good))
+    good.write_bytes(Path(tiny_cfg.MODEL.WEIGHTS).read_bytes())
+    load_weights(model, str(good))
+    cfg = tiny_cfg.clone()
+    cfg.MODEL.WEIGHTS = str(evil)
+    with pytest.raises(CrackError, match=r"q\.pkl holds more than tensors"):
+        load_initial_weights(cfg, model)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_overwritten_bytes_are_noticed(tiny_cfg: CfgNode, tmp_path: Path, share: float) -> None:
+    data = bytearray(Path(tiny_cfg.MODEL.WEIGHTS).read_bytes())
+    start = int(share * len(data))
+    data[start : start + 4000] = bytes(4000)
+    path = tmp_path / "damaged.pth"
+    path.write_bytes(data)
+    with pytest.raises(CrackError, match=r"damaged\.pth"):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", ["model", "optimizer"])
+def test_values_that_are_not_finite_are_refused(
+    tiny_cfg: CfgNode, tmp_path: Path, value: float, place: str
+) -> None:
+    content = torch.load(tiny_cfg.MODEL.WEIGHTS, weights_only=True)
+    spoilt = torch.tensor([1.0, value])
+    if place == "model":
+        content["model"]["backbone.extra"] = spoilt
+    else:
+        content["optimizer"] = {"state": {0: {"momentum": [spoilt]}}}
+    path = tmp_path / "spoilt.pth"
+    torch.save(content, path)
+    with pytest.raises(CrackError, match=rf"spoilt\.pth holds values in {place}.* not finite"):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", None])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_weights_however_they_are_wrapped(
+    tiny_cfg: CfgNode, tmp_path: Path, wrapper: str | None, legacy: bool
+) -> None:
+    state = build_model(tiny_cfg).state_dict()
+    parallel = {f"module.{name}": weight for name, weight in state.items()}
+    path = tmp_path / "parallel.pth"
+    torch.save(
+        {wrapper: parallel} if wrapper else parallel,
+        path,
+        _use_new_zipfile_serialization=not legacy,
+    )
+    model = build_model(tiny_cfg)
+    load_weights(model, str(path))
+    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickles_of_the_model_zoo_are_read(
+    tiny_stock_config: Callable[[], CfgNode], tmp_path: Path, protocol: int
+) -> None:
+    cfg = tiny_stock_config()
+    state = build_model(cfg).state_dict()
+    zoo = {
+        "model": {name: weight.numpy() for name, weight in state.items()},
+        "__author__": "Detectron2 Model Zoo",
+        "matching_heuristics": True,
+    }
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps(zoo, protocol))
+    cfg.MODEL.WEIGHTS = str(path)
+    model = build_model(cfg)
+    load_initial_weights(cfg, model)
+    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "content", [{"model": {"a": np.array([1, "x"], object)}}, {"blobs": {}}, [1, 2], "text"]
+)
+def test_other_pickles_hold_no_weights(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "other.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CrackError, match=r"other\.pkl"):
+        read_checkpoint(str(path))
+
+
+def test_a_url_without_a_network(tiny_cfg: CfgNode) -> None:
+    with pytest.raises(
+        CrackError, match=r"127\.0\.0\.1.* cannot be fetched .*download it elsewhere"
+    ):
+        read_checkpoint("http://127.0.0.1:9/weights.pth")
+
+
+@pytest.mark.parametrize("path", sorted(Path("checkpoints").glob("*.pth")), ids=lambda x: x.name)
+def test_shipped_checkpoints_are_whole(repo: Path, path: Path) -> None:
+    assert len(read_checkpoint(str(repo / path))["model"]) > 100
+    card = (repo / path).with_suffix(".md").read_text()
+    assert hashlib.sha256((repo / path).read_bytes()).hexdigest() in card
