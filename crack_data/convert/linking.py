@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 DEFAULT_GAP = 36  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
-_SIGMA, _SIGMA_PER_WIDTH = 5.0, 1.5  # px, and times the width of wide pieces
+_SIGMA, _SIGMA_PER_WIDTH = 5.0, 2.0  # px, and times the width of wide pieces
 _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 # How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
 # From the second number on the whole gap may lie between them, up to the first nothing.
@@ -73,13 +73,8 @@ def cluster_pieces(
 ) -> Numbers:
     """Tell which pieces lie within ``gap`` px of each other, at once or by way of others.
 
-    Args:
-        labels, count: as in `link_pieces`.
-        gap: px.
-        away: what `distance_to_pieces` returns.
-
-    Returns:
-        Array of count + 1: a number above 0 for each piece, the same within a cluster; 0 for 0.
+    ``away`` is what `distance_to_pieces` returns for the same labels. Returns an array of
+    count + 1: a number above 0 for each piece, the same within a cluster; 0 for 0.
     """
     _, grown = cv2.connectedComponents((away <= gap / 2).view(np.uint8), connectivity=8)
     inside = np.flatnonzero(away == 0)
