@@ -24,10 +24,10 @@ RAW = {"Content-Type": "image/png"}
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_end_in_time_and_nobody_waits(name: str) -> None:
-    with running_server(predict_nothing, client_timeout_s=2, queue_size=20) as url:
-        result = attack(url, name, lasting_s=40)
+    with running_server(predict_nothing, client_timeout_s=4, deadline_s=60) as url:
+        result = attack(url, name, lasting_s=60)
     assert len(result.closed_s) == result.connections
-    assert result.healthz_s < 1
+    assert result.healthz_s < 3  # a second on a machine at rest; who waits, waits for four
 
 
 @contextmanager
@@ -40,18 +40,15 @@ def connections(url: str, count: int) -> Iterator[list[socket.socket]]:
 
 def test_the_oldest_idle_connection_of_an_address_makes_room(png: bytes) -> None:
     head = f"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: {len(png)}\r\n"
-    with (
-        running_server(predict_nothing) as url,
-        connections(url, 1) as busy,
-        connections(url, CONNECTIONS_PER_ADDRESS) as idle,
-    ):
+    with running_server(predict_nothing) as url, connections(url, 1) as busy:
         busy[0].sendall(head.encode() + b"Host: here\r\n\r\n" + png[:9])
         time.sleep(0.5)
-        assert requests.post(url + "/predict", data=png, headers=RAW, timeout=9).ok
-        # Those that sent nothing go first, by age.
-        assert idle[0].recv(1) == b""
-        busy[0].sendall(png[9:])
-        assert busy[0].recv(12) == b"HTTP/1.1 200"
+        with connections(url, CONNECTIONS_PER_ADDRESS) as idle:
+            assert requests.post(url + "/predict", data=png, headers=RAW, timeout=9).ok
+            # Those that sent nothing go first, by age.
+            assert idle[0].recv(1) == b""
+            busy[0].sendall(png[9:])
+            assert busy[0].recv(12) == b"HTTP/1.1 200"
 
 
 def test_bodies_and_answers_are_bounded_together() -> None:
