@@ -131,7 +131,7 @@ class CompiledModule(nn.Module):
             precision: "fp32" or "bf16".
         """
         super().__init__()
-        model = _core().read_model(_to_onnx(module, example, axes))
+        model = openvino_core().read_model(_to_onnx(module, example, axes))
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
@@ -142,7 +142,7 @@ class CompiledModule(nn.Module):
             # default, 5000, lets the process grow by 180 MB over photos of many sizes.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
         }
-        self.request = _core().compile_model(model, "CPU", options).create_infer_request()
+        self.request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
     def run(self, given: torch.Tensor) -> list[torch.Tensor]:
         """All outputs for one input."""
@@ -162,7 +162,7 @@ def _compile_on_rois(
 
 
 @cache
-def _core() -> openvino.Core:
+def openvino_core() -> openvino.Core:
     """The one OpenVINO core of this process.
 
     A core's processor plug-in puts a signal stack of its own in place of the thread's, and on its

@@ -39,10 +39,12 @@ class NetworkOutput:
     Attributes:
         probability: (H, W) uint8, the crack map x 255.
         detections: the detector's.
+        components: the cracks of the map, where the network saw the photo at this very size.
     """
 
     probability: np.ndarray
     detections: list[Detection]
+    components: Components | None = None
 
 
 @META_ARCH_REGISTRY.register()
@@ -119,7 +121,7 @@ class CrackRCNN(GeneralizedRCNN):
         truth = [x["instances"].to(self.device) for x in batched_inputs]
         features, rpn_outputs, logits = self.dense(images.tensor)
         proposals, proposal_losses = self._propose(images, rpn_outputs, truth)
-        proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
+        proposals, _ = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
             "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, batched_inputs),
@@ -177,23 +179,29 @@ class CrackRCNN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features, rpn_outputs, logits = self.dense(images.tensor)
         proposals, _ = self._propose(images, rpn_outputs, None)
-        proposals = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
+        proposals, components = add_map_proposals(
+            proposals, logits, self.link_threshold, self.link_gap
+        )
         results, _ = self.roi_heads(images, features, proposals, None)
         found = []
-        for given, size, detected, logit in zip(
-            batched_inputs, images.image_sizes, results, logits, strict=True
-        ):
+        rows = zip(batched_inputs, images.image_sizes, results, logits, components, strict=True)
+        for given, size, detected, logit, cracks in rows:
             height, width = given.get("height", size[0]), given.get("width", size[1])
-            probability = logit[None, None, : size[0], : size[1]].float().sigmoid()
-            if size != (height, width):
-                probability = F.interpolate(probability, (height, width), mode="bilinear")
             detections = to_detections(detector_postprocess(detected, height, width))
+            probability = logit[None, None, : size[0], : size[1]].float().sigmoid()
+            if size == (height, width):
+                level = to_uint8(probability[0, 0]).cpu().numpy()
+                found.append(NetworkOutput(level, detections, cracks))
+                continue
+            probability = F.interpolate(probability, (height, width), mode="bilinear")
             found.append(NetworkOutput(to_uint8(probability[0, 0]).cpu().numpy(), detections))
         return found
 
     def find_cracks(self, output: NetworkOutput) -> tuple[Components, np.ndarray]:
         """The cracks of one photo, and the score of each, (N,)."""
-        components = find_components(output.probability, self.link_threshold, self.link_gap)
+        components = output.components or find_components(
+            output.probability, self.link_threshold, self.link_gap
+        )
         scores = score_components(components, output.detections, self.detector_floor)
         return components, scores
 

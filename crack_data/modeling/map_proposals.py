@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from detectron2.structures import Boxes, Instances
 
-from .instances import find_components
+from .instances import Components, find_components
 
 # At most this many a photo, the most confident.
 _MAX_PROPOSALS = 50
@@ -19,8 +19,8 @@ _OBJECTNESS_LOGIT = 10.0
 
 def add_map_proposals(
     proposals: list[Instances], logits: torch.Tensor, link_threshold: float, link_gap: float
-) -> list[Instances]:
-    """Append the cracks of each photo's crack map to its proposals.
+) -> tuple[list[Instances], list[Components]]:
+    """Append the cracks of each photo's crack map to its proposals; return both.
 
     Args:
         proposals: of each photo, with proposal_boxes and objectness_logits.
@@ -28,7 +28,7 @@ def add_map_proposals(
         link_threshold, link_gap: see `find_components`.
     """
     probabilities = to_uint8(logits.detach().sigmoid()).cpu().numpy()
-    joined = []
+    joined, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
         found = find_components(probability[:height, :width], link_threshold, link_gap)
@@ -38,7 +38,8 @@ def add_map_proposals(
         added.proposal_boxes = Boxes(boxes)
         added.objectness_logits = given.objectness_logits.new_full((len(best),), _OBJECTNESS_LOGIT)
         joined.append(Instances.cat([given, added]))
-    return joined
+        components.append(found)
+    return joined, components
 
 
 def to_uint8(probability: torch.Tensor) -> torch.Tensor:

@@ -172,8 +172,9 @@ def test_the_map_proposes_its_cracks() -> None:
     proposals.proposal_boxes = Boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     proposals.objectness_logits = torch.tensor([0.5])
     probability = torch.from_numpy(_map(OTHER, (185, 5, 200, 30))).float() / 255
-    (joined,) = add_map_proposals([proposals], torch.logit(probability)[None], 0.3, 0)
+    (joined,), (found,) = add_map_proposals([proposals], torch.logit(probability)[None], 0.3, 0)
     boxes = joined.proposal_boxes.tensor.tolist()
     assert boxes[0] == [1.0, 2.0, 3.0, 4.0]
+    assert len(found.boxes) == 2
     # The padding beyond 90x190 px proposes nothing.
     assert sorted(boxes[1:]) == [list(map(float, OTHER)), [185.0, 5.0, 190.0, 30.0]]
