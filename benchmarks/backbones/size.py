@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import Any
 
 import torch
-from detectron2.utils.analysis import FlopCountAnalysis
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 # Parts of Detectron2's R-CNNs, with the names that a reader expects.
 PARTS = {
@@ -41,21 +40,24 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def count_gflops(model: nn.Module, given: dict[str, Any]) -> dict[str, float]:
-    """Multiply-adds of one forward pass, in 10^9, of each part, and "all" (fvcore's count).
+    """Multiply-adds of one forward pass, in 10^9, of each part, and "all" (PyTorch's count).
 
     Args:
-        model: a Detectron2 model in evaluation mode.
+        model: a Detectron2 model in evaluation mode, not compiled.
         given: one photo as the model takes it; the count depends on its size and detections.
     """
-    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-    with torch.no_grad():
-        counted = FlopCountAnalysis(model, [given]).by_module()
-    # fvcore sees the model wrapped for tracing.
-    modules = {name.removeprefix("model."): count for name, count in counted.items()}
-    total = modules[""] / 1e9
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model([given])
+    # Each module's count holds those of its parts; a multiply-add is two operations.
+    modules = {
+        name.partition(".")[2]: sum(operations.values()) / 2e9
+        for name, operations in counter.get_flop_counts().items()
+        if name != "Global"
+    }
     counts: Counter[str] = Counter()
     for prefix, part in PARTS.items():
         inner = sum(modules.get(x, 0) for x in PARTS if x.startswith(f"{prefix}."))
-        counts[part] += (modules.get(prefix, 0) - inner) / 1e9
+        counts[part] += modules.get(prefix, 0) - inner
+    total = counter.get_total_flops() / 2e9
     counts["other"] = total - sum(counts.values())
     return {part: value for part, value in counts.items() if value > 0} | {"all": total}

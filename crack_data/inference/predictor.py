@@ -149,7 +149,7 @@ class CrackPredictor:
             instance = CrackInstance.from_mask(score, mask)
             if instance is None:
                 continue
-            if score < max(threshold, self.score_threshold):
+            if score < self.score_threshold or score <= threshold:
                 rejected.append(instance)
             else:
                 instances.append(instance)

@@ -24,7 +24,6 @@ def tiny_cfg(
     cfg.MODEL.MOBILENETV2.WIDTH_MULT = 0.25
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
-    cfg.MODEL.CRACK_MAP.LINK_GAP = 0  # or photos of noise are one crack
     torch.manual_seed(0)
     model = build_model(cfg)
     last = [x for x in model.crack_map_head.modules() if isinstance(x, torch.nn.Conv2d)][-1]

@@ -22,6 +22,7 @@ def _settled(cfg) -> CrackRCNN:
     # An untrained map hovers around its prior of .047: this cuts it into many instances.
     cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = cfg.MODEL.CRACK_MAP.THRESHOLD = 0.0475
     cfg.MODEL.CRACK_MAP.LINK_GAP = 0
+    cfg.MODEL.CRACK_MAP.DETECTOR_FLOOR = 0.5
     torch.manual_seed(1)
     model = build_model(cfg).train()
     image = torch.from_numpy(draw_photo(0).image).permute(2, 0, 1)
@@ -59,7 +60,8 @@ def test_same_outputs(kind: str, tiny_crack_config) -> None:
                     assert np.abs(np.subtract(a.box, b.box)).max() <= 1
                     if kind == "mask branch":
                         assert a.mask is not None
-        assert model([batches[0][0]])[0]["instances"].pred_masks.any()
+        if kind != "lite0":  # whose untrained map is empty
+            assert model(batches[0])[0]["instances"].pred_masks.any()
 
 
 def test_precision(tiny_crack_config) -> None:
