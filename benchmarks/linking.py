@@ -96,7 +96,7 @@ def compare(scenes: dict[str, list[Scene]], rules: dict[str, Link]) -> None:
             for scene, numbers in zip(drawn, found, strict=True):
                 errors[scene.kind] += count_errors(scene, numbers)
             weights = {kind: KINDS[kind] for kind in kinds}
-            total = sum(weights[kind] * errors[kind] for kind in kinds)
+            total = np.sum([weights[kind] * errors[kind] for kind in kinds], axis=0)
             shares = [f"{e[1] / e[0]:.2f} / {e[2] / e[0]:.2f}" for e in errors.values()]
             overall = f"{total[1] / total[0]:.3f} | {total[2] / total[0]:.3f}"
             print(
