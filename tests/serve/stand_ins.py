@@ -35,10 +35,10 @@ def predict_nothing(image: np.ndarray, threshold: float | None = None) -> CrackP
         height=height,
         width=width,
         instances=(),
+        rejected=(),
         probability=nothing,
         threshold=0.5 if threshold is None else threshold,
         timing={},
-        **({"rejected": ()} if "rejected" in CrackPrediction.__dataclass_fields__ else {}),
     )
 
 
