@@ -56,16 +56,16 @@ def encode_instances(
         rejected: those scored too low to be drawn; they are joined among themselves only.
         link_gap: px, of the definition "linked".
     """
-    by_definition = [instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)]
+    true, found, below = (
+        instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
+    )
     return {
         name: EncodedInstances(
             size,
-            tuple(_encode(x, size) for x in true),
-            tuple((_encode(x, size), x.score) for x in [*found, *below]),
+            tuple(_encode(x, size) for x in true[name]),
+            tuple((_encode(x, size), x.score) for x in [*found[name], *below[name]]),
         )
-        for name, true, found, below in (
-            (name, *(sets[name] for sets in by_definition)) for name in DEFINITIONS
-        )
+        for name in DEFINITIONS
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -137,7 +137,7 @@ def write_contact_sheet(
         sheet.save(file, format="PNG")
 
 
-def _strip(record: Mapping[str, Any], predict: Callable[[Picture], CrackPrediction]) -> Strip:
+def _strip(record: dict[str, Any], predict: Callable[[Picture], CrackPrediction]) -> Strip:
     photo = read_photo(record["file_name"])
     ignored = ignored_pixels(record)
     truth = _number(list(true_instances(record, ignored)), ignored.shape)

@@ -36,7 +36,7 @@ from .metrics import recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv, width_table
 
 Predictor = Callable[[np.ndarray], CrackPrediction]
-Record = Mapping[str, Any]
+Record = dict[str, Any]
 Results = OrderedDict[str, dict[str, float]]
 
 logger = logging.getLogger("detectron2.crack_data.evaluation")

@@ -159,7 +159,7 @@ def _assign_parts(
     rest = [trace.mask for trace in predicted]
     share = np.array([[part.mean() for part in row] for row in left]).reshape(assigned.shape)
     while share.size and share.max() >= PART:
-        t, p = np.unravel_index(share.argmax(), share.shape)
+        t, p = divmod(int(share.argmax()), len(predicted))
         assigned[t, p] = True
         used = left[t][p].copy()
         rest[p] = rest[p] & predicted[p].without(true[t])
@@ -167,7 +167,7 @@ def _assign_parts(
         for other in range(len(predicted)):
             left[t][other] &= ~used
             share[t, other] = left[t][other].mean()
-        for other in np.flatnonzero(share[:, p] >= PART):
+        for other in np.flatnonzero(share[:, p] >= PART).tolist():
             left[other][p] &= predicted[p].covers(true[other], wide)
             share[other, p] = left[other][p].mean()
         share[assigned] = 0

@@ -13,27 +13,27 @@ from .instance_metrics import InstanceCounts
 from .metrics import THRESHOLDS, SetCounts, ratio, scores, tolerant_scores
 
 ABSENT = "–"
-# Heading → (task, metric, digits, factor).
+# Heading → task, and metric, digits and factor.
 _COLUMNS = {
-    "F1": ("crack", "f1", 3, 1),
-    "precision": ("crack", "precision", 3, 1),
-    "recall": ("crack", "recall", 3, 1),
-    "F1, best threshold (ODS)": ("crack", "f1_ods", 3, 1),
-    "at": ("crack", "ods_threshold", 2, 1),
-    "F1, 2 px": ("crack", "f1_2px", 3, 1),
-    "IoU": ("crack", "iou", 3, 1),
-    "centreline IoU, 4 px": ("crack", "centreline_iou_4px", 3, 1),
-    "coverage error, points": ("crack", "coverage_mae", 2, 1),
-    "coverage bias, points": ("crack", "coverage_bias", 2, 1),
-    "false alarms, %": ("crack", "false_alarm_rate", 1, 100),
-    "avF1": ("instances", "avF1", 3, 1),
-    "centreline coverage": ("instances", "centreline_coverage", 3, 1),
-    "false splits": ("instances", "false_splits", 2, 1),
-    "false merges": ("instances", "false_merges", 2, 1),
-    "mask AP50": ("segm", "AP50", 1, 1),
-    "components": ("instances", "AP50_components", 1, 1),
-    "linked": ("instances", "AP50_linked", 1, 1),
-    "single": ("instances", "AP50_single", 1, 1),
+    "F1": ("crack", ("f1", 3, 1)),
+    "precision": ("crack", ("precision", 3, 1)),
+    "recall": ("crack", ("recall", 3, 1)),
+    "F1, best threshold (ODS)": ("crack", ("f1_ods", 3, 1)),
+    "at": ("crack", ("ods_threshold", 2, 1)),
+    "F1, 2 px": ("crack", ("f1_2px", 3, 1)),
+    "IoU": ("crack", ("iou", 3, 1)),
+    "centreline IoU, 4 px": ("crack", ("centreline_iou_4px", 3, 1)),
+    "coverage error, points": ("crack", ("coverage_mae", 2, 1)),
+    "coverage bias, points": ("crack", ("coverage_bias", 2, 1)),
+    "false alarms, %": ("crack", ("false_alarm_rate", 1, 100)),
+    "avF1": ("instances", ("avF1", 3, 1)),
+    "centreline coverage": ("instances", ("centreline_coverage", 3, 1)),
+    "false splits": ("instances", ("false_splits", 2, 1)),
+    "false merges": ("instances", ("false_merges", 2, 1)),
+    "mask AP50": ("segm", ("AP50", 1, 1)),
+    "components": ("instances", ("AP50_components", 1, 1)),
+    "linked": ("instances", ("AP50_linked", 1, 1)),
+    "single": ("instances", ("AP50_single", 1, 1)),
 }
 
 
@@ -44,7 +44,7 @@ def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
         results: test set → its results by task, as `CrackEvaluator.evaluate` returns them.
     """
     body = [
-        [name, *(_cell(result.get(task, {}), *rest) for task, *rest in _COLUMNS.values())]
+        [name, *(_cell(result.get(task, {}), *how) for task, how in _COLUMNS.values())]
         for name, result in results.items()
     ]
     return markdown_lines(["test set", *_COLUMNS], body, numbers=True) + "\n"
