@@ -1,0 +1,106 @@
+"""What calibration has chosen for a checkpoint, stored beside it and read for prediction."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CrackError
+from .files import atomic_write
+
+# A photo without any doubtful pixel is not known to the last digit: points of the percentage.
+_LEAST_SPREAD = 0.02
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A conformal interval: predicted percentage + low x spread to + high x spread.
+
+    Attributes:
+        level: share of photos whose true percentage it holds.
+        low, high: quantiles of (true - predicted percentage) / spread.
+    """
+
+    level: float
+    low: float
+    high: float
+
+    def around(self, percent: float, photo_spread: float) -> tuple[float, float]:
+        """The interval for one photo, within [0, 100] and around its percentage."""
+        low = min(percent, max(0.0, percent + self.low * photo_spread))
+        high = max(percent, min(100.0, percent + self.high * photo_spread))
+        return low, high
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds and interval of one checkpoint.
+
+    Attributes:
+        score_threshold: instances scored lower are not drawn.
+        threshold: a pixel is crack where its probability exceeds this.
+        false_alarm_rate: share of the crack-free photos that got a mask, None without such photos.
+        false_alarm_bound: upper 95 % bound of that rate.
+        crack_free_photos, photos, groups: what it was chosen on.
+        interval: of the percentage, None where there were too few photos.
+    """
+
+    score_threshold: float
+    threshold: float
+    false_alarm_rate: float | None
+    false_alarm_bound: float
+    crack_free_photos: int
+    photos: int
+    groups: int
+    interval: Interval | None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON."""
+        with atomic_write(path) as file:
+            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
+
+
+def spread(levels: np.ndarray) -> float:
+    """How unsure the crack map is of a photo's percentage, in points.
+
+    The standard deviation that a sum of independent pixels would have is far too small, since
+    neighbours err together; the sum of min(p, 1 - p), the expected share of wrong pixels, is not.
+
+    Args:
+        levels: (256,) pixels by level of the crack map, x 255.
+    """
+    p = np.arange(256) / 255.0
+    return _LEAST_SPREAD + 100.0 * float(levels @ np.minimum(p, 1 - p)) / max(int(levels.sum()), 1)
+
+
+def calibration_path(weights: str) -> Path:
+    """Where the calibration of a checkpoint lies: NAME.pth → NAME.calibration.json."""
+    return Path(weights).with_suffix(".calibration.json")
+
+
+def read_calibration(weights: str) -> Calibration | None:
+    """The calibration of a checkpoint, None where it has none.
+
+    Raises:
+        CrackError: the file is damaged.
+    """
+    path = calibration_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        interval = content.pop("interval")
+        found = Calibration(interval=None if interval is None else Interval(**interval), **content)
+        numbers = [found.score_threshold, found.threshold, found.false_alarm_bound]
+        if not all(0.0 <= float(number) <= 1.0 for number in numbers):
+            raise ValueError("a threshold lies outside 0 to 1")
+    except (ValueError, TypeError, KeyError) as error:
+        raise CrackError(
+            f"calibration {path} is damaged ({error}); calibrate again or remove it"
+        ) from error
+    return found

@@ -1,0 +1,205 @@
+"""Calibration: thresholds and an interval for the percentage, chosen on labelled photos.
+
+What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration` reads it):
+
+- the score threshold for a wanted rate of false alarms on crack-free photos, with the upper end of
+  the rate's exact 95 % interval (Clopper and Pearson 1934);
+- the pixel threshold at which the predicted share of crack has no bias;
+- a 90 % interval for the percentage by split conformal prediction (Vovk et al. 2005; Angelopoulos
+  and Bates 2021, arXiv:2107.07511): quantiles of the photos' errors, each divided by the spread
+  that the crack map itself shows, so that sure photos get narrow intervals. Photos of one group
+  count together as one, since they resemble each other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from scipy.stats import beta
+
+from ..calibration import Calibration, Interval, spread
+from ..convert.splits import group_of
+from ..datasets import ignored_pixels, union_mask
+from ..errors import CrackError
+from ..inference.prediction import CrackPrediction
+from ..inference.predictor import CrackPredictor
+from ..photos import read_photo
+
+logger = logging.getLogger(__name__)
+
+_CONFIDENCE = 0.95
+# Fewer groups than this do not hold a 90 % interval: the 5 % tails need 19 values each.
+_MIN_GROUPS = 40
+
+
+@dataclass(frozen=True)
+class CalibrationPhoto:
+    """What calibration keeps of one labelled photo.
+
+    Attributes:
+        group: photos of one group count as one.
+        true_percent: share of the photo that is crack, x 100.
+        levels: (256,) pixels by level of the crack map, x 255.
+        spread: see `crack_data.calibration.spread`.
+    """
+
+    group: str
+    true_percent: float
+    levels: np.ndarray
+    spread: float
+
+
+def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) -> Calibration:
+    """Calibrate MODEL.WEIGHTS on DATASETS.TEST, which are registered.
+
+    Args:
+        cfg: a config for prediction.
+        group_by: regular expression; photos whose file names agree in it are one group.
+        false_alarm_rate: wanted share of crack-free photos that get a mask.
+
+    Raises:
+        CrackError: no photos, or too few of them to calibrate on.
+    """
+    records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
+    if not records:
+        raise CrackError("DATASETS.TEST names no photos; calibration needs labelled ones")
+    free = [record for record in records if not union_mask(record).any()]
+    everything = CrackPredictor(_with_thresholds(cfg, 0.0, 0.5))
+    best = [_best_score(everything(read_photo(record["file_name"]))) for record in free]
+    score, bound = choose_score_threshold(best, false_alarm_rate)
+    predictor = CrackPredictor(_with_thresholds(cfg, score, 0.5))
+    photos = [_measure(predictor, record, group_by) for record in records]
+    threshold = unbiased_threshold(photos)
+    return Calibration(
+        score_threshold=score,
+        threshold=threshold,
+        false_alarm_rate=float(np.mean([x >= score for x in best])) if best else None,
+        false_alarm_bound=bound,
+        crack_free_photos=len(free),
+        photos=len(photos),
+        groups=len({photo.group for photo in photos}),
+        interval=fit_interval(photos, threshold),
+    )
+
+
+def _with_thresholds(cfg: CfgNode, score: float, threshold: float) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = score
+    cfg.MODEL.CRACK_MAP.THRESHOLD = threshold
+    return cfg
+
+
+def _best_score(prediction: CrackPrediction) -> float:
+    return max((instance.score for instance in prediction.instances), default=0.0)
+
+
+def _measure(
+    predictor: Callable[[np.ndarray], CrackPrediction], record: dict, group_by: str
+) -> CalibrationPhoto:
+    prediction = predictor(read_photo(record["file_name"]))
+    counted = ~ignored_pixels(record)
+    levels = np.bincount(prediction.probability[counted], minlength=256)
+    name = record["file_name"].replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+    return CalibrationPhoto(
+        group=group_of(name, group_by),
+        true_percent=100.0 * float(union_mask(record)[counted].mean()) if counted.any() else 0.0,
+        levels=levels,
+        spread=spread(levels),
+    )
+
+
+def choose_score_threshold(best_scores: Sequence[float], rate: float) -> tuple[float, float]:
+    """The lowest threshold at which at most ``rate`` of the crack-free photos get a mask.
+
+    Args:
+        best_scores: the best instance's score of each crack-free photo, 0 without any.
+        rate: wanted share.
+
+    Returns:
+        the threshold, and the upper 95 % bound of the true rate at it.
+
+    Raises:
+        CrackError: there are no crack-free photos.
+    """
+    if not best_scores:
+        raise CrackError(
+            "no photo of DATASETS.TEST is without crack; add crack-free ones, or set "
+            "MODEL.CRACK_MAP.SCORE_THRESHOLD by hand"
+        )
+    scores = np.sort(np.asarray(best_scores, float))[::-1]
+    allowed = int(rate * len(scores))
+    # Just above the best score that may not pass, and never so high that nothing passes.
+    highest = float(scores[allowed]) if allowed < len(scores) else 0.0
+    threshold = min(np.nextafter(np.float32(highest), np.float32(2)), np.float32(0.999))
+    alarms = int((scores >= threshold).sum())
+    bound = beta.ppf(_CONFIDENCE, alarms + 1, len(scores) - alarms) if alarms < len(scores) else 1.0
+    return round(float(threshold) + 5e-5, 4), float(bound)
+
+
+def unbiased_threshold(photos: Iterable[CalibrationPhoto]) -> float:
+    """The pixel threshold at which predicted and true share agree on average over photos.
+
+    Of the thresholds between two levels of the 8-bit crack map, the one with the least bias.
+    """
+    photos = list(photos)
+    true = np.array([photo.true_percent for photo in photos])
+    # Shares at or above each level 1..255.
+    above = np.stack([np.cumsum(x.levels[::-1])[::-1][1:] / max(x.levels.sum(), 1) for x in photos])
+    bias = (100.0 * above - true[:, None]).mean(axis=0)
+    return float((np.argmin(np.abs(bias)) + 0.5) / 255.0)
+
+
+def fit_interval(
+    photos: Sequence[CalibrationPhoto], threshold: float, level: float = 0.9
+) -> Interval | None:
+    """The conformal interval, or None where there are too few groups for one.
+
+    Args:
+        photos: of the calibration.
+        threshold: a pixel is crack above it.
+        level: share of photos whose true percentage the interval holds.
+    """
+    names = sorted({photo.group for photo in photos})
+    if len(names) < _MIN_GROUPS:
+        logger.warning(
+            "%d groups of photos are too few for an interval of the percentage; %d are needed",
+            len(names),
+            _MIN_GROUPS,
+        )
+        return None
+    errors = np.array(
+        [(x.true_percent - predicted_percent(x.levels, threshold)) / x.spread for x in photos]
+    )
+    sizes = {name: 0 for name in names}
+    for photo in photos:
+        sizes[photo.group] += 1
+    weights = np.array([1.0 / sizes[photo.group] for photo in photos])
+    tail = (1.0 - level) / 2.0
+    return Interval(
+        level=level,
+        low=-_quantile(-errors, weights, tail),
+        high=_quantile(errors, weights, tail),
+    )
+
+
+def predicted_percent(levels: np.ndarray, threshold: float) -> float:
+    """Share of pixels whose level exceeds a threshold in [0, 1], x 100."""
+    return 100.0 * float(levels[np.arange(256) > 255.0 * threshold].sum()) / max(levels.sum(), 1)
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, tail: float) -> float:
+    """The value that at most ``tail`` of the groups exceed, corrected for their finite number.
+
+    The photo to come counts as one more group, whose error may be as large as any.
+    """
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / (weights.sum() + 1.0)
+    place = int(np.searchsorted(reached, 1.0 - tail))
+    return float(values[order][min(place, len(values) - 1)])
+
