@@ -1,1 +1,1 @@
-"""Everything once, on drawn photos or one's own: the steps of `tools/demo.py` and their page."""
+"""The page of `make demo`, which `tools/demo.py` runs."""

@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
-from pycocotools import mask as coco_mask
+from detectron2.data import DatasetCatalog
 
+from ..datasets import register_crack_dataset, union_mask
 from ..files import atomic_write
 from ..photos import read_photo
-from .plan import DemoOptions, evaluation_folder
 
 # Metric of crack_metrics.json → its heading, factor and digits.
 _METRICS = {
@@ -29,16 +29,17 @@ _METRICS = {
 _RED = (40, 40, 230)  # BGR
 
 
-def write_page(options: DemoOptions) -> Path:
+def write_page(output: Path, iterations: int, drawn: bool) -> Path:
     """Write ``output/index.html``, with pictures beside it.
 
     Args:
-        options: the options of a demo whose steps have run.
+        output: folder of a demo whose steps have run.
+        iterations: of its fine-tuning.
+        drawn: whether its photos are drawn ones.
 
     Returns:
         the page's path.
     """
-    output = options.output
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
@@ -46,11 +47,11 @@ def write_page(options: DemoOptions) -> Path:
         rows=_sample_rows(output),
         headings=[heading for heading, _, _ in _METRICS.values()],
         table={
-            model: _cells(crack_metrics(evaluation_folder(options, name)))
+            model: _cells(crack_metrics(output / f"evaluation_{name}"))
             for model, name in (("shipped", "before"), ("tuned", "after"))
         },
-        iterations=options.iterations,
-        drawn=options.images is None,
+        iterations=iterations,
+        drawn=drawn,
         pictures=[name for name in _PICTURES if (output / name).is_file()],
         benchmark=_text(output / "benchmark" / "benchmark.md"),
         headers=answer_headers(output / "answer_headers.txt"),
@@ -119,13 +120,9 @@ def _predictions(folder: Path) -> dict[str, Any]:
 
 def _truth(json_file: Path) -> dict[str, np.ndarray]:
     """Union of the instances of each photo, bool (H, W), by the photo's file name."""
-    data = json.loads(_text(json_file))
-    unions = {
-        image["id"]: np.zeros((image["height"], image["width"]), bool) for image in data["images"]
-    }
-    for annotation in data["annotations"]:
-        unions[annotation["image_id"]] |= coco_mask.decode(annotation["segmentation"]).astype(bool)
-    return {Path(image["file_name"]).name: unions[image["id"]] for image in data["images"]}
+    name = str(json_file)
+    register_crack_dataset(name, name)
+    return {Path(x["file_name"]).name: union_mask(x) for x in DatasetCatalog.get(name)}
 
 
 def _save(path: Path, photo: np.ndarray, mask: np.ndarray) -> None:
