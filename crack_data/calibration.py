@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 
 from .errors import CrackError
 from .files import atomic_write
 
+# Where neither the config nor a calibration says otherwise.
+DEFAULT_SCORE_THRESHOLD = 0.3
+DEFAULT_THRESHOLD = 0.5
 # A photo without any doubtful pixel is not known to the last digit: points of the percentage.
 _LEAST_SPREAD = 0.02
 
@@ -104,3 +108,28 @@ def read_calibration(weights: str) -> Calibration | None:
             f"calibration {path} is damaged ({error}); calibrate again or remove it"
         ) from error
     return found
+
+
+def settle_thresholds(cfg: CfgNode) -> Calibration | None:
+    """Give MODEL.CRACK_MAP's two thresholds their values where the config leaves them at -1.
+
+    They are those of the calibration beside MODEL.WEIGHTS, else the defaults above.
+
+    Args:
+        cfg: not frozen; changed in place.
+
+    Returns:
+        the calibration, None where there is none or the config has other thresholds.
+
+    Raises:
+        CrackError: the calibration is damaged.
+    """
+    found = read_calibration(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
+    keys = cfg.MODEL.CRACK_MAP
+    if keys.SCORE_THRESHOLD < 0:
+        keys.SCORE_THRESHOLD = found.score_threshold if found else DEFAULT_SCORE_THRESHOLD
+    if keys.THRESHOLD < 0:
+        keys.THRESHOLD = found.threshold if found else DEFAULT_THRESHOLD
+    if found and (found.score_threshold, found.threshold) == (keys.SCORE_THRESHOLD, keys.THRESHOLD):
+        return found
+    return None

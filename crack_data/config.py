@@ -66,10 +66,12 @@ def _add_crack_map_keys(cfg: CN) -> None:
     # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
     # mean probability of 0.9 and more.
     cfg.MODEL.CRACK_MAP.DETECTOR_FLOOR = 0.0
-    # A pixel is crack when its probability exceeds this and an instance claims it.
-    cfg.MODEL.CRACK_MAP.THRESHOLD = 0.5
+    # A pixel is crack when its probability exceeds this and a drawn instance holds it. -1: as
+    # calibrated (tools/calibrate.py), 0.5 without calibration.
+    cfg.MODEL.CRACK_MAP.THRESHOLD = -1.0
     # Instances scored below this count for AP only: they are not drawn and not in the percentage.
-    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.3
+    # -1: as calibrated, 0.3 without calibration.
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = -1.0
 
 
 def _add_training_keys(cfg: CN) -> None:

@@ -73,9 +73,14 @@ def encode_answer(
 def percent_headers(prediction: CrackPrediction) -> dict[str, str]:
     """The headers with the percentages, which sum to 100, and the number of instances."""
     masked = round(prediction.percent_masked, 4)
+    interval = {}
+    if prediction.percent_range is not None:
+        low, high = prediction.percent_range
+        interval = {"X-Crack-Percent-Low": f"{low:.4f}", "X-Crack-Percent-High": f"{high:.4f}"}
     return {
         "X-Crack-Percent-Masked": f"{masked:.4f}",
         "X-Crack-Percent-Unmasked": f"{100 - masked:.4f}",
+        **interval,
         "X-Crack-Count": str(len(prediction.instances)),
     }
 
@@ -156,6 +161,8 @@ class PredictionSchema(ma.Schema):
     threshold = ma.fields.Float(required=True)
     percent_masked = ma.fields.Float(required=True, validate=ma.validate.Range(0, 100))
     percent_unmasked = ma.fields.Float(required=True, validate=ma.validate.Range(0, 100))
+    percent_masked_low = ma.fields.Float(validate=ma.validate.Range(0, 100))
+    percent_masked_high = ma.fields.Float(validate=ma.validate.Range(0, 100))
     instances = ma.fields.List(ma.fields.Nested(InstanceSchema), required=True)
     overlay = ma.fields.String(metadata={"description": "data: URL of the drawn photo, PNG"})
 
@@ -173,6 +180,14 @@ PREDICT_HEADERS: dict[str, Any] = {
     },
     "X-Crack-Percent-Unmasked": {
         "description": "the rest; the two sum to 100",
+        "schema": {"type": "number", "minimum": 0, "maximum": 100},
+    },
+    "X-Crack-Percent-Low": {
+        "description": "lower end of the calibrated 90 % interval of the percentage",
+        "schema": {"type": "number", "minimum": 0, "maximum": 100},
+    },
+    "X-Crack-Percent-High": {
+        "description": "its upper end",
         "schema": {"type": "number", "minimum": 0, "maximum": 100},
     },
     "X-Crack-Count": {

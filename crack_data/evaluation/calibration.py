@@ -110,7 +110,7 @@ def _measure(
         group=group_of(name, group_by),
         true_percent=100.0 * float(union_mask(record)[counted].mean()) if counted.any() else 0.0,
         levels=levels,
-        spread=spread(levels),
+        spread=spread(prediction.levels),
     )
 
 
@@ -176,7 +176,7 @@ def fit_interval(
     errors = np.array(
         [(x.true_percent - predicted_percent(x.levels, threshold)) / x.spread for x in photos]
     )
-    sizes = {name: 0 for name in names}
+    sizes = dict.fromkeys(names, 0)
     for photo in photos:
         sizes[photo.group] += 1
     weights = np.array([1.0 / sizes[photo.group] for photo in photos])
@@ -202,4 +202,3 @@ def _quantile(values: np.ndarray, weights: np.ndarray, tail: float) -> float:
     reached = np.cumsum(weights[order]) / (weights.sum() + 1.0)
     place = int(np.searchsorted(reached, 1.0 - tail))
     return float(values[order][min(place, len(values) - 1)])
-

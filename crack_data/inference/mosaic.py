@@ -30,7 +30,7 @@ from .outputs import (
 )  # fmt: skip
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
-from .results import Record, belief_counts, sizes, uncertainty
+from .results import Record, sizes, uncertainty
 
 # Side of a window, px, and how much of its surroundings is predicted with it on each side.
 WINDOW = 4096
@@ -154,7 +154,7 @@ def predict_mosaic(
                 if image is None:
                     continue
                 prediction = predictor(image, options.threshold)
-                counts += belief_counts(prediction)
+                counts += prediction.levels
                 left, top = core[0] - around[0], core[1] - around[1]
                 mask = prediction.mask[
                     top : top + core[3] - core[1], left : left + core[2] - core[0]

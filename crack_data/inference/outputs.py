@@ -19,7 +19,7 @@ from .labels_out import crack_polygons
 from .lines import find_place, photo_features, to_geojson
 from .measuring import measure
 from .predictor import CrackPredictor
-from .results import Record, belief_counts, to_json, uncertainty
+from .results import Record, to_json, uncertainty
 
 # One small file per finished photo while the run lasts; what --resume knows of a broken-off run.
 RECORDS = ".records"
@@ -87,7 +87,7 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
     record = {
         **about(task),
         **to_json(prediction, file_name, scale, measured),
-        "uncertainty": uncertainty(belief_counts(prediction)),
+        "uncertainty": uncertainty(prediction.levels),
         "photo": storage.fingerprint(path),
     }
     if options.labels:

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..calibration import Interval, spread
+
 Box = tuple[int, int, int, int]
 
 
@@ -75,6 +77,9 @@ class CrackPrediction:
         probability: uint8 (height, width), crack probability x 255, zero where no instance is.
         threshold: a pixel is crack where its probability exceeds this.
         timing: milliseconds by stage.
+        levels: (256,) pixels of the whole photo by level of the crack map, also where no instance
+            is.
+        interval: the calibrated one, None without.
     """
 
     height: int
@@ -84,6 +89,8 @@ class CrackPrediction:
     probability: np.ndarray = field(repr=False)
     threshold: float
     timing: dict[str, float]
+    levels: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(256, np.int64))
+    interval: Interval | None = None
 
     @property
     def mask(self) -> np.ndarray:
@@ -103,3 +110,10 @@ class CrackPrediction:
     def percent_unmasked(self) -> float:
         """The rest: 100 - `percent_masked`."""
         return 100.0 - self.percent_masked
+
+    @property
+    def percent_range(self) -> tuple[float, float] | None:
+        """The calibrated interval around `percent_masked`, None without calibration."""
+        if self.interval is None:
+            return None
+        return self.interval.around(self.percent_masked, spread(self.levels))

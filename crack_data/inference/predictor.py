@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
 from torch import nn
 
+from ..calibration import Interval, settle_thresholds
 from ..errors import CrackError
 from ..modeling import CrackRCNN
 from ..modeling.compiled import compile_for_cpu
@@ -35,6 +36,7 @@ class CrackPredictor:
         cfg: the config.
         predictor: Detectron2's, with the model that `compile_for_cpu` has compiled in place.
         threshold: of pixels, where a call gives none.
+        calibration: of the checkpoint, where its thresholds are used.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:
@@ -57,6 +59,7 @@ class CrackPredictor:
             raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {keys.FAST}")
         if not keys.SCALES or min(keys.SCALES) <= 0:
             raise CrackError(f"CRACK.INFERENCE.SCALES are numbers above 0, not {keys.SCALES}")
+        self.calibration = settle_thresholds(cfg)
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         self.predictor = DefaultPredictor(bare)
@@ -114,9 +117,17 @@ class CrackPredictor:
             instances=instances,
             rejected=_cut(components, scores, rejected),
             probability=probability,
+            levels=np.bincount(output.probability.ravel(), minlength=256),
             threshold=threshold,
+            interval=self._interval(threshold),
             timing=timing,
         )
+
+    def _interval(self, threshold: float) -> Interval | None:
+        """The calibrated interval, which holds for the calibrated threshold alone."""
+        if self.calibration is None or threshold != self.threshold:
+            return None
+        return self.calibration.interval
 
     def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
         """Run the network on a photo or tile, at each of CRACK.INFERENCE.SCALES."""
@@ -157,7 +168,14 @@ class CrackPredictor:
         timing = {"detect": 1000 * (time.perf_counter() - started)}
         height, width = image_bgr.shape[:2]
         return CrackPrediction(
-            height, width, tuple(instances), tuple(rejected), probability, threshold, timing
+            height=height,
+            width=width,
+            instances=tuple(instances),
+            rejected=tuple(rejected),
+            probability=probability,
+            threshold=threshold,
+            timing=timing,
+            levels=np.bincount(probability.ravel(), minlength=256),
         )
 
 

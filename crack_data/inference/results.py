@@ -17,12 +17,13 @@ Record = dict[str, Any]
 
 _COLUMNS = (
     "file_name", "error", "height", "width", "threshold", "percent_masked", "percent_unmasked",
-    "uncertainty", "count", "instance", "score", "x", "y", "box_width", "box_height", "area",
+    "percent_masked_low", "percent_masked_high", "uncertainty", "count", "instance", "score",
+    "x", "y", "box_width", "box_height", "area",
     "length_px", "mean_width_px", "max_width_px", "orientation_deg",
     "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
 )  # fmt: skip
 _IDS = ("id", "image_id", "category_id", "iscrowd")
-# Pixels believed less to be crack are taken for certain.
+# Pixels whose probability is lower are taken for background.
 _CERTAIN = 0.05
 
 
@@ -42,7 +43,8 @@ def to_json(
 
     Returns:
         a dict that `json.dumps` takes: "file_name", "height" and "width" (px), "threshold",
-        "percent_masked", "percent_unmasked", and "instances", each with "score", "bbox"
+        "percent_masked", "percent_unmasked", with a calibrated model "percent_masked_low" and
+        "percent_masked_high" (a 90 % interval), and "instances", each with "score", "bbox"
         (x, y, width, height in px), "area" (px), "length_px", "mean_width_px", "max_width_px",
         "orientation_deg", with a scale "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
         and "segmentation" (compressed COCO RLE at the photo's size).
@@ -56,11 +58,20 @@ def to_json(
         "threshold": prediction.threshold,
         "percent_masked": prediction.percent_masked,
         "percent_unmasked": prediction.percent_unmasked,
+        **percent_range(prediction),
         "instances": [
             _instance_json(instance, each, mm_per_px) | {"segmentation": photo_rle(instance, size)}
             for instance, each in zip(prediction.instances, measured, strict=True)
         ],
     }
+
+
+def percent_range(prediction: CrackPrediction) -> Record:
+    """The interval of the percentage, where the model is calibrated."""
+    if prediction.percent_range is None:
+        return {}
+    low, high = prediction.percent_range
+    return {"percent_masked_low": low, "percent_masked_high": high}
 
 
 def _instance_json(
@@ -103,27 +114,13 @@ def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> Record:
     return encode_mask(instance.mask.view(np.uint8), instance.box[0], instance.box[1], size)
 
 
-def belief_counts(prediction: CrackPrediction) -> np.ndarray:
-    """How many pixels the model believes to be crack by 0, 1, ... 255 parts of 255, (256,) int.
-
-    The belief is the crack map's probability and, in instances that scored too low to be drawn,
-    their score.
-    """
-    belief = prediction.probability.copy()
-    for instance in getattr(prediction, "rejected", ()):
-        x0, y0, x1, y1 = instance.box
-        least = instance.mask * np.uint8(round(255 * instance.score))
-        np.maximum(belief[y0:y1, x0:x1], least, out=belief[y0:y1, x0:x1])
-    return np.bincount(belief.ravel(), minlength=256)
-
-
 def uncertainty(counts: np.ndarray) -> float:
     """How unsure the model is of a photo's crack pixels, from 0 (sure) to 1.
 
     The mean of 4 p (1 - p) over the pixels with a belief p > .05; 0 where there are none.
 
     Args:
-        counts: of `belief_counts`.
+        counts: (256,) pixels by level of the crack map, as `CrackPrediction.levels`.
     """
     p = np.arange(256) / 255.0
     counts = counts * (p > _CERTAIN)

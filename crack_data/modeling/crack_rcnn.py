@@ -13,6 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_po
 from detectron2.structures import BitMasks, ImageList, Instances
 from torch import nn
 
+from ..calibration import DEFAULT_THRESHOLD
 from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss, stack_targets
 from .instances import (
     Components,
@@ -94,8 +95,8 @@ class CrackRCNN(GeneralizedRCNN):
             "link_threshold": keys.LINK_THRESHOLD,
             "link_gap": keys.LINK_GAP,
             "detector_floor": keys.DETECTOR_FLOOR,
-            "threshold": keys.THRESHOLD,
-            "score_threshold": keys.SCORE_THRESHOLD,
+            "threshold": keys.THRESHOLD if keys.THRESHOLD >= 0 else DEFAULT_THRESHOLD,
+            "score_threshold": max(keys.SCORE_THRESHOLD, 0.0),
         }
 
     def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:

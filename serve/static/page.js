@@ -59,7 +59,7 @@ function showInput(file) {
 function show(answer) {
   state.answer = answer;
   $("key-form").hidden = true;
-  $("percent").textContent = percent(answer.percent_masked);
+  $("percent").textContent = percent(answer.percent_masked) + between(answer);
   $("unmasked").textContent = percent(answer.percent_unmasked);
   $("count").textContent = answer.instances.length;
   $("size").textContent = `${answer.width} × ${answer.height} px`;
@@ -71,6 +71,11 @@ function show(answer) {
   $("marker").hidden = true;
   $("result").hidden = false;
   say(`${answer.file_name}: ${percent(answer.percent_masked)} of the photo is crack.`);
+}
+
+function between(answer) {
+  if (answer.percent_masked_low === undefined) return "";
+  return `, between ${answer.percent_masked_low.toFixed(2)} and ${answer.percent_masked_high.toFixed(2)}`;
 }
 
 function percent(value) {

@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Choose a checkpoint's thresholds and the interval of its percentage on labelled photos.
+
+Names the photos as training does, e.g. DATASETS.TEST "('val.json',)": photos that the model was
+not trained on, with crack-free ones among them. The result lies beside the checkpoint as
+NAME.calibration.json and is read by prediction, server and evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from crack_data.calibration import Calibration, calibration_path
+from crack_data.datasets import register_datasets_of
+from crack_data.errors import CrackError, run_tool
+from crack_data.evaluation.calibration import calibrate
+from crack_data.inference.defaults import load_predict_config
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
+    add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
+    add("--output", type=Path, metavar="JSON", help="default: NAME.calibration.json beside it")
+    add("--group-by", default="", metavar="REGEX", help="photos alike in it count as one")
+    add(
+        "--false-alarms", type=float, default=0.02, metavar="SHARE",
+        help="wanted share of crack-free photos that get a mask (default: 0.02)",
+    )  # fmt: skip
+    add("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to change")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Calibrate and say what came of it."""
+    args = parse_args()
+    if not 0.0 <= args.false_alarms < 1.0:
+        raise CrackError(f"--false-alarms {args.false_alarms} is no share; give 0 to 1")
+    cfg = load_predict_config(args.config_file, args.weights, args.overrides)
+    register_datasets_of(cfg, ("TEST",))
+    found = calibrate(cfg, args.group_by, args.false_alarms)
+    path = args.output or calibration_path(cfg.MODEL.WEIGHTS)
+    found.write(path)
+    print(f"{path}: {describe(found)}")
+
+
+def describe(found: Calibration) -> str:
+    """A calibration in a few words."""
+    interval = "no interval: too few photos"
+    if found.interval is not None:
+        interval = (
+            f"{100 * found.interval.level:.0f} % interval from {found.interval.low:+.2f} to "
+            f"{found.interval.high:+.2f} x the map's own spread"
+        )
+    return (
+        f"score threshold {found.score_threshold:.4f} ({100 * (found.false_alarm_rate or 0):.1f} % "
+        f"of {found.crack_free_photos} crack-free photos get a mask; at most "
+        f"{100 * found.false_alarm_bound:.1f} %, with 95 % confidence), pixel threshold "
+        f"{found.threshold:.3f}, {interval}; from {found.photos} photos in {found.groups} groups"
+    )
+
+
+if __name__ == "__main__":
+    run_tool(main)
