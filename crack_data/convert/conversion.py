@@ -1,4 +1,4 @@
-"""Photos with masks or drawn labels → COCO JSON: in parallel, in a stable order, atomically."""
+"""Photos with masks or drawn labels → COCO JSON, in parallel and in a stable order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .mask_values import MaskReading, choose_reading
 from .pairing import Pairing, describe_other_files, pair_files
 from .parallel import WorkerPool, choose_workers
 from .splits import SplitOptions, assign_splits, group_of, split_path
-from .worker import PairRecord, Source, WorkerOptions, process_photo, survey_masks
+from .worker import PairRecord, Source, WorkerOptions, process_photo
 
 Progress = Callable[[int, int], None]
 
@@ -141,10 +141,11 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
             Nothing is written then.
     """
     found, sources = _find_sources(options)
-    if options.strict:
-        _require_partners(found)
+    lonely = [*found.photos_without_mask, *found.masks_without_photo]
+    if options.strict and lonely:
+        raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
     result = _process(found, sources, options, progress)
-    result.notes += _notes(found, sources)
+    result.notes += _notes(found)
     _check(result, options)
     flag_duplicate_masks(
         [record.flags for record in result.records],
@@ -162,8 +163,8 @@ def _find_sources(options: ConversionOptions) -> tuple[Pairing, Sequence[Source]
             options.labels, options.images, options.categories, options.without_mask
         )
         return labelled, labelled.photos
-    assert options.masks is not None  # checked by ConversionOptions
-    found = pair_files(options.images, options.masks, options.mask_pattern, options.without_mask)
+    masks = options.masks or options.images
+    found = pair_files(options.images, masks, options.mask_pattern, options.without_mask)
     return found, found.pairs
 
 
@@ -171,27 +172,25 @@ def _process(
     found: Pairing, sources: Sequence[Source], options: ConversionOptions,
     progress: Progress | None,
 ) -> ConversionResult:  # fmt: skip
-    pairs = found.pairs
-    total, done = len(pairs) + len(sources), 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total)
-
-    surveyed, records = [], []
+    """Process all photos, taking light for crack; again where the set's values mean another."""
+    given = (options.crack_values, options.ignore_values, options.instances == "values")
     with WorkerPool(choose_workers(options.workers, len(sources))) as pool:
-        for counts in pool.ordered_map(survey_masks, pairs):
-            surveyed += counts
-            count()
-        reading = choose_reading(
-            surveyed, options.crack_values, options.ignore_values, options.instances == "values"
-        )
-        work = partial(process_photo, options=_worker_options(options, reading))
-        for record in pool.ordered_map(work, sources):
-            records.append(record)
-            count()
+
+        def process(reading: MaskReading) -> list[PairRecord]:
+            work = partial(process_photo, options=_worker_options(options, reading))
+            records = []
+            for record in pool.ordered_map(work, sources):
+                records.append(record)
+                if progress:
+                    progress(len(records), len(sources))
+            return records
+
+        records = process(MaskReading())
+        reading = choose_reading([c for record in records for c in record.values], *given)
+        if reading.dark and options.cleaning.invert != "auto":  # the user knows better
+            reading = MaskReading()
+        if replace(reading, sentence="") != MaskReading():
+            records = process(reading)
     return ConversionResult(
         records=records,
         photos_without_mask=found.photos_without_mask,
@@ -215,7 +214,7 @@ def _worker_options(options: ConversionOptions, reading: MaskReading) -> WorkerO
     )
 
 
-def _notes(found: Pairing, sources: Sequence[Source]) -> list[str]:
+def _notes(found: Pairing) -> list[str]:
     notes = describe_other_files(found.other_files)
     several = sum(len(pair.masks) > 1 for pair in found.pairs)
     if several:
@@ -226,13 +225,6 @@ def _notes(found: Pairing, sources: Sequence[Source]) -> list[str]:
     return notes
 
 
-def _require_partners(found: Pairing) -> None:
-    lonely = [*found.photos_without_mask, *found.masks_without_photo]
-    if lonely:
-        names = "\n  ".join(lonely)
-        raise CrackError(f"{len(lonely)} files have no partner:\n  {names}")
-
-
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
     bad = result.bad_files()
     if bad and not options.skip_bad:
@@ -241,10 +233,8 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
             + "\n  ".join(bad)
         )
     if all(record.error for record in result.records):
-        raise CrackError(
-            f"no usable pair of photo and mask in {options.images}, "
-            f"{options.masks or options.labels}"
-        )
+        folders = f"{options.images}, {options.masks or options.labels}"
+        raise CrackError(f"no usable pair of photo and mask in {folders}")
     if not any(record.instances for record in result.records):
         result.notes.append("no photo of the set has a crack: look at the masks' values")
 
@@ -279,9 +269,7 @@ def _split(result: ConversionResult, options: ConversionOptions) -> None:
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
     names = list(options.splits.shares) or [""]
-    lines = (
-        f"{record.split} {record.file_name} {record.mask_digest}" for record in result.used()
-    )
+    lines = (f"{each.split} {each.file_name} {each.mask_digest}" for each in result.used())
     conversion = {"id": digest(lines), "splits": names}
     with ExitStack() as stack:
         for split in names:
@@ -292,11 +280,17 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
                 "description": "Cracks, one instance per annotation",
                 "image_root": image_root_for(path, options.images),
                 "conversion": conversion,
-                "link_gap": options.cleaning.link_gap if options.instances == "components" else 0,
+                "link_gap": _link_gap(options),
                 "left_out": _left_out(result, split),
             }
             write_coco(stream, photos, info)
             result.outputs[split] = path
+
+
+def _link_gap(options: ConversionOptions) -> float:
+    """The gap across which pieces were linked, px; instances that are given are not linked."""
+    linked = options.labels is None and options.instances == "components"
+    return options.cleaning.link_gap if linked else 0
 
 
 def _left_out(result: ConversionResult, split: str) -> dict[str, str]:

@@ -52,12 +52,13 @@ class ValueCounts:
     """The values of one mask.
 
     Attributes:
-        pixels: value → its pixels.
+        values: those that it holds, ascending; pixels: of each of them.
         regions: value of each label → its connected regions; empty where there are but two levels.
         colours, lossy: as in `MaskImage`.
     """
 
-    pixels: dict[int, int]
+    values: npt.NDArray[Any]
+    pixels: npt.NDArray[np.int64]
     regions: dict[int, int] = field(default_factory=dict)
     colours: bool = False
     lossy: bool = False
@@ -174,11 +175,11 @@ def count_values(mask: MaskImage) -> ValueCounts:
     values = mask.values
     if mask.colours and mask.lossy:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    counts = _count(values)
+    found, pixels = _count(values)
     regions = {}
-    if len(counts) > 2 and not mask.lossy:
-        regions = _label_regions(values, counts)
-    return ValueCounts(counts, regions, mask.colours, mask.lossy)
+    if len(found) > 2 and not mask.lossy:
+        regions = _label_regions(values, dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+    return ValueCounts(found, pixels, regions, mask.colours, mask.lossy)
 
 
 def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
@@ -191,7 +192,7 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     highest = cv2.dilate(front, square)
     lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
     touching = (front > 0) & (highest != lowest)
-    mixed = _count(values[touching])
+    mixed = dict(zip(*(numbers.tolist() for numbers in _count(values[touching])), strict=True))
     labels = [value for value in counts if value != background]
     classes = are_classes(set(labels))
     regions = {}
@@ -204,14 +205,14 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     return regions
 
 
-def _count(values: Values) -> dict[int, int]:
+def _count(values: Values) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """The values of an array, ascending, and the pixels of each."""
     if values.dtype == np.uint8:
         pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
-        found = np.flatnonzero(pixels)
-        pixels = pixels[found]
-    else:
-        found, pixels = np.unique(values, return_counts=True)
-    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
+        found = np.flatnonzero(pixels).astype(np.uint8)
+        return found, pixels[found]
+    found, pixels = np.unique(values, return_counts=True)
+    return found, pixels
 
 
 def are_classes(values: set[int]) -> bool:

@@ -129,7 +129,7 @@ def choose_reading(
     """
     total: Counter[int] = Counter()
     for mask in masks:
-        total.update(mask.pixels)
+        total.update(dict(zip(mask.values.tolist(), mask.pixels.tolist(), strict=True)))
     colours = any(mask.colours for mask in masks)
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     missing = sorted((crack | ignored) - set(total))
@@ -200,16 +200,15 @@ def _threshold_reading(
     if colours:
         return MaskReading(background=background)
     lossy = any(mask.lossy for mask in masks)
-    numbers = max(total, default=0) < (4 if lossy else _NUMBERS)
+    numbers = lossy and max(total, default=0) < 4
     light = pixels = 0
     for mask in masks:
-        low, high = min(mask.pixels, default=0), max(mask.pixels, default=0)
-        pixels += sum(mask.pixels.values())
+        low, high = (int(mask.values[end]) if len(mask.values) else 0 for end in (0, -1))
+        pixels += int(mask.pixels.sum())
         if numbers or high >= _NUMBERS or not mask.lossy:
-            level = auto_level(low, high)
-            light += sum(number for value, number in mask.pixels.items() if value > level)
+            light += int(mask.pixels[mask.values > auto_level(low, high)].sum())
     dark = light > _MOSTLY_LIGHT * pixels
-    levels = {max(mask.pixels) for mask in masks if len(mask.pixels) == 2}
+    levels = {int(mask.values[1]) for mask in masks if len(mask.values) == 2}
     sentence = ""
     if dark:
         share = 100 * light / pixels

@@ -57,6 +57,7 @@ class PairRecord:
         crack_area: px; coverage: percent of the photo; mean_width: px.
         flags: see `crack_data.convert.checks.FLAGS`, with their values.
         photo_hash: perceptual hash, 0 where none was asked for.
+        values: what values its masks hold.
         error: why the pair is unusable, "" if it is fine.
         split: name of the split, "" without splits.
         left_out: why a fine pair is not in the JSON, "" if it is in.
@@ -74,6 +75,7 @@ class PairRecord:
     mean_width: float = 0.0
     flags: dict[str, float] = field(default_factory=dict)
     photo_hash: int = 0
+    values: list[ValueCounts] = field(default_factory=list, compare=False, repr=False)
     error: str = ""
     split: str = ""
     left_out: str = ""
@@ -86,24 +88,13 @@ class PairRecord:
         return digest([f"{self.width}x{self.height}", *self.annotations])
 
 
-def survey_masks(pair: Pair) -> list[ValueCounts]:
-    """Count the values of a pair's masks; those that cannot be read are left to `process_photo`."""
-    found = []
-    for path in pair.masks:
-        try:
-            found.append(count_values(read_mask(path)))
-        except CrackError:
-            continue
-    return found
-
-
 def process_photo(source: Source, options: WorkerOptions) -> PairRecord:
     """Read, check, clean and encode one photo with its labels; errors are recorded, not raised."""
     masks = source.masks if isinstance(source, Pair) else ()
     record = PairRecord(source.photo, source.file_name, masks)
     try:
         width, height, grey = probe_photo(source.photo)
-        pieces, ignored = find_pieces(source, (height, width), options)
+        pieces, ignored = find_pieces(source, (height, width), options, record.values)
     except CrackError as error:
         record.error = str(error)
         return record
@@ -123,18 +114,19 @@ def process_photo(source: Source, options: WorkerOptions) -> PairRecord:
 
 
 def find_pieces(
-    source: Source, shape: tuple[int, int], options: WorkerOptions
+    source: Source, shape: tuple[int, int], options: WorkerOptions, counts: list[ValueCounts]
 ) -> tuple[list[Piece], ByteMask | None]:
     """The instances of a photo, and its ignored pixels, HxW of 0 and 1, or None.
 
     Args:
         shape: height and width of the photo, px.
+        counts: takes what values the masks hold.
 
     Raises:
         CrackError: a mask cannot be read, or does not fit the photo.
     """
     if isinstance(source, Pair):
-        pieces, ignored = _pieces_of_masks(source, shape, options)
+        pieces, ignored = _pieces_of_masks(source, shape, options, counts)
     else:
         pieces, ignored = _pieces_of_labels(source, shape, options)
     if options.instances == "single" and len(pieces) > 1:
@@ -151,12 +143,14 @@ def union_of(pieces: list[Piece], shape: tuple[int, int]) -> ByteMask:
 
 
 def _pieces_of_masks(
-    pair: Pair, shape: tuple[int, int], options: WorkerOptions
+    pair: Pair, shape: tuple[int, int], options: WorkerOptions, counts: list[ValueCounts]
 ) -> tuple[list[Piece], ByteMask | None]:
     grey, ignored = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     pieces: list[Piece] = []
     for path in pair.masks:
-        values, void = options.reading.apply(read_mask(path))
+        mask = read_mask(path)
+        counts.append(count_values(mask))
+        values, void = options.reading.apply(mask)
         values = _fitting(values, path, pair.photo, shape, options)
         if void is not None:
             ignored |= _fitting(void, path, pair.photo, shape, options)
