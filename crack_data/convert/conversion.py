@@ -147,10 +147,8 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
     result = _process(found, sources, options, progress)
     result.notes += _notes(found)
     _check(result, options)
-    flag_duplicate_masks(
-        [record.flags for record in result.records],
-        [record.mask_digest for record in result.records],
-    )
+    records = result.records
+    flag_duplicate_masks([r.flags for r in records], [r.mask_digest for r in records])
     _leave_out(result.records, options)
     _split(result, options)
     _write(result, options)
@@ -268,7 +266,7 @@ def _split(result: ConversionResult, options: ConversionOptions) -> None:
 
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
-    names = list(options.splits.shares) or [""]
+    names = [*options.splits.shares] or [""]
     lines = (f"{each.split} {each.file_name} {each.mask_digest}" for each in result.used())
     conversion = {"id": digest(lines), "splits": names}
     with ExitStack() as stack:
