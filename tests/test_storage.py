@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from crack_data import storage
 from crack_data.errors import CrackError
-from crack_data.storage import PhotoFile, find_photos
+from crack_data.storage import PhotoFile, count_kinds, find_photos
 
 
 def make(folder: Path, *names: str) -> None:
@@ -28,6 +29,33 @@ def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
     assert names_of(find_photos(f"{tmp_path}/*/*")) == ["sub/c.tiff"]
     assert names_of(find_photos(f"{tmp_path}/**/*.jpeg")) == ["sub/deep/d.jpeg"]
     assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    make(
+        tmp_path, "a.jfif", "b.raw", "sub/c.txt", "sub/d.RAW", "README", ".hidden/e.jpg", "._f.jpg"
+    )
+    unread: Counter[str] = Counter()
+    assert names_of(find_photos(str(tmp_path), unread=unread)) == ["a.jfif"]
+    assert count_kinds(unread) == "2 .raw, 1 .txt, 1 without ending"
+    (tmp_path / "a.jfif").unlink()
+    with pytest.raises(CrackError, match=r"holds no photos .*found 2 \.raw, 1 \.txt"):
+        find_photos(str(tmp_path))
+
+
+def test_photos_of_one_name_are_called_by_their_folders(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.jpg", "b/x.jpg", "b/y.jpg")
+    inputs = [str(tmp_path / name) for name in ("a", "b", "b/y.jpg")]
+    assert names_of(find_photos(*inputs)) == ["a/x.jpg", "b/x.jpg", "b/y.jpg"]
+    assert names_of(find_photos(inputs[1], inputs[2])) == ["x.jpg", "y.jpg"]
+
+
+def test_folders_of_results_are_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "old/predictions.json", "old/a_mask.png", "old/sub/b_mask.png")
+    make(tmp_path, "out/a_mask.png")
+    assert names_of(find_photos(str(tmp_path), output=str(tmp_path / "out"))) == ["a.jpg"]
+    with pytest.raises(CrackError, match="holds the photo"):
+        find_photos(str(tmp_path / "a.jpg"), output=str(tmp_path))
 
 
 def test_links_to_photos_count(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates
-from scipy.sparse import csr_array
 from scipy.spatial import KDTree
 from skimage.morphology import skeletonize
 
@@ -106,11 +105,12 @@ def _thin(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         window = mask[top : (y + 1) * _BLOCK + _HALO, left : (x + 1) * _BLOCK + _HALO]
         fine = np.pad(window, 1).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
         away = cv2.distanceTransform(fine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        place = np.argwhere(skeletonize(fine.view(bool)))
+        flat = np.flatnonzero(skeletonize(fine.view(bool)))
+        place = np.column_stack(np.divmod(flat, fine.shape[1]))
         found = place + 2 * (np.array([top, left]) - 1)
         inside = (found // (2 * _BLOCK) == (y, x)).all(axis=1)
         pixels.append(found[inside])
-        radius.append(away[tuple(place[inside].T)] / 2.0)
+        radius.append(away.ravel()[flat[inside]] / 2.0)
     return np.concatenate(pixels), np.concatenate(radius)
 
 
@@ -120,12 +120,13 @@ def _neighbours(pixels: np.ndarray) -> dict[int, list[int]]:
     Gonzalez & Woods call it m-adjacency; it leaves no small triangles at bends and junctions.
     """
     pairs = KDTree(pixels).query_pairs(1.5, output_type="ndarray")
-    straight = np.abs(pixels[pairs[:, 0]] - pixels[pairs[:, 1]]).sum(axis=1) == 1
-    a, b = pairs[straight].T
-    beside = csr_array((np.ones(2 * len(a)), (np.r_[a, b], np.r_[b, a])), shape=(len(pixels),) * 2)
-    corner = np.asarray((beside @ beside)[pairs[:, 0], pairs[:, 1]]).ravel() > 0
+    (top, left), (bottom, right) = pixels[pairs].transpose(1, 2, 0)
+    stride = int(pixels[:, 1].max()) + 1
+    corners = np.array([top * stride + right, bottom * stride + left])
+    is_crooked = np.isin(corners, pixels[:, 0] * stride + pixels[:, 1]).any(axis=0)
+    is_straight = (top == bottom) | (left == right)
     graph: dict[int, list[int]] = {pixel: [] for pixel in range(len(pixels))}
-    for here, there in pairs[straight | ~corner].tolist():
+    for here, there in pairs[is_straight | ~is_crooked].tolist():
         graph[here].append(there)
         graph[there].append(here)
     return graph
@@ -134,17 +135,20 @@ def _neighbours(pixels: np.ndarray) -> dict[int, list[int]]:
 def _trace(graph: dict[int, list[int]]) -> list[list[int]]:
     """Single pixels, paths from node to node (pixels without two neighbours), and rings."""
     paths = [[pixel] for pixel, around in graph.items() if not around]
-    todo = {(a, b) for a, around in graph.items() for b in around}
-    for start in sorted(graph, key=lambda pixel: len(graph[pixel]) == 2):
+    nodes = [pixel for pixel, around in graph.items() if len(around) != 2]
+    seen: set[int] = set()
+    walked: set[tuple[int, int]] = set()
+    for start in [*nodes, *graph]:
         for first in graph[start]:
-            path, here = [start], first
-            while (path[-1], here) in todo:
-                todo -= {(path[-1], here), (here, path[-1])}
-                path.append(here)
-                if len(graph[here]) == 2:
-                    here = next(x for x in graph[here] if x != path[-2])
-            if len(path) > 1:
-                paths.append(path)
+            if (start, first) in walked or (start in seen and len(graph[start]) == 2):
+                continue
+            path = [start, first]
+            while path[-1] != start and len(graph[path[-1]]) == 2:
+                one, other = graph[path[-1]]
+                path.append(other if one == path[-2] else one)
+            walked |= {(start, first), (path[-1], path[-2])}
+            seen.update(path)
+            paths.append(path)
     return paths
 
 

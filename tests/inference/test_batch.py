@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -159,6 +161,103 @@ def test_the_same_weights_elsewhere_are_the_same_settings(
     moved.MODEL.WEIGHTS = str(shutil.copy(tiny_cfg.MODEL.WEIGHTS, tmp_path / "moved.pth"))
     options = OutputOptions("out")
     assert run_settings(moved, options) == run_settings(tiny_cfg, options)
+
+
+def test_resume_predicts_anew_what_changed(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A photo replaced under its name, an emptied mask, one cut off; one photo is as it was."""
+    write_photo(photos / "photo3.png", 3)
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    whole = content(out)
+    write_photo(photos / "photo0.png", 8)
+    (out / "photo1_mask.png").write_bytes(b"")
+    (out / "photo2_prob.png").write_bytes(whole["photo2_prob.png"][:-20])
+    capsys.readouterr()
+    run(tiny_cfg, photos, out, resume=True)
+    assert ", 1 were complete" in capsys.readouterr().out
+    after = content(out)
+    changed = {name for name in whole if after[name] != whole[name]}
+    assert changed >= {"predictions.json", "predictions.csv", "photo0_overlay.png"}
+    assert all(name.startswith(("photo0", "predictions")) for name in changed)
+
+
+def test_subfolders_and_photos_of_one_name(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").unlink()
+    for name in ("a/photo0.png", "b/photo0.png"):
+        (photos / name).parent.mkdir()
+        write_photo(photos / name, len(name))
+    (photos / "a" / "._photo0.png").write_bytes(b"macOS")
+    out = photos / "out"  # results are no photos, of an earlier run of all or half of it either
+    for resume in (False, True):
+        assert run(tiny_cfg, photos, out, resume=resume) == 0
+    names = ["a/photo0", "b/photo0", "photo0", "photo1", "photo2"]
+    document = json.loads((out / "predictions.json").read_text())
+    assert [x["file_name"] for x in document["images"]] == [f"{name}.png" for name in names]
+    assert {f"{name}_mask.png" for name in names} <= content(out).keys()
+    rows = csv.DictReader((out / "predictions.csv").open())
+    assert {row["file_name"] for row in rows} == {f"{name}.png" for name in names}
+
+
+def test_a_file_name_in_latin_1(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
+    write_photo(photos / "wall.png", 1)
+    os.rename(photos / "wall.png", os.fsencode(photos) + b"/br\xfccke.png")
+    (photos / "broken.jpg").unlink()
+    os.rename(photos / "photo0.png", os.fsencode(photos) + b"/\xfc.png")
+    (photos / "photo1.png").write_bytes(b"none")
+    os.rename(photos / "photo1.png", os.fsencode(photos) + b"/b\xfc.png")
+    out = tmp_path / "out"
+    for resume in (False, True):
+        assert run(tiny_cfg, photos, out, resume=resume) == 1
+    names = [r"br\udcfccke.png", "photo2.png", r"\udcfc.png"]
+    document = json.loads((out / "predictions.json").read_bytes().decode())
+    assert sorted(x["file_name"] for x in document["images"]) == sorted(names)
+    rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
+    assert {row["file_name"] for row in rows} == {*names, r"b\udcfc.png"}
+    assert (out / r"br\udcfccke_mask.png").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_complete_stays(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "photo1.png").write_bytes((photos / "photo1.png").read_bytes())
+    large = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    cv2.imwrite(str(photos / "photo1.png"), large)
+    out = tmp_path / "out"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(CrackError, match=r"cannot write .*photo1_overlay\.png.*--resume"):
+            run(tiny_cfg, photos, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (out / "photo0_mask.png").exists()
+    assert not [name for name in content(out) if name.endswith(".tmp")]
+    # As kill -9 leaves it.
+    (out / ".photo1_overlay.png.ab12_xyz.tmp").write_bytes(b"half")
+    run(tiny_cfg, photos, out, resume=True)
+    assert not [name for name in content(out) if name.endswith(".tmp")]
+    assert len(json.loads((out / "predictions.json").read_text())["images"]) == 3
+
+
+def test_lines_labels_and_what_to_label_next(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").unlink()
+    out = tmp_path / "out"
+    options = OutputOptions(str(out), lines=True, labels="coco")
+    run_prediction(tiny_cfg, find_photos(str(photos)), options, by_uncertainty=True)
+    images = json.loads((out / "predictions.json").read_text())["images"]
+    unsure = [image["uncertainty"] for image in images]
+    assert unsure == sorted(unsure, reverse=True)
+    assert 0 < unsure[-1] < unsure[0] < 1
+    lines = json.loads((out / "photo0_lines.geojson").read_text())
+    labels = json.loads((out / "labels" / "coco.json").read_text())
+    image = next(x for x in labels["images"] if x["file_name"] == "photo0.png")
+    cracks = [x for x in labels["annotations"] if x["image_id"] == image["id"]]
+    assert len(lines["features"]) == len(cracks) > 0
+    assert [x["properties"]["area"] for x in lines["features"]] == [x["area"] for x in cracks]
 
 
 def test_photos_are_never_overwritten(tiny_cfg: CfgNode, photos: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from crack_data.inference.prediction import CrackInstance
-from crack_data.inference.results import photo_rle, to_json
+from crack_data.inference.results import belief_counts, photo_rle, to_json, uncertainty
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -46,3 +46,20 @@ def test_json_of_a_photo() -> None:
 def test_no_millimetres_without_a_scale() -> None:
     mask = np.ones((3, 3), dtype=bool)
     assert not any("mm" in key for key in to_json(prediction_of(mask), "a")["instances"][0])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 10], 0.0), ([255, 255], 0.0), ([127, 128], 1.0), ([255, 128], 0.5), ([0, 64], 0.752)],
+)
+def test_uncertainty_is_that_of_pixels_that_may_be_crack(
+    values: list[int], expected: float
+) -> None:
+    counts = np.bincount(values, minlength=256)
+    assert uncertainty(counts) == pytest.approx(expected, abs=0.001)
+
+
+def test_beliefs_are_the_maps() -> None:
+    mask = draw_crack(line((60.2, 40.3), 80, 0), 4, (80, 120))
+    counts = belief_counts(prediction_of(mask))
+    assert (counts[255], counts[0]) == (mask.sum(), (~mask).sum())
