@@ -93,7 +93,8 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
         raise CrackError(f"input {pattern} cannot be read: {error}") from error
     names = {x: x[len(base.rstrip("/")) :].lstrip("/") for x in paths}
     if paths != [root]:
-        names = _plain_files(fs, names, output, unread)
+        below = None if output == _full(fs, base).rstrip("/") else output
+        names = _plain_files(fs, names, below, unread)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
@@ -106,15 +107,14 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
 def _plain_files(
     fs: Any, names: dict[str, str], output: str | None, unread: Counter[str]
 ) -> dict[str, str]:
-    """Those of the files below a folder that are photos and no results."""
+    """Those of the files below a folder that are photos and no results, nor in ``output``."""
     kept = {}
     results = {posixpath.dirname(x) for x in names if posixpath.basename(x) == RESULTS}
     for path, name in names.items():
         parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
         inside = output is not None and _full(fs, path).startswith(f"{output}/")
-        if any(part.startswith(".") for part in name.split("/")):
-            continue
-        if (inside and posixpath.dirname(_full(fs, path)) != output) or parents & results:
+        is_hidden = any(part.startswith(".") for part in name.split("/"))
+        if is_hidden or inside or parents & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
         if suffix not in PHOTO_SUFFIXES:

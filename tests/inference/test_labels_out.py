@@ -12,6 +12,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from crack_data.convert.label_formats import draw_label
+from crack_data.convert.labels import read_labels
 from crack_data.inference.labels_out import FORMATS, crack_polygons, write_labels
 from crack_data.inference.results import to_json
 
@@ -82,6 +84,23 @@ def test_labelme_holds_the_mask(name: str, tmp_path: Path) -> None:
     shapes = [x for x in document["shapes"] if x["group_id"] == 1]
     assert len(shapes) == cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
     assert differs_at_the_rim_alone(fill([x["points"] for x in shapes]), mask)
+
+
+@pytest.mark.parametrize("labels", ["coco", "labelme"])
+@pytest.mark.parametrize("name", MASKS)
+def test_labels_converted_are_the_masks(labels: str, name: str, tmp_path: Path) -> None:
+    masks = [MASKS[name], MASKS["wave"]]
+    write_labels([record_of(*masks, folder=tmp_path)], labels, str(tmp_path))
+    photo = tmp_path / "photos" / "bridge" / "a.jpg"
+    photo.parent.mkdir(parents=True)
+    cv2.imwrite(str(photo), np.zeros((*SIZE, 3), np.uint8))
+    path = {"coco": "labels/coco.json", "labelme": "labels"}[labels]
+    (found,) = read_labels(tmp_path / path, tmp_path / "photos").photos
+    assert found.photo == str(photo)
+    drawn = [draw_label(label, SIZE, 3.0) for label in found.labels]
+    assert len(drawn) == 2
+    for mask, label in zip(masks, drawn, strict=True):
+        assert differs_at_the_rim_alone(label > 0, mask)
 
 
 def test_label_studio_ties_the_pieces_of_a_crack(tmp_path: Path) -> None:
