@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crack_data.errors import CrackError, run_tool
-from crack_data.files import atomic_write, remove_leftovers
+from crack_data.files import atomic_write
 
 # In the environment of a process that is killed: its coverage is not measured.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
@@ -55,20 +55,6 @@ def _write_half(path: Path, error: type[BaseException]) -> None:
     with atomic_write(path) as stream:
         stream.write(b"half of")
         raise error
-
-
-def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CrackError, match="cannot write"), atomic_write(tmp_path / "x") as stream:
-        raise OSError(errno.ENOSPC, "No space left on device", stream.name)
-
-
-def test_leftovers_of_a_killed_process_go(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    for name in ("sub/.a.json.0a_b1c2d.tmp", "mine.tmp", ".b.tmp", "a.json"):
-        (tmp_path / name).touch()
-    remove_leftovers(tmp_path)
-    assert sorted(x.name for x in tmp_path.rglob("*")) == [".b.tmp", "a.json", "mine.tmp", "sub"]
-    remove_leftovers(tmp_path / "absent")
 
 
 def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path) -> None:
