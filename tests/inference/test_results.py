@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from crack_data.inference.prediction import CrackInstance
-from crack_data.inference.results import belief_counts, photo_rle, to_json, uncertainty
+from crack_data.inference.results import photo_rle, to_json, uncertainty
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -57,9 +57,3 @@ def test_uncertainty_is_that_of_pixels_that_may_be_crack(
 ) -> None:
     counts = np.bincount(values, minlength=256)
     assert uncertainty(counts) == pytest.approx(expected, abs=0.001)
-
-
-def test_beliefs_are_the_maps() -> None:
-    mask = draw_crack(line((60.2, 40.3), 80, 0), 4, (80, 120))
-    counts = belief_counts(prediction_of(mask))
-    assert (counts[255], counts[0]) == (mask.sum(), (~mask).sum())
