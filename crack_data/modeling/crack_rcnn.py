@@ -121,7 +121,7 @@ class CrackRCNN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         truth = [x["instances"].to(self.device) for x in batched_inputs]
         features, rpn_outputs, logits = self.dense(images.tensor)
-        proposals, proposal_losses = self._propose(images, rpn_outputs, truth)
+        proposals, proposal_losses = self.propose(images, rpn_outputs, truth)
         proposals, _ = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
@@ -130,7 +130,7 @@ class CrackRCNN(GeneralizedRCNN):
             **detector_losses,
         }
 
-    def _propose(
+    def propose(
         self, images: ImageList, outputs: RPNOutputs, truth: list[Instances] | None
     ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
         """The RPN's proposals and losses: Detectron2's `RPN.forward` after its head."""
@@ -179,7 +179,7 @@ class CrackRCNN(GeneralizedRCNN):
         """Run the network on photos, or tiles of one; arguments as of `inference`."""
         images = self.preprocess_image(batched_inputs)
         features, rpn_outputs, logits = self.dense(images.tensor)
-        proposals, _ = self._propose(images, rpn_outputs, None)
+        proposals, _ = self.propose(images, rpn_outputs, None)
         proposals, components = add_map_proposals(
             proposals, logits, self.link_threshold, self.link_gap
         )

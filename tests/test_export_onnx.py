@@ -1,0 +1,52 @@
+"""tools/export_onnx.py: the file finds what PyTorch finds, at any size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import onnx
+from detectron2.config import CfgNode
+
+from benchmarks.backbones.stand_in import stand_in_weights
+from crack_data.synthetic import draw_photo
+
+
+def _export(repo: Path, folder: Path, cfg: CfgNode) -> subprocess.CompletedProcess[str]:
+    (folder / "photos").mkdir()
+    for index, (height, width) in enumerate([(128, 160), (96, 96), (150, 210)]):
+        image = draw_photo(index, height=height, width=width).image
+        cv2.imwrite(str(folder / "photos" / f"{index}.png"), image)
+    (folder / "model.yaml").write_text(cfg.dump())
+    return subprocess.run(
+        [sys.executable, str(repo / "tools" / "export_onnx.py"), "--output", "model.onnx",
+         "--images", "photos", "--config-file", "model.yaml",
+         "--weights", stand_in_weights(cfg, str(folder))],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_file_equals_pytorch_on_photos_of_three_sizes(
+    repo: Path, tiny_crack_config: Callable[[], CfgNode], tmp_path: Path
+) -> None:
+    done = _export(repo, tmp_path, tiny_crack_config())
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert "3 photos" in done.stdout
+    assert int(words[words.index("detections,") - 1]) > 3
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model)
+    assert [output.name for output in model.graph.output] == ["boxes", "scores", "crack_map"]
+
+
+def test_a_model_without_a_crack_map_is_refused(
+    repo: Path, tiny_stock_config: Callable[[], CfgNode], tmp_path: Path
+) -> None:
+    done = _export(repo, tmp_path, tiny_stock_config())
+    assert done.returncode == 1
+    assert "only a CrackRCNN is exported" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "model.onnx").exists()

@@ -1,0 +1,165 @@
+#!/usr/bin/env python
+"""Write a trained crack model as one ONNX file, and compare the file with PyTorch on photos.
+
+The file takes one photo: float32 (3, H, W), 0 to 255, channels in the order of INPUT.FORMAT, of
+any size. It gives the detector's boxes (N, 4), x0 y0 x1 y1 in px, and scores (N,), best first, and
+the crack map (H, W), a probability a pixel. ONNX has no connected components: joining the map's
+pixels to cracks, as prediction does, is left to whoever runs the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from crack_data.errors import CrackError, run_tool
+from crack_data.files import atomic_write
+from crack_data.inference.defaults import load_predict_config
+from crack_data.inference.predictor import CrackPredictor
+from crack_data.modeling import CrackRCNN
+from crack_data.photos import read_photo
+from crack_data.storage import find_photos
+
+_OPSET = 17
+_INPUT = "image"
+_AXES = {
+    _INPUT: {1: "height", 2: "width"},
+    "boxes": {0: "count"},
+    "scores": {0: "count"},
+    "crack_map": {0: "height", 1: "width"},
+}
+# Largest differences from PyTorch that pass for rounding: px, and of 1.
+_TOLERANCE = {"boxes": 0.5, "scores": 0.005, "crack_map": 0.005}
+
+
+class CrackTensors(nn.Module):
+    """A `CrackRCNN` as a function of tensors; see the file's description."""
+
+    def __init__(self, model: CrackRCNN) -> None:
+        """Take a trained model on the CPU, not compiled."""
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return boxes, scores and crack map of one photo.
+
+        The parts of Detectron2's ROI heads are called one by one: as a whole they fix the number
+        of detections at that of the traced photo.
+        """
+        model, heads = self.model, self.model.roi_heads
+        images = model.preprocess_image([{"image": image}])
+        features, rpn_outputs, logits = model.dense(images.tensor)
+        proposals, _ = model.propose(images, rpn_outputs, None)
+        maps = [features[name] for name in heads.box_in_features]
+        pooled = heads.box_pooler(maps, [x.proposal_boxes for x in proposals])
+        predictions = heads.box_predictor(heads.box_head(pooled))
+        found = heads.box_predictor.inference(predictions, proposals)[0][0]
+        crack_map = logits[0, : image.shape[1], : image.shape[2]].sigmoid()
+        return found.pred_boxes.tensor, found.scores, crack_map
+
+
+def export_onnx(module: CrackTensors, path: str, example: torch.Tensor) -> None:
+    """Write the ONNX file.
+
+    Args:
+        module: the model.
+        path: of the file.
+        example: a photo on which the model detects something.
+
+    Raises:
+        CrackError: the file cannot be written.
+    """
+    buffer: Any = io.BytesIO()  # which its annotation does not know
+    with warnings.catch_warnings(), torch.no_grad():
+        # Tracing warns of every Python number; the comparison with PyTorch is the real test.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (example,), buffer, dynamo=False, opset_version=_OPSET,
+            input_names=[_INPUT], output_names=list(_TOLERANCE), dynamic_axes=_AXES,
+        )  # fmt: skip
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+
+
+def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
+    """Run the file in ONNX Runtime beside the module, and say how far they lie apart.
+
+    Args:
+        module: the model that was exported.
+        path: the file.
+        images: see `CrackTensors.forward`.
+
+    Raises:
+        CrackError: they disagree.
+    """
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = dict.fromkeys(_TOLERANCE, 0.0)
+    detections = 0
+    for image in images:
+        with torch.no_grad():
+            expected = [x.numpy() for x in module(image)]
+        found = session.run(list(_TOLERANCE), {_INPUT: image.numpy()})
+        if len(found[0]) != len(expected[0]):
+            raise CrackError(
+                f"{path} finds {len(found[0])} boxes where PyTorch finds {len(expected[0])}; "
+                "try another first photo, one with several cracks"
+            )
+        detections += len(found[0])
+        for name, a, b in zip(_TOLERANCE, found, expected, strict=True):
+            worst[name] = max(worst[name], float(np.abs(a - b).max(initial=0)))
+    apart = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
+    if any(worst[name] > most for name, most in _TOLERANCE.items()):
+        raise CrackError(f"{path} differs from PyTorch ({apart}); do not use it")
+    return f"{len(images)} photos, {detections} detections, largest differences: {apart}"
+
+
+def photo_tensor(path: str, input_format: str) -> torch.Tensor:
+    """A photo as `CrackTensors.forward` takes it; ``input_format`` is "RGB" or "BGR"."""
+    image = read_photo(path)
+    image = image[:, :, ::-1] if input_format == "RGB" else image
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--output", required=True, metavar="ONNX", help="the file to write")
+    add("--images", nargs="+", required=True, metavar="PHOTO|DIR", help="photos to compare on")
+    add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
+    add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys to change")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Export and compare."""
+    given = parse_arguments()
+    cfg = load_predict_config(given.config_file, given.weights, given.overrides)
+    cfg.MODEL.DEVICE, cfg.CRACK.INFERENCE.FAST = "cpu", "off"
+    photos = find_photos(*given.images)
+    model = CrackPredictor(cfg).model
+    if not isinstance(model, CrackRCNN):
+        raise CrackError(f"only a CrackRCNN is exported; this config's model is {type(model)}")
+    module = CrackTensors(model)
+    images = [photo_tensor(photo.path, cfg.INPUT.FORMAT) for photo in photos]
+    export_onnx(module, given.output, images[0])
+    print(f"wrote {given.output}; compared with PyTorch: {compare(module, given.output, images)}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
