@@ -20,7 +20,9 @@ from packaging.requirements import Requirement
 
 # Installed by tools/install.sh, not by the package's own requirements.
 OUTSIDE = {"detectron2"}
-OURS = {"crack_data", "serve", "tests"}
+OURS = {"benchmarks", "crack_data", "serve", "tests"}
+# Chosen by the user's index, and so not locked: torch, and what comes with it for a GPU.
+NOT_LOCKED = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*)$")
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +85,58 @@ def test_every_import_is_a_declared_requirement(
 ) -> None:
     base = _names(setup_cfg["options"]["install_requires"])
     extras = {name: _names(text) for name, text in setup_cfg["options.extras_require"].items()}
-    everything = base.union(*extras.values())
-    shipped = [*(repo / "crack_data").rglob("*.py"), *(repo / "tools").glob("*.py")]
-    assert not _undeclared(shipped, everything - extras["dev"])
+    shipped = base.union(*(names for extra, names in extras.items() if extra != "dev"))
+    assert not _undeclared((repo / "crack_data").rglob("*.py"), shipped)
+    assert not _undeclared((repo / "tools").glob("*.py"), shipped)
     assert not _undeclared((repo / "serve").glob("*.py"), base | extras["serve"])
-    trials = [*(repo / "tests").rglob("*.py"), *(repo / "serve" / "trial").rglob("*.py")]
-    assert not _undeclared(trials, everything)
+    checks = [*(repo / "tests").rglob("*.py"), *(repo / "benchmarks").rglob("*.py")]
+    assert not _undeclared(checks, shipped | extras["dev"])
+
+
+def test_every_package_is_listed(repo: Path, setup_cfg: configparser.ConfigParser) -> None:
+    listed = setup_cfg["options"]["packages"].split()
+    there = [
+        path.parent for top in ("crack_data", "serve") for path in (repo / top).rglob("__init__.py")
+    ]
+    wanted = {".".join(folder.relative_to(repo).parts) for folder in there}
+    assert sorted(listed) == sorted(wanted | {"crack_data.configs", "crack_data.checkpoints"})
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("runtime", ("serve", "export")), ("dev", ("serve", "export", "ray", "geo", "heic", "dev"))],
+)
+def test_the_lock_holds_every_requirement(
+    repo: Path, setup_cfg: configparser.ConfigParser, name: str, extras: tuple[str, ...]
+) -> None:
+    """Within its bounds, for every Python, and with hashes; `make lock` renews it."""
+    locked = _locked(repo / "requirements" / f"{name}.txt")
+    texts = [setup_cfg["options"]["install_requires"]]
+    texts += [setup_cfg["options.extras_require"][extra] for extra in extras]
+    for wanted in map(Requirement, filter(None, "\n".join(texts).splitlines())):
+        if wanted.name == "crack-segmentation" or NOT_LOCKED.match(wanted.name):
+            continue
+        versions = locked.get(_normal(wanted.name), [])
+        assert versions, f"{wanted} is not in {name}.txt"
+        assert all(version in wanted.specifier for version in versions), wanted
+    assert not [package for package in locked if NOT_LOCKED.match(package)]
+
+
+def test_both_locks_agree(repo: Path) -> None:
+    dev = _locked(repo / "requirements" / "dev.txt")
+    runtime = _locked(repo / "requirements" / "runtime.txt")
+    assert {name: dev.get(name) for name in runtime} == runtime
+
+
+def _locked(path: Path) -> dict[str, list[str]]:
+    """The versions of each package in a locked file, every one of them with a hash."""
+    versions: dict[str, list[str]] = {}
+    for entry in re.split(r"\n(?=\w)", path.read_text("utf-8")):
+        assert "--hash=sha256:" in entry, entry
+        requirement = Requirement(entry.split("\\", 1)[0])
+        version = str(requirement.specifier).removeprefix("==")
+        versions.setdefault(_normal(requirement.name), []).append(version)
+    return versions
 
 
 def _names(requirements: str) -> set[str]:
@@ -106,7 +154,7 @@ def _undeclared(files: Iterable[Path], declared: set[str]) -> set[str]:
         module
         for module in _imports(files)
         if module not in sys.stdlib_module_names | OURS | OUTSIDE
-        and not declared & set(map(_normal, distributions.get(module, [])))
+        and not declared & set(map(_normal, distributions.get(module, [module])))
     }
 
 
