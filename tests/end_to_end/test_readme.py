@@ -62,8 +62,12 @@ def test_what_the_commands_wrote(workplace: Workplace) -> None:
         "output/report/index.html",
         "output/mine/model_best.pth",
         "output/mine/curves.png",
+        "output/mine/model_best.calibration.json",
+        "drafts/labels/coco.json",
+        "datasets/labelled/labelled_train.json",
     ):
         assert (folder / path).is_file()
+    assert list((folder / "lines").rglob("*_lines.geojson"))
     document = json.loads((folder / "predictions" / "predictions.json").read_text())
     assert len(document["images"]) == len(list((folder / "photos").iterdir()))
     for image in document["images"]:
