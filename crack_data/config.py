@@ -47,11 +47,12 @@ def _add_crack_map_keys(cfg: CN) -> None:
     # The crack map: one crack probability per pixel of the photo, shared by all instances.
     # Used by MODEL.META_ARCHITECTURE "CrackRCNN".
     cfg.MODEL.CRACK_MAP = CN()
-    # The FPN level it starts from: the one at stride 4.
-    cfg.MODEL.CRACK_MAP.IN_FEATURE = "p2"
-    # Channels of its convolutions, and of those that read the photo itself.
-    cfg.MODEL.CRACK_MAP.CHANNELS = 32
-    cfg.MODEL.CRACK_MAP.DETAIL_CHANNELS = 24
+    # The levels that are summed for context, fine to coarse; then the finer features that refine
+    # the sum, down to stride 2. "image" is the photo itself.
+    cfg.MODEL.CRACK_MAP.IN_FEATURES = ["p2"]
+    cfg.MODEL.CRACK_MAP.DETAIL_FEATURES = ["image"]
+    # Channels of the context, and after each detail.
+    cfg.MODEL.CRACK_MAP.CHANNELS = [32, 32]
     # Norm of the head's convolutions.
     cfg.MODEL.CRACK_MAP.NORM = "BN"
     cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0
@@ -61,7 +62,7 @@ def _add_crack_map_keys(cfg: CN) -> None:
     cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.3
     # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
     # proposal, its pixels one instance. 0: every piece is a crack of its own.
-    cfg.MODEL.CRACK_MAP.LINK_GAP = 12
+    cfg.MODEL.CRACK_MAP.LINK_GAP = 36
     # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
     # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
     # mean probability of 0.9 and more.

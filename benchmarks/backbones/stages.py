@@ -16,7 +16,7 @@ STAGES = {
     "dense": "backbone, FPN, RPN head, crack map",
     "backbone": "backbone + FPN",
     "crack_map_head": "crack map",
-    "_propose": "RPN",
+    "propose": "RPN",
     "proposal_generator": "RPN",
     "roi_heads.box_pooler": "box head",
     "roi_heads.box_head": "box head",

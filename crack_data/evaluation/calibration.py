@@ -4,7 +4,7 @@ What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration`
 
 - the score threshold for a wanted rate of false alarms on crack-free photos, with the upper end of
   the rate's exact 95 % interval (Clopper and Pearson 1934);
-- the pixel threshold at which the predicted share of crack has no bias;
+- the pixel threshold at which the predicted share of crack has no bias where cracks are found;
 - a 90 % interval for the percentage by split conformal prediction (Vovk et al. 2005; Angelopoulos
   and Bates 2021, arXiv:2107.07511): quantiles of the photos' errors, each divided by the spread
   that the crack map itself shows, so that sure photos get narrow intervals. Photos of one group
@@ -14,8 +14,9 @@ What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -72,8 +73,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     everything = CrackPredictor(_with_thresholds(cfg, 0.0, 0.5))
     best = [_best_score(everything(read_photo(record["file_name"]))) for record in free]
     score, bound = choose_score_threshold(best, false_alarm_rate)
-    predictor = CrackPredictor(_with_thresholds(cfg, score, 0.5))
-    photos = [_measure(predictor, record, group_by) for record in records]
+    photos = measure_photos(_with_thresholds(cfg, score, 0.5), records, group_by)
     threshold = unbiased_threshold(photos)
     return Calibration(
         score_threshold=score,
@@ -99,9 +99,21 @@ def _best_score(prediction: CrackPrediction) -> float:
     return max((instance.score for instance in prediction.instances), default=0.0)
 
 
-def _measure(
-    predictor: Callable[[np.ndarray], CrackPrediction], record: dict, group_by: str
-) -> CalibrationPhoto:
+def measure_photos(
+    cfg: CfgNode, records: Sequence[dict[str, Any]], group_by: str
+) -> list[CalibrationPhoto]:
+    """Predict labelled photos, and keep what calibration needs of each.
+
+    Args:
+        cfg: for prediction, with its thresholds.
+        records: in Detectron2's standard format.
+        group_by: see `calibrate`.
+    """
+    predictor = CrackPredictor(cfg)
+    return [_measure(predictor, record, group_by) for record in records]
+
+
+def _measure(predictor: CrackPredictor, record: dict[str, Any], group_by: str) -> CalibrationPhoto:
     prediction = predictor(read_photo(record["file_name"]))
     counted = ~ignored_pixels(record)
     levels = np.bincount(prediction.probability[counted], minlength=256)
@@ -143,15 +155,24 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> tuple[f
 
 
 def unbiased_threshold(photos: Iterable[CalibrationPhoto]) -> float:
-    """The pixel threshold at which predicted and true share agree on average over photos.
+    """The pixel threshold at which half of the photos are predicted too large, half too small.
 
-    Of the thresholds between two levels of the 8-bit crack map, the one with the least bias.
+    Of the photos on which cracks were found, since a crack that is missed is missed at any
+    threshold, and drawing the others wider would not mend it. Thresholds lie between two levels of
+    the 8-bit crack map.
+
+    Raises:
+        CrackError: no cracks were found on any photo.
     """
-    photos = list(photos)
-    true = np.array([photo.true_percent for photo in photos])
+    found = [x for x in photos if x.true_percent > 0 and x.levels[1:].any()]
+    if not found:
+        raise CrackError(
+            "the model finds no cracks on DATASETS.TEST; there is nothing to calibrate"
+        )
+    true = np.array([photo.true_percent for photo in found])
     # Shares at or above each level 1..255.
-    above = np.stack([np.cumsum(x.levels[::-1])[::-1][1:] / max(x.levels.sum(), 1) for x in photos])
-    bias = (100.0 * above - true[:, None]).mean(axis=0)
+    above = np.stack([np.cumsum(x.levels[::-1])[::-1][1:] / max(x.levels.sum(), 1) for x in found])
+    bias = np.median(100.0 * above - true[:, None], axis=0)
     return float((np.argmin(np.abs(bias)) + 0.5) / 255.0)
 
 

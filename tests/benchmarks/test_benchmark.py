@@ -35,8 +35,8 @@ def test_gflops_of_a_known_layer(tiny_crack_config) -> None:
     counts = count_gflops(model, {"image": torch.zeros(3, 64, 64)})
     head = model.crack_map_head
     # 3x3 convolutions: context at stride 4, the others at stride 2; the predictor is 1x1.
-    at_2 = [head.detail, head.fuse[0], head.fuse[1], head.predictor]
-    expected = 16 * 16 * head.context.weight.numel()
+    at_2 = [head.photo, head.refine[0], head.last, head.predictor]
+    expected = 16 * 16 * head.context[0].weight.numel()
     expected += 32 * 32 * sum(layer.weight.numel() for layer in at_2)
     assert counts["crack map"] * 1e9 == pytest.approx(expected, rel=0.15)
     assert counts["all"] == pytest.approx(sum(v for k, v in counts.items() if k != "all"))
