@@ -24,8 +24,6 @@ def tiny_cfg(
     cfg.MODEL.MOBILENETV2.WIDTH_MULT = 0.25
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
-    # Its map is noise, and what of that faces what hangs on the last digit.
-    cfg.MODEL.CRACK_MAP.LINK_GAP = 0
     torch.manual_seed(0)
     model = build_model(cfg)
     last = [x for x in model.crack_map_head.modules() if isinstance(x, torch.nn.Conv2d)][-1]

@@ -156,9 +156,11 @@ def test_scales_that_cannot_be_are_named(tiny_cfg: CfgNode, scales: list[float])
 
 
 def test_the_model_is_compiled_unless_told_otherwise(
-    predictor: CrackPredictor, tiny_cfg: CfgNode, photo: np.ndarray
+    predictor: CrackPredictor, photo: np.ndarray
 ) -> None:
-    cfg = tiny_cfg.clone()
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.CRACK.INFERENCE.FAST = "auto"
     compiled = CrackPredictor(cfg)
     assert isinstance(compiled.model.roi_heads.box_head, CompiledModule)
     assert not isinstance(predictor.model.roi_heads.box_head, CompiledModule)
