@@ -35,6 +35,7 @@ from .results import Record, sizes, uncertainty
 # Side of a window, px, and how much of its surroundings is predicted with it on each side.
 WINDOW = 4096
 HALO = 256
+_CACHE = 128 * 2**20  # bytes of a raster's blocks that GDAL keeps
 
 Box = tuple[int, int, int, int]
 
@@ -145,7 +146,9 @@ def predict_mosaic(
         the centrelines, GeoJSON.
     """
     joiner, masked, counts = Joiner(), 0, np.zeros(256, dtype=int)
-    with import_rasterio().open(task.photo.path) as raster:
+    rasterio = import_rasterio()
+    # GDAL would keep blocks in a twentieth of the machine's memory.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(task.photo.path) as raster:
         place, size = place_of(raster), (raster.height, raster.width)
         stretch = _stretch(raster)
         with _create_mask(mask_file, raster) as out:

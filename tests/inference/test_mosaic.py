@@ -57,7 +57,7 @@ def draw(
 ) -> None:
     """Write a light raster with dark cracks, block by block."""
     place = {"crs": "EPSG:25832", "transform": from_origin(*ORIGIN, PIXEL, PIXEL)}
-    with rasterio.open(
+    with rasterio.Env(GDAL_CACHEMAX=2**26), rasterio.open(
         path, "w", driver="GTiff", width=size[1], height=size[0], count=3, dtype=dtype,
         compress="deflate", tiled=True, **place,
     ) as raster:  # fmt: skip
