@@ -118,7 +118,7 @@ def adapt_to_random_weights(cfg: CfgNode) -> list[str]:
     if cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.WEIGHTS:
         return []
     wanted = [("MODEL.BACKBONE.FREEZE_AT", 0), ("CRACK.FREEZE_BN_STATS", False)]
-    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
+    if "resnet" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.NORM == "FrozenBN":
         wanted.append(("MODEL.RESNETS.NORM", "BN"))
     before = cfg.clone()
     cfg.merge_from_list([x for pair in wanted for x in pair])

@@ -7,6 +7,7 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ class CrackTrainer(DefaultTrainer):
             parts["ema"] = self.average
         self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
         self.progress = Progress()
+        self.error: CrackError | None = None  # that ended the training
         self.register_hooks(self.build_hooks())
 
     @classmethod
@@ -191,7 +193,7 @@ class CrackTrainer(DefaultTrainer):
         """One iteration; bad input ends the loop without a traceback."""
         self.stepper.iter = self.iter
         folder = self.cfg.OUTPUT_DIR
-        with stopping(folder):
+        with self._stopping():
             try:
                 self.stepper.run_step()
             except FloatingPointError as error:
@@ -199,8 +201,16 @@ class CrackTrainer(DefaultTrainer):
 
     def after_step(self) -> None:
         """Run the hooks."""
-        with stopping(self.cfg.OUTPUT_DIR):
+        with self._stopping():
             super().after_step()
+
+    def after_train(self) -> None:
+        """Run the hooks; what fails here does not hide the error that ended the training."""
+        try:
+            super().after_train()
+        except Exception:
+            if self.error is None:
+                raise
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, place in the stream of samples, hooks, schedule, optimizer, seed."""
@@ -247,6 +257,15 @@ class CrackTrainer(DefaultTrainer):
         changed = changed_keys(state_dict.get("solver"), solver)
         if changed:
             logger.info(f"The config has changed since the checkpoint: {changed}")
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            with stopping(self.cfg.OUTPUT_DIR):
+                yield
+        except StopTraining as stop:
+            self.error = stop.error
+            raise
 
     def _receive(self, batch: Batch) -> Batch:
         """Note what a batch says, and give its iteration a random state of its own.

@@ -55,7 +55,7 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["DATASETS.TRAIN", "('crack_trian',)"], r"'crack_trian', which is not registered"),
         (["SOLVER.MAX_ITERS", "3"], r"SOLVER\.MAX_ITERS"),
         (["MODEL.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
-        (["MODEL.BACKBONE.WEIGHTS", "none.pth"], r"none\.pth do not exist"),
+        (["MODEL.BACKBONE.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
     ],
 )
 def test_bad_input(repo: Path, small: list[str], pair: list[str], sentence: str) -> None:
