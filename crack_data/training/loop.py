@@ -41,6 +41,22 @@ def uses_bf16(cfg: CfgNode) -> bool:
     return bool(cfg.SOLVER.CPU_BF16 and cfg.MODEL.DEVICE == "cpu" and native)
 
 
+def check_solver(cfg: CfgNode) -> None:
+    """Check that accumulation goes with the rest of SOLVER.
+
+    Raises:
+        CrackError: it does not.
+    """
+    solver = cfg.SOLVER
+    if solver.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu" and solver.ACCUMULATE > 1:
+        raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
+    if solver.ACCUMULATE < 1 or solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
+        raise CrackError(
+            f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) must be a multiple of "
+            f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), which is at least 1"
+        )
+
+
 def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Detectron2's parameter groups and gradient clipping around SGD or AdamW.
 

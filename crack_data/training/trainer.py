@@ -38,6 +38,7 @@ from .loop import (
     CrackStepper,
     StopTraining,
     build_crack_optimizer,
+    check_solver,
     stopping,
     unwritable,
     uses_bf16,
@@ -72,7 +73,7 @@ class CrackTrainer(DefaultTrainer):
         # if they were on a GPU, and knows no autocast on the CPU.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        _check(cfg)
+        check_solver(cfg)
         self.cfg = cfg
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         torch.manual_seed(self.seed)
@@ -297,14 +298,3 @@ class CrackTrainer(DefaultTrainer):
         if cfg.SOLVER.CPU_BF16 and on_cpu and not bf16:
             logger.info("SOLVER.CPU_BF16: this processor has no bf16; training computes in fp32")
         return CrackStepper(model, (), optimizer, bf16=bf16, accumulate=cfg.SOLVER.ACCUMULATE)
-
-
-def _check(cfg: CfgNode) -> None:
-    solver = cfg.SOLVER
-    if solver.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu" and solver.ACCUMULATE > 1:
-        raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
-    if solver.ACCUMULATE < 1 or solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
-        raise CrackError(
-            f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) must be a multiple of "
-            f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), which is at least 1"
-        )
