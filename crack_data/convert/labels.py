@@ -135,5 +135,3 @@ def _choose_categories(path: Path, entries: list[LabelEntry], wanted: Sequence[s
     if "crack" in known:
         return {"crack"}
     raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
-
-

@@ -176,9 +176,7 @@ def _labels_read(
     )
 
 
-def _are_instances(
-    masks: Sequence[ValueCounts], ignored: frozenset[int], colours: bool
-) -> bool:
+def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colours: bool) -> bool:
     """Whether most masks number instances: few regions each, numbered evenly, high, or far."""
     found = [{v: n for v, n in mask.regions.items() if v not in ignored} for mask in masks]
     several = [mask for mask in found if len(mask) > 1]

@@ -128,8 +128,8 @@ def write_photo(record: Record, files: dict[str, bytes | Path], folder: str) -> 
     name, written = record["name"], {}
     for ending, content in files.items():
         storage.write_bytes(storage.join(folder, name + ending), content)
-        is_path = isinstance(content, Path)
-        written[name + ending] = content.stat().st_size if is_path else len(content)
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        written[name + ending] = size
     record = {**record, "outputs": written}
     path = storage.join(folder, f"{RECORDS}/{name}.json")
     storage.write_bytes(path, json.dumps(record).encode())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +105,8 @@ class CrackMapHead(nn.Module):
             logits, float32, shape (N, H, W).
         """
         levels = zip(self.context, self.in_features, self.scales, strict=True)
-        x = sum(_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
+        contexts = [_enlarge(conv(features[name]), scale) for conv, name, scale in levels]
+        x = reduce(torch.add, contexts)
         for conv, name, step in zip(self.refine, self.detail_features, self.steps, strict=True):
             fine = self.photo(F.pixel_unshuffle(images, 2)) if name == _PHOTO else features[name]
             x = conv(torch.cat([_enlarge(x, step).to(fine.dtype), fine], dim=1))

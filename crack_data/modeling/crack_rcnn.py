@@ -149,7 +149,9 @@ class CrackRCNN(GeneralizedRCNN):
     def _crack_map_loss(
         self, logits: torch.Tensor, batched_inputs: list[dict[str, Any]]
     ) -> torch.Tensor:
-        target = stack_targets([_map_target(x) for x in batched_inputs], tuple(logits.shape[1:]))
+        target = stack_targets(
+            [_map_target(x) for x in batched_inputs], (logits.shape[1], logits.shape[2])
+        )
         target = target.to(logits.device)
         weight = (target != IGNORED).float()
         return crack_map_loss(logits, (target == 1).float(), weight, self.dice_weight)

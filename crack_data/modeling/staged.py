@@ -66,7 +66,7 @@ class StagedBackbone(Backbone):
         """
         if isinstance(x, dict):
             return x
-        outputs = {}
+        outputs: dict[str, torch.Tensor] = {}
         last = STAGES.index(max(self._out_features))
         for index in range(last + 1):
             for layer in self.stage(index):

@@ -117,7 +117,10 @@ def adapt_to_random_weights(cfg: CfgNode) -> list[str]:
     """
     if cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.WEIGHTS:
         return []
-    wanted = [("MODEL.BACKBONE.FREEZE_AT", 0), ("CRACK.FREEZE_BN_STATS", False)]
+    wanted: list[tuple[str, Any]] = [
+        ("MODEL.BACKBONE.FREEZE_AT", 0),
+        ("CRACK.FREEZE_BN_STATS", False),
+    ]
     if "resnet" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.NORM == "FrozenBN":
         wanted.append(("MODEL.RESNETS.NORM", "BN"))
     before = cfg.clone()

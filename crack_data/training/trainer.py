@@ -88,7 +88,7 @@ class CrackTrainer(DefaultTrainer):
         self.stepper = self._trainer = self._build_stepper(cfg)
         self.monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
-        parts = {"trainer": weakref.proxy(self)}
+        parts: dict[str, Any] = {"trainer": weakref.proxy(self)}
         if self.average is not None:
             parts["ema"] = self.average
         self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
