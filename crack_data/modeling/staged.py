@@ -67,12 +67,13 @@ class StagedBackbone(Backbone):
         if isinstance(x, dict):
             return x
         outputs: dict[str, torch.Tensor] = {}
+        value: torch.Tensor = x
         last = STAGES.index(max(self._out_features))
         for index in range(last + 1):
             for layer in self.stage(index):
-                x = layer(x)
+                value = layer(value)
             if STAGES[index] in self._out_features:
-                outputs[STAGES[index]] = x
+                outputs[STAGES[index]] = value
         return outputs
 
     def output_shape(self) -> dict[str, ShapeSpec]:

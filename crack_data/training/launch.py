@@ -117,7 +117,7 @@ def adapt_to_random_weights(cfg: CfgNode) -> list[str]:
     """
     if cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.WEIGHTS:
         return []
-    wanted: list[tuple[str, Any]] = [
+    wanted: list[tuple[str, int | str]] = [
         ("MODEL.BACKBONE.FREEZE_AT", 0),
         ("CRACK.FREEZE_BN_STATS", False),
     ]
