@@ -108,6 +108,9 @@ def predict_any(predictor: CrackPredictor, task: PhotoTask, options: OutputOptio
     """`predict_photo`, or window by window where lines of a raster too large for it are wanted."""
     if not options.lines or not is_mosaic(task.photo.path):
         return predict_photo(predictor, task, options)
+    if options.labels:
+        problem = "is read window by window, which gives no labels; leave --labels out for it"
+        return failed(task, f"raster {task.photo.path} {problem}")
     with tempfile.TemporaryDirectory() as temporary:
         mask = Path(temporary) / "mask.tif"
         try:
