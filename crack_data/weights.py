@@ -30,7 +30,7 @@ _PACKAGE_PREFIX = "package:"
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
 # Stored by old checkpoints only, and computed from the config.
-_OBSOLETE = "anchor_generator.cell_anchors"
+_OBSOLETE = ("anchor_generator.cell_anchors", "num_batches_tracked")
 # Of the convolutions below the FPN, at least this share must be in the file. Heads may be missing
 # or have another number of classes: that is how a detector of something else is taken over.
 _MIN_SHARE = 0.9
@@ -276,7 +276,7 @@ def _model_state(path: str, state: Any) -> State:
 def _mismatch(found: State, wanted: State) -> str:
     """The difference as part of a sentence; empty where there is none."""
     missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
-    unexpected = [x for x in found if x not in wanted and _OBSOLETE not in x]
+    unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
     if missing:
         return f"it lacks {len(missing)} of the model's {len(wanted)} weights ({missing[0]}, …)"
     if unexpected:

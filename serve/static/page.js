@@ -59,7 +59,8 @@ function showInput(file) {
 function show(answer) {
   state.answer = answer;
   $("key-form").hidden = true;
-  $("percent").textContent = percent(answer.percent_masked) + between(answer);
+  $("percent").textContent = percent(answer.percent_masked);
+  $("between").textContent = between(answer);
   $("unmasked").textContent = percent(answer.percent_unmasked);
   $("count").textContent = answer.instances.length;
   $("size").textContent = `${answer.width} × ${answer.height} px`;
@@ -75,7 +76,7 @@ function show(answer) {
 
 function between(answer) {
   if (answer.percent_masked_low === undefined) return "";
-  return `, between ${answer.percent_masked_low.toFixed(2)} and ${answer.percent_masked_high.toFixed(2)}`;
+  return `, between ${answer.percent_masked_low.toFixed(2)} and ${percent(answer.percent_masked_high)}`;
 }
 
 function percent(value) {
