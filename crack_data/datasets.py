@@ -96,14 +96,13 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
                 found[name] = DatasetCatalog.get(name)
                 if not found[name]:
                     raise CrackError(f"DATASETS.{key}: {name} holds no photos; convert it again")
-    _check_cracks(cfg, keys, found)
     _check_conversions([name for name in found if MetadataCatalog.get(name).get("json_file")])
-    if {"TRAIN", "TEST"} <= set(keys):
+    if {"TRAIN", "TEST"} <= set(keys):  # a training; pictures may be drawn of any set
+        _check_cracks(cfg.DATASETS.TRAIN, found)
         _warn_of_shared_photos(cfg, found)
 
 
-def _check_cracks(cfg: CfgNode, keys: tuple[str, ...], found: dict[str, list[Record]]) -> None:
-    names = cfg.DATASETS.TRAIN if "TRAIN" in keys else ()
+def _check_cracks(names: tuple[str, ...], found: dict[str, list[Record]]) -> None:
     if not names or any(name not in found for name in names):
         return
     if not any(record["annotations"] for name in names for record in found[name]):
