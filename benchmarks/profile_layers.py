@@ -55,7 +55,8 @@ def main() -> None:
         for layer in dense.compiled.request.profiling_info:
             milliseconds = layer.real_time.total_seconds() * 1000
             layers[layer.node_name, layer.node_type].append(milliseconds)
-            part = part_of(layer.node_name.strip("/").removeprefix("model/").replace("/", "."))
+            module = layer.node_name.strip("/").replace("/", ".")
+            part = "RPN" if module.startswith("rpn_head") else part_of(module)
             spent[part] = spent.get(part, 0.0) + milliseconds
         for part, milliseconds in spent.items():
             parts[part].append(milliseconds)
