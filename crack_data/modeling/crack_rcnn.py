@@ -23,7 +23,7 @@ from .instances import (
     score_components,
     to_detections,
 )
-from .map_proposals import add_map_proposals, to_uint8
+from .map_proposals import add_map_proposals
 
 Features = dict[str, torch.Tensor]
 # Objectness logits (N, A, h, w) and box deltas (N, A x 4, h, w) of each level.
@@ -122,7 +122,10 @@ class CrackRCNN(GeneralizedRCNN):
         truth = [x["instances"].to(self.device) for x in batched_inputs]
         features, rpn_outputs, logits = self.dense(images.tensor)
         proposals, proposal_losses = self.propose(images, rpn_outputs, truth)
-        proposals, _ = add_map_proposals(proposals, logits, self.link_threshold, self.link_gap)
+        probabilities = _to_uint8(logits.detach().float().sigmoid())
+        proposals, _ = add_map_proposals(
+            proposals, probabilities, self.link_threshold, self.link_gap
+        )
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
             "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, batched_inputs),
@@ -182,22 +185,24 @@ class CrackRCNN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features, rpn_outputs, logits = self.dense(images.tensor)
         proposals, _ = self.propose(images, rpn_outputs, None)
+        maps = logits.float().sigmoid()
+        levels = _to_uint8(maps)
         proposals, components = add_map_proposals(
-            proposals, logits, self.link_threshold, self.link_gap
+            proposals, levels, self.link_threshold, self.link_gap
         )
         results, _ = self.roi_heads(images, features, proposals, None)
         found = []
-        rows = zip(batched_inputs, images.image_sizes, results, logits, components, strict=True)
-        for given, size, detected, logit, cracks in rows:
-            height, width = given.get("height", size[0]), given.get("width", size[1])
-            detections = to_detections(detector_postprocess(detected, height, width))
-            probability = logit[None, None, : size[0], : size[1]].float().sigmoid()
-            if size == (height, width):
-                level = to_uint8(probability[0, 0]).cpu().numpy()
-                found.append(NetworkOutput(level, detections, cracks))
+        for i, (rows, columns) in enumerate(images.image_sizes):
+            height = batched_inputs[i].get("height", rows)
+            width = batched_inputs[i].get("width", columns)
+            detections = to_detections(detector_postprocess(results[i], height, width))
+            if (rows, columns) == (height, width):
+                level = levels[i, :rows, :columns]
+                found.append(NetworkOutput(level, detections, components[i]))
                 continue
-            probability = F.interpolate(probability, (height, width), mode="bilinear")
-            found.append(NetworkOutput(to_uint8(probability[0, 0]).cpu().numpy(), detections))
+            size = (height, width)
+            resized = F.interpolate(maps[i, None, None, :rows, :columns], size, mode="bilinear")
+            found.append(NetworkOutput(_to_uint8(resized[0, 0]), detections))
         return found
 
     def find_cracks(self, output: NetworkOutput) -> tuple[Components, np.ndarray]:
@@ -223,6 +228,11 @@ class CrackRCNN(GeneralizedRCNN):
         instances.scores = torch.from_numpy(scores[best][kept]).float()
         instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
         return instances
+
+
+def _to_uint8(probability: torch.Tensor) -> np.ndarray:
+    """Probabilities in [0, 1] x 255, rounded."""
+    return (255 * probability).round().to(torch.uint8).cpu().numpy()
 
 
 def _map_target(given: dict[str, Any]) -> torch.Tensor:

@@ -6,6 +6,7 @@ are boxes that fit a thin crack better than any anchor.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
 
@@ -18,16 +19,15 @@ _OBJECTNESS_LOGIT = 10.0
 
 
 def add_map_proposals(
-    proposals: list[Instances], logits: torch.Tensor, link_threshold: float, link_gap: float
+    proposals: list[Instances], probabilities: np.ndarray, link_threshold: float, link_gap: float
 ) -> tuple[list[Instances], list[Components]]:
     """Append the cracks of each photo's crack map to its proposals; return both.
 
     Args:
         proposals: of each photo, with proposal_boxes and objectness_logits.
-        logits: crack logits, (N, H, W), padded to one size.
+        probabilities: crack maps, (N, H, W) uint8, x 255, padded to one size.
         link_threshold, link_gap: see `find_components`.
     """
-    probabilities = to_uint8(logits.detach().sigmoid()).cpu().numpy()
     joined, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
@@ -40,8 +40,3 @@ def add_map_proposals(
         joined.append(Instances.cat([given, added]))
         components.append(found)
     return joined, components
-
-
-def to_uint8(probability: torch.Tensor) -> torch.Tensor:
-    """Probabilities in [0, 1] x 255, rounded."""
-    return (255 * probability.float()).round().to(torch.uint8)

@@ -171,8 +171,8 @@ def test_the_map_proposes_its_cracks() -> None:
     proposals = Instances((90, 190))
     proposals.proposal_boxes = Boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     proposals.objectness_logits = torch.tensor([0.5])
-    probability = torch.from_numpy(_map(OTHER, (185, 5, 200, 30))).float() / 255
-    (joined,), (found,) = add_map_proposals([proposals], torch.logit(probability)[None], 0.3, 0)
+    probability = _map(OTHER, (185, 5, 200, 30))
+    (joined,), (found,) = add_map_proposals([proposals], probability[None], 0.3, 0)
     boxes = joined.proposal_boxes.tensor.tolist()
     assert boxes[0] == [1.0, 2.0, 3.0, 4.0]
     assert len(found.boxes) == 2
