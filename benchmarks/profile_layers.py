@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def main() -> None:
     _print_table(("layer", "type", "ms"), sorted(rows, key=lambda x: -x[1])[: given.layers])
 
 
-def _print_table(head: tuple[str, ...], rows: list[tuple[tuple[str, ...], float]]) -> None:
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], float]]) -> None:
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for names, milliseconds in rows:
         print(f"| {' | '.join(names)} | {milliseconds:.2f} |")
