@@ -92,6 +92,9 @@ def _add_training_keys(cfg: CN) -> None:
     cfg.CRACK.SAMPLING_WEIGHTS = []
     # Photos without cracks are drawn this many times as often as the others of their data set.
     cfg.CRACK.CRACK_FREE_WEIGHT = 1.0
+    # One width in px per name in DATASETS.TRAIN: how far its labels may reach beyond the crack. So
+    # wide a rim inside them does not count in the crack map's loss. Empty: all of a label counts.
+    cfg.CRACK.LABEL_RIMS = []
     # Exponential moving average of the weights; evaluated and saved beside the raw ones.
     cfg.CRACK.EMA_DECAY = 0.0
     # Keep the running statistics of pretrained BatchNorm layers fixed while training.
@@ -191,6 +194,29 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
             "the RPN (False)"
         )
     return cfg
+
+
+def value_by_set(cfg: CN, key: str, values: Sequence[float], default: float) -> dict[str, float]:
+    """The number that a key gives to each data set in DATASETS.TRAIN, by its name.
+
+    Args:
+        cfg: the whole config.
+        key: its name, for the message.
+        values: one for each data set, or none at all.
+        default: of each data set if there are none.
+
+    Raises:
+        CrackError: there are too few or too many, or one is below zero.
+    """
+    names = cfg.DATASETS.TRAIN
+    if not values:
+        return dict.fromkeys(names, default)
+    if len(values) != len(names) or not all(0 <= value < float("inf") for value in values):
+        raise CrackError(
+            f"{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} data "
+            "sets in DATASETS.TRAIN"
+        )
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 
 def _sentence(error: Exception) -> str:

@@ -16,6 +16,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from ..config import value_by_set
 from ..errors import CrackError
 from .mapper import CrackMapper, PhotoUnreadable
 
@@ -78,7 +79,7 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
     crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
     if not 0 <= crack_free < float("inf"):
         raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
-    of_set = _weights_by_name(cfg)
+    of_set = value_by_set(cfg, "CRACK.SAMPLING_WEIGHTS", cfg.CRACK.SAMPLING_WEIGHTS, default=1.0)
     weights = torch.tensor(
         [of_set[x["dataset_name"]] * (1.0 if _has_crack(x) else crack_free) for x in records]
     )
@@ -92,18 +93,6 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
 
 def _has_crack(record: Record) -> bool:
     return any(not annotation.get("iscrowd") for annotation in record["annotations"])
-
-
-def _weights_by_name(cfg: CfgNode) -> dict[str, float]:
-    weights, names = cfg.CRACK.SAMPLING_WEIGHTS, cfg.DATASETS.TRAIN
-    if not weights:
-        return dict.fromkeys(names, 1.0)
-    if len(weights) != len(names) or min(weights) < 0 or max(weights) <= 0:
-        raise CrackError(
-            f"CRACK.SAMPLING_WEIGHTS is {list(weights)}; it needs one weight >= 0, not all 0, for "
-            f"each of the {len(names)} data sets in DATASETS.TRAIN"
-        )
-    return {name: float(weight) for name, weight in zip(names, weights, strict=True)}
 
 
 class TrainSamples(Dataset[dict[str, Any]]):

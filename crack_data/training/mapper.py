@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
 from scipy import ndimage
 
+from ..config import value_by_set
 from ..convert.linking import link_pieces
 from ..datasets import ignored_pixels, instance_masks
 from ..errors import CrackError
@@ -73,6 +74,7 @@ class CrackMapper:
         self.augmentation = CrackAugmentation(cfg) if augment else None
         self.image_format = cfg.INPUT.FORMAT
         self.link_gap = cfg.MODEL.CRACK_MAP.LINK_GAP
+        self.rim_of = value_by_set(cfg, "CRACK.LABEL_RIMS", cfg.CRACK.LABEL_RIMS, default=0.0)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record.
@@ -99,6 +101,7 @@ class CrackMapper:
             plan = self.augmentation.draw_plan(truth.union(), rng)
             image = self.augmentation.crop_photo(image, plan, rng)
             masks, target = crop_truth(truth, plan, self.link_gap)
+            ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
         return {
@@ -181,6 +184,18 @@ def crop_truth(
     if truth.ignored.any():
         target[crop_mask(truth.ignored.view(np.uint8), plan) > 127] = IGNORED
     return masks, target
+
+
+def ignore_rim(target: np.ndarray, width: float) -> None:
+    """Mark crack pixels at most ``width`` px from the background as `IGNORED`, in place.
+
+    Args:
+        target: of the crack map, (H, W) uint8.
+        width: of the rim, px.
+    """
+    if width > 0:
+        depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
+        target[(depth > 0) & (depth <= width)] = IGNORED
 
 
 def _boxes(labels: np.ndarray) -> Iterator[tuple[int, Box]]:

@@ -20,6 +20,7 @@ from crack_data.training.mapper import (
     CrackMapper,
     PhotoUnreadable,
     crop_truth,
+    ignore_rim,
     to_instances,
     truth_of,
 )
@@ -186,3 +187,14 @@ def test_a_photo_of_another_size_is_refused(cfg: CfgNode, records: list[dict[str
     record = {**records[0], "height": 10}
     with pytest.raises(PhotoUnreadable, match="annotated as"):
         CrackMapper(cfg, augment=True)(record, np.random.default_rng(0))
+
+
+def test_the_rim_of_a_label_does_not_count() -> None:
+    target = np.zeros((9, 9), np.uint8)
+    target[2:7, 1:9] = 1  # 5 px wide, up to the crop's edge
+    ignore_rim(target, width=1.0)
+    assert (target[3:6, 2:9] == 1).all()
+    assert (target == IGNORED).sum() == 5 * 8 - 3 * 7
+    unchanged = target.copy()
+    ignore_rim(target, width=0.0)
+    assert (target == unchanged).all()
