@@ -6,13 +6,15 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from detectron2.config import CfgNode
 
 from .errors import CrackError
 from .files import atomic_write
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 # Where neither the config nor a calibration says otherwise.
 DEFAULT_SCORE_THRESHOLD = 0.3

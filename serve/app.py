@@ -1,39 +1,34 @@
-"""The application factory and the routes that machines use: predict, health, metrics."""
+"""The application factory and its routes."""
 
 from __future__ import annotations
 
 import hmac
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
-from flask import Flask, Request, Response, g, request
-from flask_smorest import Api, Blueprint
-from prometheus_client import CONTENT_TYPE_LATEST
+import yaml
+from flask import Flask, Request, Response, g, render_template, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
-from werkzeug.wrappers import Response as AnyResponse
 
 from crack_data import __version__
+from crack_data.inference.drawing import instance_colour
 
 from . import answers
-from .logs import Metrics, install_access_log
-from .page import install_browser_headers, page, under_prefix
-from .server import CLIENT_GONE, NO_MEMORY
+from .browsers import install_browser_headers, under_prefix
+from .logs import MEGAPIXELS, STAGES, install_access_log
 from .settings import Settings
-from .uploads import REQUEST_BODY, MemoryRequest, PredictOptions, decode, read_upload
-from .worker import ClientGone, InferenceWorker, Predictor, blank_photo
+from .uploads import MemoryRequest, decode, read_upload
+from .worker import ClientGone, InferenceWorker, Predictor, Turn, blank_photo
 
-_REFUSALS = {
-    400: "no photo or more than one, or a bad option",
-    401: "API key missing or wrong",
-    406: "none of the accepted media types is on offer",
-    413: "too many bytes or pixels",
-    415: "not a photo",
-    422: "truncated or corrupt photo",
-    503: "the model is not loaded, or the queue or the memory is full: see Retry-After",
-    504: "not decoded and at the model by the deadline",
-}
+# Keys in the WSGI environment: a function that says whether the client has left, and whether the
+# body was dropped because there was no memory for it.
+CLIENT_GONE, NO_MEMORY = "serve.client_gone", "serve.no_memory"
+# As many swatches as the page's list of cracks is likely to need; further rows repeat them.
+_SWATCHES = 100
 
 
 class CrackApp(Flask):
@@ -44,52 +39,29 @@ class CrackApp(Flask):
     worker: InferenceWorker
 
 
-class ProblemApi(Api):
-    """flask-smorest's API, with problem documents for errors."""
-
-    ERROR_SCHEMA = answers.ProblemSchema
-    # Each route names its own errors, as problem documents.
-    DEFAULT_ERROR_RESPONSE_NAME = None
-
-    def handle_http_exception(self, error: HTTPException) -> AnyResponse:
-        """Answer with the problem document."""
-        return answers.problem_response(error)
-
-
 def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackApp:
     """Build the WSGI app; its first request, or ``app.worker.start()``, starts loading the model.
 
     Args:
         settings: limits and the model to load.
-        predictor: used instead of loading one: called with a BGR uint8 photo of shape
-            (height, width, 3) and a threshold or None, returns a `CrackPrediction`.
+        predictor: used instead of loading one: called as a `CrackPredictor` is.
 
     Returns:
         The app; ``app.worker.close()`` ends its thread.
     """
     app = CrackApp(__name__)
     app.settings = settings
-    app.config.update(
-        MAX_CONTENT_LENGTH=settings.max_bytes,
-        API_TITLE="Crack segmentation",
-        API_VERSION=__version__,
-        OPENAPI_VERSION="3.0.3",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
-    )
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     build = (lambda: predictor) if predictor is not None else (lambda: load_predictor(settings))
     app.worker = InferenceWorker(build, settings)
-    metrics = Metrics(lambda: app.worker.waiting)
     app.before_request(app.worker.start)
     install_access_log(app)
     install_browser_headers(app, settings.cors_origin)
-    app.after_request(metrics.count)
     app.wsgi_app = under_prefix(app.wsgi_app, settings.url_prefix)  # type: ignore[method-assign]
-    blueprint = Blueprint("api", __name__, description="Crack prediction")
-    _add_predict_route(blueprint, app, metrics)
-    _add_state_routes(blueprint, app.worker, metrics)
-    ProblemApi(app).register_blueprint(blueprint)
-    app.register_blueprint(page)
+    app.register_error_handler(HTTPException, answers.problem_response)
+    _add_page(app)
+    _add_predict_route(app)
+    _add_state_routes(app)
     return app
 
 
@@ -113,35 +85,31 @@ def load_predictor(settings: Settings) -> Predictor:
     return predictor
 
 
-def _add_predict_route(blueprint: Blueprint, app: CrackApp, metrics: Metrics) -> None:
-    @blueprint.route("/predict", methods=["POST"])
-    @blueprint.doc(requestBody=REQUEST_BODY, parameters=[{"in": "query", "schema": PredictOptions}])
-    @_predict_responses(blueprint)
+def _add_predict_route(app: CrackApp) -> None:
+    @app.post("/predict")
     def predict() -> Response:
         """Find the cracks on a photo."""
         check_api_key(request, app.settings.api_key)
         if request.environ.get(NO_MEMORY):
             raise ServiceUnavailable("uploads take all of their memory; try again", retry_after=1)
+        # Under another server than ours every client counts as present.
+        gone: Callable[[], bool] = request.environ.get(CLIENT_GONE, lambda: False)
         try:
-            with app.worker.slot() as deadline:
-                return _predict(app, metrics, deadline)
+            with app.worker.slot(gone) as turn:
+                return _predict(app, turn)
         except ClientGone:
             # Nobody reads this; the logs and metrics show the status as nginx would write it.
             return Response(status="499 Client Closed Request")
 
 
-def _predict(app: CrackApp, metrics: Metrics, deadline: float) -> Response:
-    # Under another server than ours every client counts as present.
-    gone: Callable[[], bool] = request.environ.get(CLIENT_GONE, lambda: False)
+def _predict(app: CrackApp, turn: Turn) -> Response:
     started = time.perf_counter()
     upload = read_upload(request)
     form = answers.choose_form(request, upload.options.get("format"))
-    if gone():
-        raise ClientGone
+    turn.check_client()
     image = decode(upload, app.settings.max_pixels)
     decoded = time.perf_counter()
-    threshold = upload.options.get("threshold")
-    prediction, waited_ms = app.worker.predict(image, threshold, deadline, gone)
+    prediction, waited_ms = app.worker.predict(image, upload.options.get("threshold"), turn)
     predicted = time.perf_counter()
     overlay = upload.options.get("overlay", False)
     body = answers.encode_answer(image, prediction, upload.name, form, overlay)
@@ -151,7 +119,9 @@ def _predict(app: CrackApp, metrics: Metrics, deadline: float) -> Response:
         "predict": (predicted - decoded) * 1000 - waited_ms,
         "encode": (time.perf_counter() - predicted) * 1000,
     }
-    metrics.observe_photo(prediction.height * prediction.width, stages)
+    MEGAPIXELS.observe(prediction.height * prediction.width / 1e6)
+    for stage, ms in stages.items():
+        STAGES.labels(stage).observe(ms / 1000)
     g.log_fields = {f"{stage}_ms": round(ms, 1) for stage, ms in stages.items()}
     response = Response(body, content_type=answers.MEDIA_TYPES[form])
     response.headers.update(answers.percent_headers(prediction))
@@ -179,43 +149,16 @@ def check_api_key(request: Request, api_key: str) -> None:
         )
 
 
-def _predict_responses(blueprint: Blueprint) -> Callable[[Callable], Callable]:
-    """Describe every answer of /predict."""
+def _add_state_routes(app: CrackApp) -> None:
+    worker = app.worker
 
-    def describe(view: Callable) -> Callable:
-        headers = answers.PREDICT_HEADERS
-        for status, why in _REFUSALS.items():
-            view = blueprint.alt_response(
-                status,
-                schema=answers.ProblemSchema,
-                content_type=answers.PROBLEM_TYPE,
-                description=why,
-            )(view)
-        for media_type in ("image/png", "image/jpeg"):
-            picture = {"type": "string", "format": "binary"}
-            view = blueprint.alt_response(
-                200, schema=picture, content_type=media_type, headers=headers, success=True
-            )(view)
-        return blueprint.response(
-            200, answers.PredictionSchema, headers=headers, description="the prediction"
-        )(view)
-
-    return describe
-
-
-def _add_state_routes(blueprint: Blueprint, worker: InferenceWorker, metrics: Metrics) -> None:
-    problem = {"schema": answers.ProblemSchema, "content_type": answers.PROBLEM_TYPE}
-
-    @blueprint.route("/healthz")
-    @blueprint.response(200, answers.StateSchema)
-    def healthz() -> Mapping[str, str]:
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
         """Say that the process is alive."""
         return {"status": "alive"}
 
-    @blueprint.route("/readyz")
-    @blueprint.alt_response(503, **problem)
-    @blueprint.response(200, answers.StateSchema)
-    def readyz() -> Mapping[str, str]:
+    @app.get("/readyz")
+    def readyz() -> dict[str, str]:
         """Say whether photos can be predicted now."""
         if worker.failure is not None:
             raise ServiceUnavailable(f"the model does not work: {worker.failure}")
@@ -223,8 +166,27 @@ def _add_state_routes(blueprint: Blueprint, worker: InferenceWorker, metrics: Me
             raise ServiceUnavailable("the model is not loaded yet", retry_after=1)
         return {"status": "ready"}
 
-    @blueprint.route("/metrics")
-    @blueprint.response(200, {"type": "string"}, content_type="text/plain")
-    def metrics_page() -> Response:
+    @app.get("/metrics")
+    def metrics() -> Response:
         """Give the metrics to Prometheus."""
-        return Response(metrics.render(), content_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: CrackApp) -> None:
+    description = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text("utf-8"))
+    description["info"]["version"] = __version__
+
+    @app.get("/openapi.json")
+    def openapi() -> dict[str, object]:
+        """Describe the routes for programs."""
+        return description
+
+    @app.get("/")
+    def index() -> str:
+        """Show the page for people."""
+        colours = (instance_colour(index) for index in range(_SWATCHES))
+        return render_template(
+            "index.html",
+            colours=" ".join(f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in colours),
+            megabytes=round(app.settings.max_bytes / 1e6),
+        )

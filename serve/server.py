@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import struct
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 from tornado import httputil
 from tornado.httpserver import HTTPServer
@@ -26,56 +29,79 @@ from werkzeug.wrappers import Response
 
 from crack_data.errors import CrackError
 
-from .settings import Settings
+from .app import CLIENT_GONE, NO_MEMORY, CrackApp
 
 _LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 512
 CONNECTIONS_PER_ADDRESS = 128
-# Keys in the WSGI environment: a function that says whether the client has left, and whether the
-# body was dropped because there was no memory for it.
-CLIENT_GONE, NO_MEMORY = "serve.client_gone", "serve.no_memory"
-_WAITING, _SENDING, _ANSWERING, _DONE = range(4)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Server(httputil.HTTPServerConnectionDelegate):
-    """One listening port; serves until `stop`, then finishes what is running."""
+def run(app: CrackApp) -> NoReturn:
+    """Serve an app until a signal stops it (exit code 0) or its model fails (1).
 
-    def __init__(self, app: Any, settings: Settings) -> None:
+    Raises:
+        CrackError: the port is taken.
+    """
+    server = Server(app)
+
+    def stop(*_: object) -> None:
+        for number in _SIGNALS:  # a second one ends the process at once
+            signal.signal(number, signal.SIG_DFL)
+        server.stopping.set()
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    app.worker.start()
+    finished = asyncio.run(server.run())
+    failure = app.worker.failure
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr)
+    _LOG.info("stopped" if finished else "stopped at the end of the grace, with work under way")
+    logging.shutdown()
+    os._exit(0 if failure is None else 1)  # a usual end would wait for the inference thread
+
+
+class Server(httputil.HTTPServerConnectionDelegate):
+    """One listening port, served by `run` until ``stopping`` is set or the model fails."""
+
+    def __init__(self, app: CrackApp) -> None:
         """Open the port.
 
         Raises:
             CrackError: the port is taken or the address cannot be listened on.
         """
-        self.app, self.settings = app, settings
+        self.app, self.settings = app, app.settings
+        self.container = WSGIContainer(app)
         # Beside the photos, room for the routes that answer at once.
-        self.threads = ThreadPoolExecutor(settings.queue_size + 4, "http")
+        self.threads = ThreadPoolExecutor(self.settings.queue_size + 4, "http")
         self.exchanges: list[Exchange] = []
-        self.tasks: set[asyncio.Task] = set()
-        self.stopping = asyncio.Event()
+        self.stopping = threading.Event()
+        host, port = self.settings.host, self.settings.port
         try:
-            self._sockets = bind_sockets(settings.port, settings.host)
+            self._sockets = bind_sockets(port, host)
         except OSError as error:
             raise CrackError(
-                f"cannot listen on {settings.host}, port {settings.port}: "
-                f"{error.strerror or error}; choose another with --host and --port"
+                f"cannot listen on {host}, port {port}: {error.strerror or error}; choose another "
+                "with --host and --port"
             ) from error
         self.port = int(self._sockets[0].getsockname()[1])
 
     async def run(self) -> bool:
-        """Serve until `stop` is called; return whether every request was answered by then."""
-        self._loop = asyncio.get_running_loop()
-        timeout = self.settings.client_timeout_s
+        """Serve, then finish what runs; return whether every request was answered in the grace."""
+        host, timeout = self.settings.host, self.settings.client_timeout_s
+        where = f"[{host}]" if ":" in host else host
+        _LOG.info("listening on http://%s:%d", where, self.port, extra={"port": self.port})
         http = HTTPServer(
             self,
             idle_connection_timeout=timeout,
             body_timeout=timeout,
-            max_header_size=2**16,
             max_body_size=2**62,  # the app refuses with a sentence; what is too much is not kept
         )
         http.add_sockets(self._sockets)
-        await self.stopping.wait()
+        await self._until_stopped()
         _LOG.info("stopping: no new connections, finishing what is running")
         http.stop()
         grace_ends = time.monotonic() + self.settings.shutdown_grace_s
@@ -86,82 +112,74 @@ class Server(httputil.HTTPServerConnectionDelegate):
         self.threads.shutdown(wait=False)
         return finished
 
-    def stop(self) -> None:
-        """Let `run` return once what is running is answered; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self.stopping.set)
+    async def _until_stopped(self) -> None:
+        worker, announced = self.app.worker, False
+        while not self.stopping.is_set() and worker.failure is None:
+            if worker.ready and not announced:
+                announced = True
+                _LOG.info("ready on port %d", self.port)
+            await asyncio.sleep(0.05)
+        if worker.failure is not None:
+            await asyncio.sleep(1)  # in which /readyz says why
 
-    def stop_on_signals(self) -> None:
-        """Let SIGTERM, SIGINT and SIGHUP call `stop`; a second one ends the process at once."""
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-        def on_signal() -> None:
-            for number in signals:
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-            self.stopping.set()
-
-        for number in signals:
-            loop.add_signal_handler(number, on_signal)
+    def _running(self) -> bool:
+        return any(x.request is not None and not x.over for x in self.exchanges)
 
     @property
     def memory_full(self) -> bool:
         """Whether bodies and answers take all that they may: two of the largest for each slot."""
         limit = 2 * (self.settings.queue_size + 1) * self.settings.max_bytes
-        return sum(exchange.held for exchange in self.exchanges) >= limit
+        return sum(x.held for x in self.exchanges if not x.over) >= limit
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        """Begin an exchange on a connection: called when it is opened and after each answer."""
+        """Begin an exchange on a connection: called when it is opened and after each answer.
+
+        Where there are too many, the oldest whose request has not come in full is closed, those
+        without headers first; else the new one.
+        """
         self.exchanges = [x for x in self.exchanges if not x.over]
-        exchange = Exchange(self, request_conn)
-        same = [x for x in self.exchanges if x.address == exchange.address]
-        if len(same) >= CONNECTIONS_PER_ADDRESS:
-            _make_room(same, exchange)
-        elif len(self.exchanges) >= CONNECTIONS:
-            _make_room(self.exchanges, exchange)
-        self.exchanges.append(exchange)
-        return exchange
-
-    def _running(self) -> bool:
-        return any(not x.over and x.state != _WAITING for x in self.exchanges)
-
-
-def _make_room(exchanges: list[Exchange], new: Exchange) -> None:
-    """Close the oldest connection whose request has not come in full, else the new one."""
-    incomplete = [x for x in exchanges if x.state < _ANSWERING]
-    # The list has the order of arrival; connections without headers go first.
-    min(incomplete, key=lambda x: x.state, default=new).stream.close()
+        new = Exchange(self, request_conn)
+        same = [x for x in self.exchanges if x.address == new.address]
+        crowd = same if len(same) >= CONNECTIONS_PER_ADDRESS else self.exchanges
+        if crowd is same or len(crowd) >= CONNECTIONS:
+            incomplete = [x for x in crowd if x.answering is None]
+            min(incomplete, key=lambda x: x.request is not None, default=new).stream.close()
+        self.exchanges.append(new)
+        return new
 
 
 class Exchange(httputil.HTTPMessageDelegate):
-    """One request and its answer, or an open connection that has not sent its headers yet."""
+    """One request and its answer, or an open connection that has not sent its headers yet.
+
+    Attributes:
+        request: None until its headers came.
+        answering: the task that answers; None until the request came in full.
+        held: bytes that the body or the answer takes.
+        answered: whether the client has all of its answer.
+    """
 
     def __init__(self, server: Server, connection: Any) -> None:
         self._server, self._connection = server, connection
         self.stream = connection.stream
         self.address: str = connection.context.remote_ip
-        self.state = _WAITING
-        self._body = bytearray()
+        self.request: httputil.HTTPServerRequest | None = None
+        self.answering: asyncio.Task | None = None
+        self.answered = False
+        self.held = 0
+        self._chunks: list[bytes] = []
         self._size = 0
         self._no_memory = False
-        self._answer_size = 0
 
     @property
     def over(self) -> bool:
         """Whether it is answered, or its connection closed."""
-        return self.state == _DONE or self.stream.closed()
-
-    @property
-    def held(self) -> int:
-        """Bytes that the body or the answer takes."""
-        return len(self._body) + self._answer_size if not self.over else 0
+        return self.answered or self.stream.closed()
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Note the request's first line and headers."""
-        self.state = _SENDING
-        self._request = httputil.HTTPServerRequest(
+        self.request = httputil.HTTPServerRequest(
             connection=self._connection, start_line=start_line, headers=headers
         )
 
@@ -174,16 +192,14 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._size += len(chunk)
         self._no_memory = self._no_memory or self._server.memory_full
         if self._no_memory or self._size > self._server.settings.max_bytes:
-            self._body = bytearray()
+            self._chunks, self.held = [], 0
         else:
-            self._body += chunk
+            self._chunks.append(chunk)
+            self.held = self._size
 
     def finish(self) -> None:
         """Let the app answer, now that the request has come in full."""
-        self.state = _ANSWERING
-        task = asyncio.get_running_loop().create_task(self._answer())
-        self._server.tasks.add(task)  # the event loop alone would not keep it alive
-        task.add_done_callback(self._server.tasks.discard)
+        self.answering = asyncio.get_running_loop().create_task(self._answer())
 
     async def _answer(self) -> None:
         server = self._server
@@ -191,8 +207,6 @@ class Exchange(httputil.HTTPMessageDelegate):
             answer = await asyncio.get_running_loop().run_in_executor(
                 server.threads, Response.from_app, server.app, self._environ()
             )
-            self._body = bytearray()
-            self._request.body = b""
             self._write(answer)
             # Done when everything before it has gone to the client's side.
             await asyncio.wait_for(self.stream.write(b""), server.settings.client_timeout_s)
@@ -207,19 +221,22 @@ class Exchange(httputil.HTTPMessageDelegate):
             _LOG.exception("the app gave no answer")
             self.stream.close()
         finally:
-            self.state = _DONE
+            self.answered = True
 
     def _environ(self) -> dict[str, Any]:
-        headers = self._request.headers
-        headers.pop("Transfer-Encoding", None)  # it is undone
-        headers["Content-Length"] = str(self._size)
-        self._request.body = bytes(self._body)
-        environ = WSGIContainer(self._server.app).environ(self._request)
+        """The request for WSGI; its body is handed over."""
+        request = self.request
+        assert request is not None
+        request.headers.pop("Transfer-Encoding", None)  # it is undone
+        request.headers["Content-Length"] = str(self._size)
+        request.body, self._chunks = b"".join(self._chunks), []
+        environ = self._server.container.environ(request)
+        request.body = b""
         return {**environ, CLIENT_GONE: self.stream.closed, NO_MEMORY: self._no_memory}
 
     def _write(self, answer: Response) -> None:
         body = answer.get_data()
-        self._answer_size = len(body)
+        self.held = len(body)
         if self._server.stopping.is_set():
             answer.headers["Connection"] = "close"
         headers = httputil.HTTPHeaders({"Date": http_date()})

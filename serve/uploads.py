@@ -8,10 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
-import marshmallow as ma
 import numpy as np
 from flask import Request
-from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import (
     BadRequest,
     RequestEntityTooLarge,
@@ -27,6 +25,7 @@ from .answers import MEDIA_TYPES
 MAX_SIDE = 65_500
 FIELDS = ("image", "file", "file1")
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _STATUS_OF = {
     "not_a_photo": UnsupportedMediaType,
     "corrupt": UnprocessableEntity,
@@ -34,50 +33,6 @@ _STATUS_OF = {
 }
 # Decoding takes 8 bytes a pixel, what comes of it 3: a few at once bound the memory.
 _DECODING = threading.BoundedSemaphore(2)
-_BINARY = {"type": "string", "format": "binary"}
-
-
-class PredictOptions(ma.Schema):
-    """The options of ``POST /predict``: query parameters, or fields of the form."""
-
-    format = ma.fields.String(
-        validate=ma.validate.OneOf(tuple(MEDIA_TYPES)),
-        metadata={"description": "form of the answer; without it, the Accept header decides"},
-    )
-    threshold = ma.fields.Float(
-        validate=ma.validate.Range(0, 1),
-        metadata={"description": "a pixel is crack where its probability exceeds this"},
-    )
-    overlay = ma.fields.Boolean(
-        load_default=False,
-        truthy={"true", "1"},
-        falsy={"false", "0"},
-        metadata={"description": "put the drawn photo, base64, into the JSON answer"},
-    )
-
-
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The photo: JPEG, PNG, WebP, TIFF, BMP, GIF or PNM.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "description": "one of the fields image, file and file1 holds the photo; the "
-                "options may stand in fields instead of the query",
-                "properties": {
-                    **dict.fromkeys(FIELDS, _BINARY),
-                    "format": {"type": "string", "enum": list(MEDIA_TYPES)},
-                    "threshold": {"type": "number", "minimum": 0, "maximum": 1},
-                    "overlay": {"type": "boolean"},
-                },
-                "oneOf": [{"required": [name]} for name in FIELDS],
-                "additionalProperties": False,
-            }
-        },
-        "image/*": {"schema": _BINARY},
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -92,13 +47,7 @@ class Upload:
 class MemoryRequest(Request):
     """A request whose multipart files stay in memory: nothing is written to disk."""
 
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
+    def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
         return io.BytesIO()
 
 
@@ -111,11 +60,12 @@ def read_upload(request: Request) -> Upload:
         RequestEntityTooLarge: the body exceeds the app's ``MAX_CONTENT_LENGTH``, or the form's
             texts exceed ``MAX_FORM_MEMORY_SIZE``.
     """
-    query = _load_options("query parameter", request.args.items(multi=True))
+    options: dict[str, Any] = {}
+    _read_options("query parameter", request.args.items(multi=True), options)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the photo without Content-Encoding")
     try:
-        upload = _find_photo(request, query)
+        upload = _find_photo(request, options)
     except RequestEntityTooLarge as error:
         raise RequestEntityTooLarge(_limit_sentence(request)) from error
     if not upload.data:
@@ -123,48 +73,62 @@ def read_upload(request: Request) -> Upload:
     return upload
 
 
-def _load_options(
-    kind: str, pairs: Iterable[tuple[str, str]], known: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Check options; each may be given once, be it in the query or in the form (``known``)."""
-    given: dict[str, str] = {}
-    for name, value in pairs:
-        if name in given or name in (known or {}):
+def _read_options(kind: str, pairs: Iterable[tuple[str, str]], options: dict[str, Any]) -> None:
+    """Add checked options; each may be given once, be it in the query or in the form.
+
+    Unknown ones are refused: a misspelt threshold must not be answered as if it had been obeyed.
+    """
+    for name, text in pairs:
+        if name in options:
             raise BadRequest(f"{kind} {name!r}: the option is given twice")
-        given[name] = value
+        try:
+            options[name] = _option(name, text)
+        except ValueError as error:
+            raise BadRequest(f"{kind} {name!r} is {text[:100]!r}; {error}") from error
+
+
+def _option(name: str, text: str) -> str | float | bool:
+    if name == "format":
+        if text not in MEDIA_TYPES:
+            raise ValueError(f"give one of {', '.join(MEDIA_TYPES)}")
+        return text
+    if name == "overlay":
+        if text.lower() not in _BOOLEANS:
+            raise ValueError("give true or false")
+        return _BOOLEANS[text.lower()]
+    if name != "threshold":
+        raise ValueError("the options are format, threshold and overlay")
     try:
-        # Unknown ones raise: a misspelt threshold must not be answered as if it had been obeyed.
-        return dict(PredictOptions(partial=True).load(given, unknown=ma.RAISE)) | (known or {})
-    except ma.ValidationError as error:
-        problems = error.normalized_messages().items()
-        sentence = "; ".join(f"{kind} {name!r}: {' '.join(why)}" for name, why in problems)
-        raise BadRequest(sentence) from error
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise ValueError("give a number from 0 to 1")
+    return value
 
 
-def _find_photo(request: Request, query: dict[str, Any]) -> Upload:
-    if request.mimetype == "multipart/form-data":
-        files = list(request.files.items(multi=True))
-        options = _load_options("form field", request.form.items(multi=True), query)
-        return _read_file(files, options)
+def _find_photo(request: Request, options: dict[str, Any]) -> Upload:
     if request.mimetype.startswith("image/"):
-        return Upload("photo", request.get_data(cache=False), query)
-    if not request.content_length:
-        raise BadRequest("no photo was sent: the request has no body")
-    sent = f"the body is {request.mimetype}" if request.mimetype else "no Content-Type was sent"
-    raise UnsupportedMediaType(
-        f"{sent}; post a photo as multipart/form-data in the field 'image', "
-        "or as the body itself with its image/* Content-Type"
-    )
-
-
-def _read_file(files: list[tuple[str, FileStorage]], options: dict[str, Any]) -> Upload:
+        return Upload("photo", request.get_data(cache=False), options)
+    if request.mimetype != "multipart/form-data":
+        if not request.content_length:
+            raise BadRequest("no photo was sent: the request has no body")
+        sent = f"the body is {request.mimetype}" if request.mimetype else "no Content-Type was sent"
+        raise UnsupportedMediaType(
+            f"{sent}; post a photo as multipart/form-data in the field 'image', "
+            "or as the body itself with its image/* Content-Type"
+        )
+    files = list(request.files.items(multi=True))
+    _read_options("form field", request.form.items(multi=True), options)
     unknown = [name for name, _ in files if name not in FIELDS]
     if unknown:
         raise BadRequest(f"a file came in the field {unknown[0]!r}; send it in the field 'image'")
-    if not files:
-        raise BadRequest("no photo was sent: the form needs a file in the field 'image'")
-    if len(files) > 1:
-        raise BadRequest(f"{len(files)} files were sent; send one photo in a request")
+    if len(files) != 1:
+        raise BadRequest(
+            f"{len(files)} files were sent; send one photo in a request, in the field 'image'"
+            if files
+            else "no photo was sent: the form needs a file in the field 'image'"
+        )
     file = files[0][1]
     return Upload(file.filename or "photo", file.read(), options)
 
@@ -194,9 +158,9 @@ def decode(upload: Upload, max_pixels: int) -> np.ndarray:
             image = decode_photo(upload.data, max_pixels)
     except PhotoError as error:
         raise _STATUS_OF[error.kind](str(error)) from error
-    if max(image.shape) > MAX_SIDE:
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_SIDE:
         raise RequestEntityTooLarge(
-            f"the photo is {image.shape[1]} x {image.shape[0]} pixels; the limit of a side is "
-            f"{MAX_SIDE}"
+            f"the photo is {width} x {height} pixels; the limit of a side is {MAX_SIDE}"
         )
     return image

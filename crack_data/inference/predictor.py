@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -79,13 +80,19 @@ class CrackPredictor:
             compile_for_cpu(self.model, keys.PRECISION)
 
     @torch.inference_mode()
-    def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    def __call__(
+        self,
+        image_bgr: np.ndarray,
+        threshold: float | None = None,
+        before_tile: Callable[[], None] | None = None,
+    ) -> CrackPrediction:
         """Find the cracks.
 
         Args:
             image_bgr: the photo, upright, uint8 (H, W, 3), blue first.
             threshold: a pixel is crack where its probability exceeds this, in [0, 1];
                 None: MODEL.CRACK_MAP.THRESHOLD.
+            before_tile: called before each tile; what it raises ends the prediction.
 
         Raises:
             CrackError: not such a photo, or a threshold outside [0, 1].
@@ -97,7 +104,13 @@ class CrackPredictor:
         started = time.perf_counter()
         height, width = image_bgr.shape[:2]
         grid = TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
-        output = run_tiles(image_bgr, grid, self._run_network)
+
+        def run_network(tile: np.ndarray) -> NetworkOutput:
+            if before_tile is not None:
+                before_tile()
+            return self._run_network(tile)
+
+        output = run_tiles(image_bgr, grid, run_network)
         detected = time.perf_counter()
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold

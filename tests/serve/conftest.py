@@ -67,10 +67,9 @@ ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 @contextmanager
 def running_server(predictor: Predictor, **settings: Any) -> Iterator[str]:
     """A server on a real port in this process, around any predictor; gives its URL."""
-    chosen = Settings(port=0, **settings)
-    app = create_app(chosen, predictor)
+    app = create_app(Settings(port=0, **settings), predictor)
     app.worker.start()
-    server = Server(app, chosen)
+    server = Server(app)
     thread = threading.Thread(target=lambda: asyncio.run(server.run()))
     thread.start()
     url = f"http://127.0.0.1:{server.port}"
@@ -78,7 +77,7 @@ def running_server(predictor: Predictor, **settings: Any) -> Iterator[str]:
         requests.get(url + "/healthz", timeout=9).raise_for_status()
         yield url
     finally:
-        server.stop()
+        server.stopping.set()
         thread.join()
         app.worker.close()
 

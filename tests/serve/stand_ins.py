@@ -13,12 +13,12 @@ import numpy as np
 from crack_data.errors import run_tool
 from crack_data.inference.prediction import CrackPrediction
 from serve import create_app
-from serve.__main__ import run
 from serve.logs import configure_logging
+from serve.server import run
 from serve.settings import parse_settings
 
 
-def predict_ill(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+def predict_ill(image: np.ndarray, threshold: float | None, before_tile: object) -> CrackPrediction:
     """Find no crack, after a while or never."""
     illness = os.environ.get("ILLNESS", "")
     if illness == "fails":
@@ -27,7 +27,9 @@ def predict_ill(image: np.ndarray, threshold: float | None = None) -> CrackPredi
     return predict_nothing(image, threshold)
 
 
-def predict_nothing(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+def predict_nothing(
+    image: np.ndarray, threshold: float | None = None, before_tile: object = None
+) -> CrackPrediction:
     """Find no crack, at once."""
     height, width = image.shape[:2]
     nothing = np.zeros((height, width), np.uint8)
@@ -42,11 +44,11 @@ def predict_nothing(image: np.ndarray, threshold: float | None = None) -> CrackP
     )
 
 
-def main() -> int:
+def main() -> None:
     """Serve."""
     settings = parse_settings()
     configure_logging(settings.log_level)
-    return run(create_app(settings, predict_ill))
+    run(create_app(settings, predict_ill))
 
 
 if __name__ == "__main__":

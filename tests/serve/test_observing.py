@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,7 +42,7 @@ def test_metrics_count_requests_stages_and_sizes(stand_in_url: str, png: bytes) 
     assert grown("crack_requests_total", **invented) == 2
     for stage in ("decode", "queue", "predict", "encode"):
         assert grown("crack_stage_seconds_count", stage=stage) == 1
-    assert grown("crack_photo_megapixels_sum") == 96 * 128 / 1e6
+    assert grown("crack_photo_megapixels_sum") == pytest.approx(96 * 128 / 1e6)
     assert after["crack_queue_depth", ()] == 0
     assert after["process_resident_memory_bytes", ()] > 1e7
 

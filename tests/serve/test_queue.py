@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -15,12 +15,15 @@ import pytest
 import requests
 
 from serve import Settings, create_app
+from serve.app import CLIENT_GONE
 
 from .conftest import check_problem, running_server
 from .stand_ins import predict_nothing
 
 if TYPE_CHECKING:
     from crack_data.inference.prediction import CrackPrediction
+    from serve.app import CrackApp
+    from serve.worker import Predictor
 
 
 RAW = {"Content-Type": "image/png"}
@@ -34,7 +37,9 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.threads: list[int] = []
 
-    def __call__(self, image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    def __call__(
+        self, image: np.ndarray, threshold: float | None, before_tile: Callable
+    ) -> CrackPrediction:
         self.threads.append(threading.get_ident())
         self.entered.release()
         assert self.open.wait(30)
@@ -63,13 +68,18 @@ def post_later(png: bytes) -> Iterator[Callable[[str], Future[requests.Response]
         yield post
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait until something is true, for at most half a minute."""
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def wait_for_depth(url: str, depth: int) -> None:
     """Wait until the metrics show this many photos in line."""
-    for _ in range(200):
-        if f"crack_queue_depth {depth}.0" in requests.get(url + "/metrics", timeout=9).text:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"the queue never was {depth} deep")
+    line = f"crack_queue_depth {depth}.0"
+    wait_until(lambda: line in requests.get(url + "/metrics", timeout=9).text)
 
 
 def test_a_full_queue_refuses_and_recovers(gate: Gate, post_later: Callable) -> None:
@@ -119,8 +129,31 @@ def test_a_photo_whose_client_left_is_not_computed(
         assert running.result().status_code == 200
         assert post_later(url).result().status_code == 200
         metrics = requests.get(url + "/metrics", timeout=9).text
-    assert 'route="/predict",status="499"} 1.0' in metrics
+    assert 'route="/predict",status="499"}' in metrics
     assert len(gate.threads) == 2
+
+
+def test_tiles_of_a_client_that_left_are_not_computed(
+    model_flags: list[str], app_of: Callable
+) -> None:
+    from crack_data.inference.defaults import load_predict_config
+    from crack_data.inference.predictor import CrackPredictor
+
+    keys = ["CRACK.INFERENCE.TILE_SIZE", "128", "CRACK.INFERENCE.TILE_OVERLAP", "32"]
+    predictor = CrackPredictor(load_predict_config(model_flags[1], model_flags[3], keys))
+    asked = []
+
+    def gone() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) > 5  # before and after decoding, at its turn, before the first two tiles
+
+    app = app_of(predictor)
+    photo = cv2.imencode(".png", np.full((500, 700, 3), 128, np.uint8))[1].tobytes()
+    client = app.test_client()
+    answer = client.post("/predict", data=photo, headers=RAW, environ_base={CLIENT_GONE: gone})
+    assert answer.status_code == 499
+    assert len(asked) == 6
+    assert client.post("/predict", data=photo, headers=RAW).status_code == 200
 
 
 def test_the_time_of_decoding_counts(gate: Gate, png: bytes) -> None:
@@ -136,7 +169,7 @@ def test_the_time_of_decoding_counts(gate: Gate, png: bytes) -> None:
 def test_failing_predictions_are_500s_that_free_their_slots(post_later: Callable) -> None:
     """Photos that fail by themselves do not end the server: a blank one still works."""
 
-    def moody(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    def moody(image: np.ndarray, threshold: float | None, before_tile: Callable) -> CrackPrediction:
         if image.any() and moods.pop():
             raise RuntimeError("secret of the inside")
         return predict_nothing(image, threshold)
@@ -150,36 +183,53 @@ def test_failing_predictions_are_500s_that_free_their_slots(post_later: Callable
         assert post_later(url).result().status_code == 200
 
 
-def test_a_model_that_always_fails_is_not_ready(post_later: Callable) -> None:
-    def broken(image: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+@pytest.fixture
+def app_of() -> Iterator[Callable]:
+    """Gives an app of a predictor without a server, which would end as soon as its model fails."""
+    apps = []
+
+    def make(predictor: Predictor, **settings: Any) -> CrackApp:
+        app = create_app(Settings(**settings), predictor)
+        apps.append(app)
+        app.worker.start()
+        wait_until(lambda: app.worker.ready)
+        return app
+
+    yield make
+    for app in apps:
+        app.worker.close()
+
+
+def test_a_model_that_always_fails_is_not_ready(app_of: Callable, png: bytes) -> None:
+    def broken(image: np.ndarray, threshold: float | None, before_tile: Callable) -> NoReturn:
         raise RuntimeError("out of order")
 
-    with running_server(broken) as url:
-        for _ in range(3):
-            assert post_later(url).result().status_code == 500
-        check_problem(requests.get(url + "/readyz", timeout=9), 503, "3 photos", "out of order")
-        check_problem(post_later(url).result(), 503, "does not work")
-        assert requests.get(url + "/healthz", timeout=9).ok
+    client = app_of(broken).test_client()
+    for _ in range(3):
+        assert client.post("/predict", data=png, headers=RAW).status_code == 500
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert "3 photos" in ready.json["detail"]
+    assert "out of order" in ready.json["detail"]
+    assert "does not work" in client.post("/predict", data=png, headers=RAW).json["detail"]
+    assert client.get("/healthz").status_code == 200
 
 
-def test_a_model_that_hangs_is_not_ready(gate: Gate, post_later: Callable) -> None:
-    with running_server(gate, model_timeout_s=0.3) as url:
-        waiting = [post_later(url) for _ in range(3)]
-        for future in waiting:
-            check_problem(future.result(), 503, "does not work")
-        check_problem(requests.get(url + "/readyz", timeout=9), 503, "not answered for 0.3 s")
-        gate.open.set()
+def test_a_model_that_hangs_is_not_ready(gate: Gate, app_of: Callable, png: bytes) -> None:
+    client = app_of(gate, model_timeout_s=0.3).test_client()
+    assert "does not work" in client.post("/predict", data=png, headers=RAW).json["detail"]
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert "not answered for 0.3 s" in ready.json["detail"]
 
 
 def test_the_thread_starts_with_the_first_request() -> None:
     """Not with the app: a server that forks after making it would lose the thread."""
     app = create_app(Settings(), predict_nothing)
+    time.sleep(0.1)
     assert not app.worker.ready
-    assert app.worker.idle
     client = app.test_client()
-    until = time.monotonic() + 30
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < until
+    wait_until(lambda: client.get("/readyz").status_code == 200)
     app.worker.close()
 
 

@@ -1,4 +1,4 @@
-"""The page for people, and what browsers are told: security headers, CORS, the path of a proxy."""
+"""What browsers are told (security headers, CORS), and the path that a proxy serves this under."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, render_template, request
+from flask import Flask, Response, request
 
-from crack_data.inference.drawing import instance_colour
-
-from .answers import PREDICT_HEADERS
-
-page = Blueprint("page", __name__)
-
-# As many swatches as the list of instances is likely to need; further rows repeat them.
-_SWATCHES = 100
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -30,18 +22,20 @@ _HEADERS = {
     # Nothing may be cached but /static.
     "Cache-Control": "no-store",
 }
+# To the pages of the origin that may ask, and to their browser's question beforehand.
+_CORS_HEADERS = {
+    "Access-Control-Expose-Headers": (
+        "X-Crack-Percent-Masked, X-Crack-Percent-Unmasked, X-Crack-Percent-Low, "
+        "X-Crack-Percent-High, X-Crack-Count, Server-Timing, X-Request-ID"
+    ),
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+_PREFLIGHT_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-ID",
+    "Access-Control-Max-Age": "600",
+}
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+/?\Z")
-
-
-@page.route("/")
-def index() -> str:
-    """Show the page."""
-    colours = (instance_colour(index) for index in range(_SWATCHES))
-    return render_template(
-        "index.html",
-        colours=" ".join(f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in colours),
-        megabytes=round(current_app.config["MAX_CONTENT_LENGTH"] / 1e6),
-    )
 
 
 def install_browser_headers(app: Flask, cors_origin: str) -> None:
@@ -52,20 +46,11 @@ def install_browser_headers(app: Flask, cors_origin: str) -> None:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         if cors_origin:
-            _allow(response, cors_origin)
+            response.headers["Access-Control-Allow-Origin"] = cors_origin
+            response.headers.update(_CORS_HEADERS)
+            if request.method == "OPTIONS":
+                response.headers.update(_PREFLIGHT_HEADERS)
         return response
-
-
-def _allow(response: Response, cors_origin: str) -> None:
-    """Let pages of that origin read the answer; answer their browser's question beforehand."""
-    headers = response.headers
-    headers["Access-Control-Allow-Origin"] = cors_origin
-    headers["Access-Control-Expose-Headers"] = ", ".join([*PREDICT_HEADERS, "X-Request-ID"])
-    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-    if request.method == "OPTIONS":
-        headers["Access-Control-Allow-Methods"] = "GET, POST"
-        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-ID"
-        headers["Access-Control-Max-Age"] = "600"
 
 
 def under_prefix(app: Callable[..., Iterable[bytes]], prefix: str) -> Callable[..., Any]:
