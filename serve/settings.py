@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -82,7 +82,8 @@ def parse_settings(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for item in fields(Settings):
-        variable, kind = ENVIRONMENT_PREFIX + item.name.upper(), type(item.default)
+        variable = ENVIRONMENT_PREFIX + item.name.upper()
+        kind: Callable[[Any], Any] = type(item.default)
         try:
             default = kind(environment.get(variable, item.default))
         except ValueError as error:
