@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotAcceptable
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Response
 
-from crack_data.inference.drawing import draw_prediction
+from crack_data.inference.drawing import draw_prediction, encode_png
 from crack_data.inference.prediction import CrackPrediction
 from crack_data.inference.results import to_json
 
@@ -24,7 +24,6 @@ MEDIA_TYPES = {
 }
 # What the Accept header can choose; in order of preference when the client has none.
 _ACCEPTABLE = {"image/png": "png", "image/jpeg": "jpeg", "application/json": "json"}
-_JPEG_QUALITY = 92
 
 
 def choose_form(request: Request, wanted: str | None) -> str:
@@ -45,32 +44,22 @@ def choose_form(request: Request, wanted: str | None) -> str:
 def encode_answer(
     image: np.ndarray, prediction: CrackPrediction, name: str, form: str, overlay: bool
 ) -> bytes:
-    """Write the body of an answer.
+    """Write the body of an answer about a photo, BGR uint8 (H, W, 3), that a client calls ``name``.
 
-    Args:
-        image: the photo, BGR uint8 (height, width, 3).
-        prediction: its prediction.
-        name: how the client calls the photo.
-        form: a key of `MEDIA_TYPES`.
-        overlay: put the drawn photo into the JSON as well.
+    ``form`` is a key of `MEDIA_TYPES`; ``overlay`` puts the drawn photo into the JSON as well.
     """
     if form == "mask":
-        return _picture(".png", prediction.mask.view(np.uint8) * np.uint8(255))
-    if form != "json":
-        return _picture("." + form, draw_prediction(image, prediction))
-    document = to_json(prediction, name)
-    if overlay:
-        drawn = base64.b64encode(_picture(".png", draw_prediction(image, prediction)))
-        document["overlay"] = f"data:image/png;base64,{drawn.decode('ascii')}"
-    return json.dumps(document).encode()
-
-
-def _picture(suffix: str, pixels: np.ndarray) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpeg" else []
-    ok, data = cv2.imencode(suffix, pixels, options)
-    if not ok:
-        raise RuntimeError(f"OpenCV could not write a {suffix} of shape {pixels.shape}")
-    return data.tobytes()
+        return encode_png(prediction.mask.view(np.uint8) * np.uint8(255))
+    if form == "json":
+        document = to_json(prediction, name)
+        if overlay:
+            data = base64.b64encode(encode_png(draw_prediction(image, prediction)))
+            document["overlay"] = f"data:image/png;base64,{data.decode('ascii')}"
+        return json.dumps(document).encode()
+    drawn = draw_prediction(image, prediction)
+    if form == "jpeg":
+        return cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+    return encode_png(drawn)
 
 
 def percent_headers(prediction: CrackPrediction) -> dict[str, str]:

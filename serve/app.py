@@ -104,15 +104,15 @@ def _add_predict_route(app: CrackApp) -> None:
 
 def _predict(app: CrackApp, turn: Turn) -> Response:
     started = time.perf_counter()
-    upload = read_upload(request)
-    form = answers.choose_form(request, upload.options.get("format"))
+    name, data, options = read_upload(request)
+    form = answers.choose_form(request, options.get("format"))
     turn.check_client()
-    image = decode(upload, app.settings.max_pixels)
+    image = decode(data, app.settings.max_pixels)
     decoded = time.perf_counter()
-    prediction, waited_ms = app.worker.predict(image, upload.options.get("threshold"), turn)
+    prediction, waited_ms = app.worker.predict(image, options.get("threshold"), turn)
     predicted = time.perf_counter()
-    overlay = upload.options.get("overlay", False)
-    body = answers.encode_answer(image, prediction, upload.name, form, overlay)
+    overlay = options.get("overlay", False)
+    body = answers.encode_answer(image, prediction, name, form, overlay)
     stages = {
         "decode": (decoded - started) * 1000,
         "queue": waited_ms,
@@ -132,11 +132,7 @@ def _predict(app: CrackApp, turn: Turn) -> Response:
 
 
 def check_api_key(request: Request, api_key: str) -> None:
-    """Compare the bearer token with the key, in constant time; an empty key lets everyone in.
-
-    Raises:
-        Unauthorized: the key is missing or wrong.
-    """
+    """Raise `Unauthorized` unless the bearer token is the key; an empty key lets everyone in."""
     if not api_key:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -101,7 +101,10 @@ class Server(httputil.HTTPServerConnectionDelegate):
             max_body_size=2**62,  # the app refuses with a sentence; what is too much is not kept
         )
         http.add_sockets(self._sockets)
-        await self._until_stopped()
+        while not self.stopping.is_set() and self.app.worker.failure is None:
+            await asyncio.sleep(0.05)
+        if self.app.worker.failure is not None:
+            await asyncio.sleep(1)  # in which /readyz says why
         _LOG.info("stopping: no new connections, finishing what is running")
         http.stop()
         grace_ends = time.monotonic() + self.settings.shutdown_grace_s
@@ -111,16 +114,6 @@ class Server(httputil.HTTPServerConnectionDelegate):
         await http.close_all_connections()
         self.threads.shutdown(wait=False)
         return finished
-
-    async def _until_stopped(self) -> None:
-        worker, announced = self.app.worker, False
-        while not self.stopping.is_set() and worker.failure is None:
-            if worker.ready and not announced:
-                announced = True
-                _LOG.info("ready on port %d", self.port)
-            await asyncio.sleep(0.05)
-        if worker.failure is not None:
-            await asyncio.sleep(1)  # in which /readyz says why
 
     def _running(self) -> bool:
         return any(x.request is not None and not x.over for x in self.exchanges)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -35,15 +34,6 @@ _STATUS_OF = {
 _DECODING = threading.BoundedSemaphore(2)
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A photo as it came in: its file's bytes, the name the client gave it, and the options."""
-
-    name: str
-    data: bytes
-    options: dict[str, Any]
-
-
 class MemoryRequest(Request):
     """A request whose multipart files stay in memory: nothing is written to disk."""
 
@@ -51,26 +41,25 @@ class MemoryRequest(Request):
         return io.BytesIO()
 
 
-def read_upload(request: Request) -> Upload:
-    """Find photo and options: a multipart file field, or a raw ``image/*`` body and the query.
+def read_upload(request: Request) -> tuple[str, bytes, dict[str, Any]]:
+    """The photo's name, its file's bytes, and the options of the query and the form.
 
     Raises:
         BadRequest: no photo, more than one, an empty one, or an option that makes no sense.
         UnsupportedMediaType: the body is neither multipart nor an image, or is compressed.
-        RequestEntityTooLarge: the body exceeds the app's ``MAX_CONTENT_LENGTH``, or the form's
-            texts exceed ``MAX_FORM_MEMORY_SIZE``.
+        RequestEntityTooLarge: the body or the form's texts are too large.
     """
     options: dict[str, Any] = {}
     _read_options("query parameter", request.args.items(multi=True), options)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the photo without Content-Encoding")
     try:
-        upload = _find_photo(request, options)
+        name, data = _find_photo(request, options)
     except RequestEntityTooLarge as error:
         raise RequestEntityTooLarge(_limit_sentence(request)) from error
-    if not upload.data:
+    if not data:
         raise BadRequest("the photo is empty: 0 bytes were sent")
-    return upload
+    return name, data, options
 
 
 def _read_options(kind: str, pairs: Iterable[tuple[str, str]], options: dict[str, Any]) -> None:
@@ -107,9 +96,9 @@ def _option(name: str, text: str) -> str | float | bool:
     return value
 
 
-def _find_photo(request: Request, options: dict[str, Any]) -> Upload:
+def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
     if request.mimetype.startswith("image/"):
-        return Upload("photo", request.get_data(cache=False), options)
+        return "photo", request.get_data(cache=False)
     if request.mimetype != "multipart/form-data":
         if not request.content_length:
             raise BadRequest("no photo was sent: the request has no body")
@@ -130,7 +119,7 @@ def _find_photo(request: Request, options: dict[str, Any]) -> Upload:
             else "no photo was sent: the form needs a file in the field 'image'"
         )
     file = files[0][1]
-    return Upload(file.filename or "photo", file.read(), options)
+    return file.filename or "photo", file.read()
 
 
 def _limit_sentence(request: Request) -> str:
@@ -144,18 +133,17 @@ def _limit_sentence(request: Request) -> str:
     )
 
 
-def decode(upload: Upload, max_pixels: int) -> np.ndarray:
-    """Decode an upload to an upright BGR uint8 photo, shape (height, width, 3).
+def decode(data: bytes, max_pixels: int) -> np.ndarray:
+    """Decode a file to an upright BGR uint8 photo, shape (height, width, 3).
 
     Raises:
         UnsupportedMediaType: it is not a photo.
         UnprocessableEntity: it is a truncated or corrupt one.
-        RequestEntityTooLarge: its header declares more than ``max_pixels``, or it is too long to
-            be drawn on and written as a JPEG.
+        RequestEntityTooLarge: it has more than ``max_pixels``, or a side too long for a JPEG.
     """
     try:
         with _DECODING:
-            image = decode_photo(upload.data, max_pixels)
+            image = decode_photo(data, max_pixels)
     except PhotoError as error:
         raise _STATUS_OF[error.kind](str(error)) from error
     height, width = image.shape[:2]

@@ -160,6 +160,7 @@ class InferenceWorker:
     def _load(self) -> None:
         try:
             self._predictor = self._build()
+            _LOG.info("ready: the model is loaded")
         except Exception as error:
             if not isinstance(error, CrackError):
                 _LOG.exception("the model could not be loaded")

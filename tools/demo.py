@@ -11,19 +11,25 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.demo.page import answer_headers, crack_metrics, write_page
+import cv2
+import jinja2
+import numpy as np
+
+from crack_data.annotations import read_records
 from crack_data.errors import CrackError, run_tool
+from crack_data.files import atomic_write
+from crack_data.photos import read_photo
+from crack_data.segmentation import union_mask
 
 CONFIG = "configs/crack_mobilenet.yaml"
 SHIPPED = "checkpoints/crack_mobilenet.pth"
-START_S = 120
-SHOWN_OF_A_FAILURE = 25
+SAMPLES = 6
+RED = (40, 40, 230)  # BGR
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,13 +39,13 @@ def parse_args() -> argparse.Namespace:
     add("--output", type=Path, default=Path("demo_out"), metavar="DIR", help="folder for results")
     add("--images", type=Path, metavar="DIR", help="your photos (default: drawn ones)")
     add("--masks", type=Path, metavar="DIR", help="their masks")
-    add("--photos", type=int, default=60, metavar="N", help="how many to draw")
+    add("--photos", type=int, default=110, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
-    add("--crop", type=int, default=256, metavar="PX", help="side of the training crops")
-    add("--rounds", type=int, default=3, metavar="N", help="how often the benchmark times a photo")
     args = parser.parse_args()
     if (args.images is None) != (args.masks is None):
         raise CrackError("give both IMAGES=… and MASKS=…, or neither for drawn photos")
+    if shutil.which("curl") is None:
+        raise CrackError("the demo posts a photo with curl, which is not installed")
     return args
 
 
@@ -50,15 +56,15 @@ class Shell:
         self.logs = logs
         self.count = 0
 
-    def run(self, title: str, command: str, shown: int = 3) -> None:
+    def run(self, title: str, command: str, shown: int = 1, required: bool = True) -> None:
         """Run a command to its end and show the last ``shown`` lines of its output."""
         started = time.monotonic()
         process, log = self.start(title, command)
-        code = process.wait()
+        failed = process.wait() != 0
         lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()]
-        for line in lines[-(SHOWN_OF_A_FAILURE if code else shown) :]:
-            print(f"  {line[:200]}")
-        if code:
+        for line in lines[-(25 if failed and required else shown) :]:
+            print(f"  {line[:400]}")
+        if failed and required:
             raise CrackError(f"step {self.count} failed; {log} has all of its output")
         print(f"  ({time.monotonic() - started:.0f} s)", flush=True)
 
@@ -76,42 +82,50 @@ class Shell:
 
 def run_demo(args: argparse.Namespace) -> Path:
     """Run every step, from the first photo to the page, and return the page."""
-    if shutil.which("curl") is None:
-        raise CrackError("the demo posts a photo with curl, which is not installed")
-    _clear(args.output)
-    out = shlex.quote(str(args.output))
-    shell = Shell(args.output / "logs")
-    _make_data(shell, args, out)
-    samples = _copy_samples(args.output)
-    sets = (
-        f"""DATASETS.TRAIN "('{args.output}/crack_train.json',)" """
-        f"""DATASETS.TEST "('{args.output}/crack_val.json',)" """
-    ).strip()
-    _judge(shell, args, "shipped", SHIPPED, "before", sets)
-    shell.run("Fine-tune it on these photos", _training(args, out, sets), shown=1)
-    tuned = f"{out}/training/model_best.pth"
-    _judge(shell, args, "tuned", tuned, "after", sets)
-    _serve_and_post(shell, args, tuned, samples[0])
+    output: Path = args.output
+    if output.exists() and any(output.iterdir()):
+        if not (output / "logs" / "01.txt").is_file():
+            raise CrackError(f"{output} holds other files than a demo's; name another folder")
+        shutil.rmtree(output)
+    out = shlex.quote(str(output))
+    shell = Shell(output / "logs")
+    make_data(shell, args, out)
+    truth = copy_samples(output)
+    train = f"""DATASETS.TRAIN "('{output}/crack_train.json',)" """
+    test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
+    judge(shell, out, "shipped", SHIPPED, test)
+    # A few dozen iterations: a small rate, a short warm-up, and an average that keeps up.
+    steps = args.iterations
     shell.run(
-        "Compare the light model with R101",
-        f"python tools/benchmark.py --images {out}/samples --max-images 2 --rounds {args.rounds} "
-        f"--config-file configs/crack_r101.yaml --config-file {CONFIG} --output {out}/benchmark",
+        "Fine-tune it on these photos",
+        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} {train}{test}"
+        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
+        f"SOLVER.CHECKPOINT_PERIOD {steps} TEST.EVAL_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
+        f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
     )
-    return write_page(args.output, args.iterations, drawn=args.images is None)
+    tuned = f"{out}/training/model_best.pth"
+    shell.run(
+        "Choose its thresholds, and an interval for the percentage",
+        f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
+        required=False,  # it takes photos without cracks, which yours may not have
+    )
+    judge(shell, out, "tuned", tuned, test)
+    serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
+    small = f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\nINPUT: {{MIN_SIZE_TEST: 320}}\n"
+    (output / "r101_320.yaml").write_text(small)
+    shell.run(
+        "Compare the light model's speed with R101's",
+        f"python tools/benchmark.py --images {out}/samples --max-images 1 --rounds 2 "
+        f"--config-file {out}/r101_320.yaml --config-file {CONFIG} --output {out}/benchmark",
+        shown=3,
+    )
+    return write_page(args, truth)
 
 
-def _clear(output: Path) -> None:
-    """Remove what an earlier demo left, and nothing else."""
-    if not output.exists() or not any(output.iterdir()):
-        return
-    if not (output / "logs" / "01.txt").is_file():
-        raise CrackError(f"{output} holds other files than a demo's; name another folder")
-    shutil.rmtree(output)
-
-
-def _make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
+def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
+    """Draw photos unless there are some, and convert them."""
     images, masks = f"{out}/photos/images", f"{out}/photos/masks"
-    if args.images:
+    if args.images is not None:
         images, masks = shlex.quote(str(args.images)), shlex.quote(str(args.masks))
     else:
         shell.run(
@@ -121,67 +135,58 @@ def _make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
     shell.run(
         "Clean the masks, split them into instances, write COCO JSON and the report",
         f"python tools/convert_to_coco.py --images {images} --masks {masks} "
-        f"--output {out}/crack.json --split train=0.8,val=0.2 --report {out}/report",
+        f"--output {out}/crack.json --split train=0.6,val=0.4 --report {out}/report",
+        shown=3,
     )
 
 
-def _copy_samples(output: Path, most: int = 6) -> list[Path]:
-    """Copy the validation photos with most cracks, and at least one without, to samples/."""
-    path = output / "crack_val.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    area = {image["id"]: 0 for image in data["images"]}
-    for annotation in data["annotations"]:
-        area[annotation["image_id"]] += annotation["area"]
-    images = sorted(data["images"], key=lambda image: (-area[image["id"]], image["file_name"]))
-    chosen = images[:most]
-    if images and area[images[-1]["id"]] == 0 and images[-1] not in chosen:
-        chosen[-1] = images[-1]
-    folder = output / "samples"
-    folder.mkdir()
-    root = path.parent / data["info"]["image_root"]
-    return [Path(shutil.copy(root / image["file_name"], folder)) for image in chosen]
+def copy_samples(output: Path) -> dict[str, float]:
+    """Copy the validation photos with most cracks, and one without, to samples/, drawn to truth/.
+
+    Returns:
+        the percentage of crack of each by name.
+    """
+    records = read_records(str(output / "crack_val.json"))
+    records.sort(key=lambda record: -int(union_mask(record).sum()))
+    (output / "samples").mkdir()
+    (output / "truth").mkdir()
+    truth = {}
+    for record in [*records[: SAMPLES - 1], *records[SAMPLES - 1 :][-1:]]:
+        photo, mask = read_photo(record["file_name"]), union_mask(record)
+        place = output / "samples" / Path(record["file_name"]).name
+        shutil.copy(record["file_name"], place)
+        photo[mask] = (0.4 * photo[mask] + 0.6 * np.array(RED)).astype(np.uint8)
+        cv2.imwrite(str(output / "truth" / f"{place.stem}.png"), photo)
+        truth[place.name] = 100 * float(mask.mean())
+    return truth
 
 
-def _judge(
-    shell: Shell, args: argparse.Namespace, model: str, weights: str, name: str, sets: str
-) -> None:
+def judge(shell: Shell, out: str, name: str, weights: str, test: str) -> None:
     """Predict the samples with a model, and evaluate it."""
-    out = shlex.quote(str(args.output))
     shell.run(
-        f"What the {model} model sees",
+        f"What the {name} model sees",
         f"python tools/predict.py --input {out}/samples --output {out}/{name} --weights {weights}",
-        shown=1,
     )
     shell.run(
         "How well that fits the masks",
         f"python tools/train_net.py --config-file {CONFIG} --eval-only MODEL.WEIGHTS {weights} "
-        f"{sets} OUTPUT_DIR {out}/evaluation_{name}",
-        shown=1,
-    )
-    metrics = crack_metrics(args.output / f"evaluation_{name}")
-    print(f"  pixel F1 {metrics['f1']:.3f}, coverage error {metrics['coverage_mae']:.2f} points")
-
-
-def _training(args: argparse.Namespace, out: str, sets: str) -> str:
-    """A few dozen iterations: a small rate, a short warm-up, and an average that keeps up."""
-    steps = args.iterations
-    return (
-        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} {sets} "
-        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
-        f"SOLVER.CHECKPOINT_PERIOD {steps} TEST.EVAL_PERIOD {steps // 2} CRACK.EMA_DECAY 0.9 "
-        f"CRACK.AUG.CROP_SIZE {args.crop} OUTPUT_DIR {out}/training"
+        f"{test}OUTPUT_DIR {out}/evaluation_{name}",
     )
 
 
-def _serve_and_post(shell: Shell, args: argparse.Namespace, weights: str, photo: Path) -> None:
+def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> None:
+    """Start the server with a model, post a photo to it with curl, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    out = shlex.quote(str(args.output))
-    command = f"python -m serve --weights {weights} --port {port}"
+    out, command = shlex.quote(str(output)), f"python -m serve --weights {weights} --port {port}"
     server, _ = shell.start("Serve the tuned model", command)
     try:
-        _wait_until_ready(server, port)
+        shell.run(
+            "Wait until its model is loaded",
+            "curl -sS --retry 120 --retry-delay 1 --retry-connrefused --fail-with-body "
+            f"localhost:{port}/readyz",
+        )
         shell.run(
             "Post a photo to it",
             f"curl -sS -F image=@{shlex.quote(str(photo))} localhost:{port}/predict "
@@ -190,18 +195,38 @@ def _serve_and_post(shell: Shell, args: argparse.Namespace, weights: str, photo:
     finally:
         server.terminate()
         server.wait()
-    print(answer_headers(args.output / "answer_headers.txt"), flush=True)
+    shell.run("What it says", f"grep -i ^x-crack {out}/answer_headers.txt", shown=5)
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise CrackError("the server did not become ready; its log is the last in logs/")
+def write_page(args: argparse.Namespace, truth: dict[str, float]) -> Path:
+    """Write index.html, which shows what the steps have left in the folder."""
+    output: Path = args.output
+    photos, metrics = {}, {}
+    for model in ("shipped", "tuned"):
+        images = _read_json(output / model / "predictions.json")["images"]
+        photos[model] = {Path(image["file_name"]).name: image for image in images}
+        evaluation = (output / f"evaluation_{model}").glob("inference/*/crack_metrics.json")
+        metrics[model] = _read_json(next(evaluation))["metrics"]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    calibration = output / "training" / "model_best.calibration.json"
+    html = template.get_template("demo.html").render(
+        photos=photos,
+        metrics=metrics,
+        truth=truth,
+        iterations=args.iterations,
+        drawn=args.images is None,
+        calibration=_read_json(calibration) if calibration.is_file() else None,
+        benchmark=(output / "benchmark" / "benchmark.md").read_text(encoding="utf-8"),
+        headers=(output / "answer_headers.txt").read_text(encoding="utf-8"),
+    )
+    with atomic_write(output / "index.html") as file:
+        file.write(html.encode())
+    return output / "index.html"
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ def _check_page(folder: Path, printed: str) -> None:
     assert len(pictures) > 8
     assert not [name for name in pictures if not (folder / name).is_file()]
     assert "://" not in page
-    for tool in ("convert_to_coco", "predict", "train_net", "benchmark"):
+    for tool in ("convert_to_coco", "predict", "train_net", "calibrate", "benchmark"):
         assert f"$ python tools/{tool}.py" in printed
     assert "$ python -m serve" in printed
     assert "X-Crack-Percent-Masked" in printed
@@ -24,7 +24,7 @@ def _check_page(folder: Path, printed: str) -> None:
 
 def test_a_small_demo_on_drawn_photos(repo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    words = ["--photos", "12", "--iterations", "2", "--crop", "128", "--rounds", "1"]
+    words = ["--photos", "12", "--iterations", "2"]
     done = subprocess.run(
         [sys.executable, "tools/demo.py", *words, "--output", str(folder)],
         cwd=repo,
@@ -52,3 +52,4 @@ def test_the_whole_demo(repo: Path) -> None:
     done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     _check_page(repo / "demo_out", done.stdout)
+    assert "X-Crack-Percent-Low" in done.stdout  # the tuned model is calibrated

@@ -1,1 +1,0 @@
-"""The page of `make demo`, which `tools/demo.py` runs."""
