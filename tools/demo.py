@@ -62,7 +62,8 @@ class Shell:
         process, log = self.start(title, command)
         failed = process.wait() != 0
         lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()]
-        for line in lines[-(25 if failed and required else shown) :]:
+        shown = 25 if failed and required else shown
+        for line in lines[max(0, len(lines) - shown) :]:
             print(f"  {line[:400]}")
         if failed and required:
             raise CrackError(f"step {self.count} failed; {log} has all of its output")
@@ -93,7 +94,7 @@ def run_demo(args: argparse.Namespace) -> Path:
     truth = copy_samples(output)
     train = f"""DATASETS.TRAIN "('{output}/crack_train.json',)" """
     test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
-    judge(shell, out, "shipped", SHIPPED, test)
+    judge(shell, output, "shipped", SHIPPED, test)
     # A few dozen iterations: a small rate, a short warm-up, and an average that keeps up.
     steps = args.iterations
     shell.run(
@@ -109,7 +110,7 @@ def run_demo(args: argparse.Namespace) -> Path:
         f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
         required=False,  # it takes photos without cracks, which yours may not have
     )
-    judge(shell, out, "tuned", tuned, test)
+    judge(shell, output, "tuned", tuned, test)
     serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
     small = f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\nINPUT: {{MIN_SIZE_TEST: 320}}\n"
     (output / "r101_320.yaml").write_text(small)
@@ -161,8 +162,9 @@ def copy_samples(output: Path) -> dict[str, float]:
     return truth
 
 
-def judge(shell: Shell, out: str, name: str, weights: str, test: str) -> None:
+def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> None:
     """Predict the samples with a model, and evaluate it."""
+    out = shlex.quote(str(output))
     shell.run(
         f"What the {name} model sees",
         f"python tools/predict.py --input {out}/samples --output {out}/{name} --weights {weights}",
@@ -171,7 +173,16 @@ def judge(shell: Shell, out: str, name: str, weights: str, test: str) -> None:
         "How well that fits the masks",
         f"python tools/train_net.py --config-file {CONFIG} --eval-only MODEL.WEIGHTS {weights} "
         f"{test}OUTPUT_DIR {out}/evaluation_{name}",
+        shown=0,
     )
+    found = read_metrics(output, name)
+    print(f"  pixel F1 {found['f1']:.3f}, coverage error {found['coverage_mae']:.2f} points")
+
+
+def read_metrics(output: Path, name: str) -> dict[str, float]:
+    """The metrics that the evaluation of a model has written."""
+    path = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
+    return _read_json(path)["metrics"]
 
 
 def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> None:
@@ -201,18 +212,16 @@ def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> Non
 def write_page(args: argparse.Namespace, truth: dict[str, float]) -> Path:
     """Write index.html, which shows what the steps have left in the folder."""
     output: Path = args.output
-    photos, metrics = {}, {}
-    for model in ("shipped", "tuned"):
+    models, photos = ("shipped", "tuned"), {}
+    for model in models:
         images = _read_json(output / model / "predictions.json")["images"]
         photos[model] = {Path(image["file_name"]).name: image for image in images}
-        evaluation = (output / f"evaluation_{model}").glob("inference/*/crack_metrics.json")
-        metrics[model] = _read_json(next(evaluation))["metrics"]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     calibration = output / "training" / "model_best.calibration.json"
     html = template.get_template("demo.html").render(
         photos=photos,
-        metrics=metrics,
+        metrics={model: read_metrics(output, model) for model in models},
         truth=truth,
         iterations=args.iterations,
         drawn=args.images is None,
