@@ -17,10 +17,10 @@ import numpy as np
 
 from crack_data.convert.checks import MIN_GAIN, turning_gains
 from crack_data.convert.cleaning import PRESETS, binarize, clean_mask
-from crack_data.convert.conversion import ConversionOptions, convert
-from crack_data.convert.instances import label_components
+from crack_data.convert.conversion import convert
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.pairing import Pair, pair_files
+from crack_data.convert.pairing import PairRecord, pair_files
+from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError, run_tool
 from crack_data.photos import probe_photo
 
@@ -28,9 +28,9 @@ REPO = Path(__file__).resolve().parent.parent
 SETS = ("deepcrack_train", "crackseg448", "cfd_train", "crack500_train")
 
 
-def pairs_of(data: Path, name: str) -> list[Pair]:
+def pairs_of(data: Path, name: str) -> list[PairRecord]:
     """The pairs of one of the sets."""
-    return pair_files(data / name / "images", data / name / "masks").pairs
+    return pair_files(data / name / "images", data / name / "masks").records
 
 
 def quality(data: Path) -> None:
@@ -46,14 +46,14 @@ def quality(data: Path) -> None:
 
 
 def _print_kept(name: str, greys: list[np.ndarray]) -> None:
-    raw = [binarize(grey, PRESETS["thin"]) for grey in greys]
+    raw = [binarize(grey, "auto") for grey in greys]
     total = sum(int(mask.sum()) for mask in raw)
-    pieces = sum(label_components(mask, 8)[0] for mask in raw)
+    pieces = sum(_components(mask) for mask in raw)
     for preset in ("thin", "classic"):
         cleaned = [clean_mask(grey, PRESETS[preset]) for grey in greys]
         kept = sum(int((a & b).sum()) for a, b in zip(cleaned, raw, strict=True))
         added = sum(int(mask.sum()) for mask in cleaned) - kept
-        count = sum(label_components(mask, 8)[0] for mask in cleaned)
+        count = sum(_components(mask) for mask in cleaned)
         shares = f"{100 * kept / total:6.2f}  {100 * added / total:6.3f}"
         print(f"{name:18s}  {pieces:14d}  {preset:7s}  {count:10d}  {shares}")
 
@@ -66,9 +66,13 @@ def _print_recovered(greys: list[np.ndarray], salt: float, specks: int) -> None:
         cleaned = clean_mask(_spoil(grey, salt, specks, rng), PRESETS["thin"])
         common += int((true & cleaned).sum())
         union += int((true | cleaned).sum())
-        before += label_components(true, 8)[0]
-        after += label_components(cleaned, 8)[0]
+        before += _components(true)
+        after += _components(cleaned)
     print(f"  {salt:.2%}, {specks}: IoU {common / union:.4f}, components {before} -> {after}")
+
+
+def _components(mask: np.ndarray) -> int:
+    return cv2.connectedComponents(mask, connectivity=8)[0] - 1
 
 
 def _spoil(grey: np.ndarray, salt: float, specks: int, rng: np.random.Generator) -> np.ndarray:

@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 import psutil
 
-from crack_data.convert.pairing import Pair, pair_files
-from crack_data.convert.parallel import WorkerPool, usable_cores
+from crack_data.convert.conversion import ordered_map, usable_cores
+from crack_data.convert.pairing import PairRecord, pair_files
 from crack_data.errors import CrackError, run_tool
 
 REPO = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def speed(data: Path, pairs: int) -> None:
 
 def _repeat(source: Path, folder: Path, count: int) -> None:
     """Link a set's pairs again and again until there are ``count``."""
-    pairs = pair_files(source / "images", source / "masks").pairs
+    pairs = pair_files(source / "images", source / "masks").records
     for part in ("images", "masks"):
         (folder / part).mkdir()
     for number in range(count):
@@ -58,7 +58,7 @@ def _repeat(source: Path, folder: Path, count: int) -> None:
 
 
 def _print_speed(name: str, folder: Path) -> None:
-    pairs = pair_files(folder / "images", folder / "masks").pairs
+    pairs = pair_files(folder / "images", folder / "masks").records
     times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in (*COMMANDS, "decoding")}
     for _ in range(3):  # in turn, so that all see the same machine
         for kind in COMMANDS:
@@ -91,16 +91,15 @@ def _run(kind: str, folder: Path) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _decode_all(pairs: list[Pair]) -> float:
+def _decode_all(pairs: list[PairRecord]) -> float:
     """Seconds in which all cores read all files with cv2.imread and do nothing else."""
     start = time.monotonic()
-    with WorkerPool(usable_cores()) as pool:
-        for _ in pool.ordered_map(_decode, pairs):
-            pass
+    for _ in ordered_map(_decode, pairs, usable_cores()):
+        pass
     return time.monotonic() - start
 
 
-def _decode(pair: Pair) -> None:
+def _decode(pair: PairRecord) -> None:
     cv2.imread(pair.photo)
     cv2.imread(pair.masks[0], cv2.IMREAD_GRAYSCALE)
 

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from crack_data.convert.instances import label_components
-from crack_data.convert.linking import cluster_pieces, distance_to_pieces, link_pieces
+from crack_data.convert.linking import cluster_pieces, link_pieces
 from crack_data.errors import run_tool
 from crack_data.synthetic.cracks import KINDS, random_cracks
 from crack_data.synthetic.rendering import draw_cracks
@@ -53,9 +52,10 @@ def draw_scene(index: int, kind: str, noisy: bool) -> Scene:
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
         soft += 0.06 * value_noise(rng, SHAPE, 3, 2) + 0.05 * value_noise(rng, SHAPE, 12)
         mask = (soft > 0.35).astype(np.uint8)
-    count, labels = label_components(mask, 8)
-    keep = np.bincount(labels.ravel(), minlength=count + 1) >= MIN_AREA
-    count, labels = label_components(mask * keep[labels], 8)
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    keep = np.bincount(labels.ravel(), minlength=count) >= MIN_AREA
+    count, labels = cv2.connectedComponents(mask * keep[labels], connectivity=8)
+    count -= 1
     areas = [np.bincount(labels[m > 0], minlength=count + 1) for m in layer.masks]
     return Scene(kind, labels, count, _cracks_of(np.array(areas)))
 
@@ -104,11 +104,6 @@ def compare(scenes: dict[str, list[Scene]], rules: dict[str, Link]) -> None:
             )
 
 
-def proximity(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
-    """The plain rule: pieces within a gap of each other are one crack."""
-    return cluster_pieces(labels, count, gap, distance_to_pieces(labels))
-
-
 def main() -> int:
     """Draw the scenes and compare the rules."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,7 +116,7 @@ def main() -> int:
     }
     rules: dict[str, Link] = {}
     for gap in (6, 12, 24, 36):
-        rules[f"proximity, {gap} px"] = partial(proximity, gap=gap)
+        rules[f"proximity, {gap} px"] = partial(cluster_pieces, gap=gap)
     for gap in (12, 24, 36, 48):
         rules[f"ends that face, {gap} px"] = partial(link_pieces, gap=gap)
     compare(scenes, rules)

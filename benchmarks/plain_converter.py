@@ -144,7 +144,7 @@ def main() -> None:
     given = parser.parse_args()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, pair in enumerate(pair_files(given.images, given.masks).pairs, start=1):
+    for number, pair in enumerate(pair_files(given.images, given.masks).records, start=1):
         photo, grey = cv2.imread(pair.photo), cv2.imread(pair.masks[0], cv2.IMREAD_GRAYSCALE)
         if photo is None or grey is None or photo.shape[:2] != grey.shape:
             raise CrackError(f"{pair.photo} and {pair.masks[0]} cannot be read, or differ in size")

@@ -1,7 +1,7 @@
-"""Read COCO JSON files of cracks, as tools and people write them, into Detectron2's records.
+"""The one reader of COCO JSON: what tools and people write becomes Detectron2's records and masks.
 
 What a file leaves out and can be computed (boxes, ids, sizes, ``iscrowd``) is computed; what cannot
-is refused in a sentence that names the file and the annotation.
+is refused in a sentence that names the file and the annotation. Without torch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import logging
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
 from .errors import CrackError
@@ -21,33 +22,131 @@ from .photos import probe_photo
 from .segmentation import Record, encode_segmentation
 
 CRACK_NAMES = ("crack", "cracks")
+XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS
 
 logger = logging.getLogger("detectron2.crack_data")
 
 
-def read_coco(json_file: str) -> dict[str, Any]:
-    """Read a JSON and check that it is COCO's; bytes of names that are not UTF-8 are kept.
+@dataclass
+class Annotation:
+    """One annotation of a JSON: the name of its category, its segmentation, and where it stands."""
+
+    where: str
+    category: str
+    segmentation: Any
+    crowd: int
+
+
+@dataclass
+class AnnotatedPhoto:
+    """One image of a JSON; its size (width, height) in px, None where none is given."""
+
+    file_name: str
+    image_id: Any
+    size: tuple[int, int] | None
+    annotations: list[Annotation] = field(default_factory=list)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON; bytes of names that are not UTF-8 are kept.
 
     Raises:
-        CrackError: it is missing, not JSON, or not COCO's.
+        CrackError: it is missing, or not JSON.
     """
     try:
-        with open(json_file, encoding="utf-8-sig", errors="surrogateescape") as file:
-            coco = json.load(file)
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            return json.load(file)
     except FileNotFoundError as error:
         raise CrackError(
-            f"{json_file} does not exist; make it with: python tools/convert_to_coco.py "
-            f"--images DIR --masks DIR --output {json_file}"
+            f"{path} does not exist; make it with: python tools/convert_to_coco.py "
+            f"--images DIR --masks DIR --output {path}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise CrackError(f"{json_file} cannot be read as JSON: {error}") from error
+        raise CrackError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def read_coco(json_file: str | os.PathLike[str]) -> Record:
+    """Read a JSON that must be COCO's, see `read_json` and `check_coco`."""
+    return check_coco(json_file, read_json(json_file))
+
+
+def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
+    """Return the content of a JSON if it is COCO's.
+
+    Raises:
+        CrackError: it is not.
+    """
     parts = ("images", "annotations", "categories")
-    if not isinstance(coco, dict) or not all(_is_table(coco.get(part)) for part in parts):
+    tables = [content.get(part) if isinstance(content, dict) else None for part in parts]
+    if not all(isinstance(x, list) and all(isinstance(row, dict) for row in x) for x in tables):
         raise CrackError(
             f"{json_file} is not a COCO JSON: it lacks images, annotations or categories; export "
             "it as COCO instance segmentation"
         )
-    return coco
+    return content
+
+
+def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[AnnotatedPhoto]:
+    """The images of a COCO JSON with their annotations, in its order.
+
+    Raises:
+        CrackError: an image has no name or no id of its own, or an annotation is of no image or
+            category, or has an unknown ``iscrowd``.
+    """
+    photos: dict[str, AnnotatedPhoto] = {}
+    for number, image in enumerate(coco["images"], start=1):
+        name, image_id = image.get("file_name"), image.get("id")
+        if not isinstance(name, str) or not name:
+            raise CrackError(f"image number {number} of {json_file} has no file_name; add it")
+        if image_id is None or _key(image_id) in photos:
+            raise CrackError(
+                f"{json_file} lists image id {image_id} twice or without a number (photo {name}); "
+                "give each photo an id of its own"
+            )
+        photos[_key(image_id)] = AnnotatedPhoto(name, image_id, _stated_size(image))
+    categories = {_key(row.get("id")): str(row.get("name")).strip() for row in coco["categories"]}
+    for number, row in enumerate(coco["annotations"], start=1):
+        where = f"annotation {row.get('id', f'number {number}')} of {json_file}"
+        try:
+            photo = photos.get(_key(row.get("image_id")))
+            if photo is None:
+                raise ValueError(f"is of image {row.get('image_id')!r}, which is not in it")
+            photo.annotations.append(_annotation(where, row, categories))
+        except (ValueError, TypeError) as error:
+            raise CrackError(f"{where} {error}; correct or delete it") from error
+    return list(photos.values())
+
+
+def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotation:
+    category = categories.get(_key(row.get("category_id")))
+    if "category_id" not in row and len(categories) == 1:
+        (category,) = categories.values()
+    if category is None:
+        raise ValueError(f"has category_id {row.get('category_id')!r}, which it lacks")
+    crowd = row.get("iscrowd") or row.get("ignore") or 0
+    if int(crowd) not in (0, 1):
+        raise ValueError(f"has iscrowd {crowd!r}, which is neither 0 nor 1")
+    return Annotation(where, category, row.get("segmentation"), int(crowd))
+
+
+def _key(number: Any) -> str:
+    """An id as tools write it in one place as a number and in another as text."""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return str(number).strip()
+
+
+def _stated_size(image: Record) -> tuple[int, int] | None:
+    try:
+        width, height = int(image["width"]), int(image["height"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (width, height) if min(width, height) > 0 else None
+
+
+def is_foreign(coco: Record) -> bool:
+    """Whether another tool wrote a JSON, so that polygons may be contours from pixel to pixel."""
+    return "image_root" not in (coco.get("info") or {})
 
 
 def read_records(json_file: str, image_root: str | os.PathLike[str] | None = None) -> list[Record]:
@@ -67,187 +166,90 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
         CrackError: a photo is missing, or something can be neither used nor computed.
     """
     coco = read_coco(json_file)
-    records = _read_photos(json_file, coco, image_root)
-    _add_annotations(json_file, coco, records)
-    return list(records.values())
-
-
-def _add_annotations(json_file: str, coco: Record, records: dict[str, Record]) -> None:
-    cracks = _crack_categories(json_file, coco["categories"])
-    foreign = "image_root" not in (coco.get("info") or {})
-    left_out: Counter[str] = Counter()
-    for number, annotation in enumerate(coco["annotations"], start=1):
-        name = annotation.get("id", f"number {number}")
-        try:
-            record = records.get(_key(annotation.get("image_id")))
-            if record is None:
-                raise ValueError(f"is of image {annotation.get('image_id')!r}, which is not in it")
-            category = cracks[_category_of(annotation, cracks)]
-            if category is not None:
-                left_out[f"of the category {category}"] += 1
-            elif not _add(record, annotation, foreign):
-                left_out["that cover no pixel"] += 1
-        except (ValueError, OverflowError, TypeError) as error:
-            raise CrackError(
-                f"annotation {name} of {json_file} {error}; correct or delete it"
-            ) from error
-    for reason, count in left_out.items():
-        logger.warning(f"{json_file}: {count} annotations {reason} are left out")
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
-
-
-def _key(image_id: Any) -> str:
-    """An id as tools write it in one place as a number and in another as text."""
-    if isinstance(image_id, float) and image_id.is_integer():
-        image_id = int(image_id)
-    return str(image_id).strip()
-
-
-def _crack_categories(json_file: str, categories: list[Record]) -> dict[str, str | None]:
-    """Category id → None for cracks, the name for others.
-
-    Raises:
-        CrackError: none is a crack.
-    """
-    names = {_key(each.get("id")): str(each.get("name")).strip() for each in categories}
-    found = {key: None if _is_crack(name) else name for key, name in names.items()}
-    if None not in found.values():
+    names = [str(each.get("name")).strip() for each in coco["categories"]]
+    if not any(name.casefold() in CRACK_NAMES for name in names):
         raise CrackError(
-            f"{json_file} has the categories {list(names.values())}, and none is called crack; "
-            "rename the one that is meant"
+            f"{json_file} has the categories {names}, and none is called crack; rename the one "
+            "that is meant"
         )
-    return found
-
-
-def _is_crack(name: str) -> bool:
-    return name.casefold() in CRACK_NAMES
-
-
-def _category_of(annotation: Record, categories: dict[str, str | None]) -> str:
-    if "category_id" not in annotation and len(categories) == 1:
-        return next(iter(categories))
-    key = _key(annotation.get("category_id"))
-    if key not in categories:
-        raise ValueError(f"has category_id {annotation.get('category_id')!r}, which it lacks")
-    return key
-
-
-def _add(record: Record, annotation: Record, foreign: bool) -> bool:
-    """Complete an annotation and add it to its photo's record, unless it covers no pixel."""
-    crowd = annotation.get("iscrowd") or annotation.get("ignore") or 0
-    if str(int(crowd)) not in ("0", "1"):
-        raise ValueError(f"has iscrowd {crowd!r}, which is neither 0 nor 1")
-    height, width = record["height"], record["width"]
-    rle = encode_segmentation(annotation.get("segmentation"), height, width, foreign)
-    if not coco_mask.area(rle):
-        return False
-    record["annotations"].append(
-        {
-            "bbox": coco_mask.toBbox(rle).tolist(),
-            "bbox_mode": BoxMode.XYWH_ABS,
-            "category_id": 0,
-            "iscrowd": int(crowd),
-            "segmentation": rle,
-        }
-    )
-    return True
-
-
-def _read_photos(
-    json_file: str, coco: Record, image_root: str | os.PathLike[str] | None
-) -> dict[str, Record]:
-    """Records without annotations, by the key of their image id."""
-    paths = _find_photos(json_file, coco, image_root)
-    records: dict[str, Record] = {}
+    photos = annotated_photos(json_file, coco)
+    paths = _find_photos(json_file, coco, [photo.file_name for photo in photos], image_root)
     owners: dict[str, Any] = {}
-    for image, path in zip(coco["images"], paths, strict=True):
-        key = _key(image.get("id"))
-        if "id" not in image or key in records:
-            raise CrackError(
-                f"{json_file} lists image id {image.get('id')} twice or without a number (photo "
-                f"{image['file_name']}); give each photo an id of its own"
-            )
+    records = []
+    left_out: Counter[str] = Counter()
+    for photo, path in zip(photos, paths, strict=True):
         if path in owners:
             raise CrackError(
-                f"{json_file} lists {image['file_name']} as image {owners[path]} and as image "
-                f"{image['id']}; join the two"
+                f"{json_file} lists {photo.file_name} as image {owners[path]} and as image "
+                f"{photo.image_id}; join the two"
             )
-        owners[path] = image["id"]
-        height, width = _size(image, path)
-        records[key] = {
-            "file_name": path,
-            "height": height,
-            "width": width,
-            "image_id": image["id"],
-            "annotations": [],
-        }
+        owners[path] = photo.image_id
+        width, height = photo.size or probe_photo(path)[:2]
+        rows = list(_crack_rows(photo, height, width, is_foreign(coco), left_out))
+        records.append(
+            {"file_name": path, "height": height, "width": width, "image_id": photo.image_id,
+             "annotations": rows}
+        )  # fmt: skip
+    for reason, count in left_out.items():
+        logger.warning(f"{json_file}: {count} annotations {reason} are left out")
     return records
 
 
-def _size(image: Record, path: str) -> tuple[int, int]:
-    """Height and width as the JSON has them, else those of the upright photo, px."""
-    try:
-        height, width = int(image["height"]), int(image["width"])
-    except (KeyError, TypeError, ValueError):
-        height = width = 0
-    if height <= 0 or width <= 0:
-        width, height, _ = probe_photo(path)
-    return height, width
+def _crack_rows(
+    photo: AnnotatedPhoto, height: int, width: int, foreign: bool, left_out: Counter[str]
+) -> Iterator[Record]:
+    for each in photo.annotations:
+        if each.category.casefold() not in CRACK_NAMES:
+            left_out[f"of the category {each.category}"] += 1
+            continue
+        try:
+            rle = encode_segmentation(each.segmentation, height, width, foreign)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise CrackError(f"{each.where} {error}; correct or delete it") from error
+        if not coco_mask.area(rle):
+            left_out["that cover no pixel"] += 1
+            continue
+        box = coco_mask.toBbox(rle).tolist()
+        yield {"bbox": box, "bbox_mode": XYWH_ABS, "category_id": 0, "iscrowd": each.crowd,
+               "segmentation": rle}  # fmt: skip
 
 
 def _find_photos(
-    json_file: str, coco: Record, image_root: str | os.PathLike[str] | None
+    json_file: str, coco: Record, names: list[str], image_root: str | os.PathLike[str] | None
 ) -> list[str]:
     """Path of each image's photo.
 
     Raises:
-        CrackError: an image has no name, or photos are missing.
+        CrackError: photos are missing.
     """
-    names = [image.get("file_name") for image in coco["images"]]
-    if not all(isinstance(name, str) and name for name in names):
-        number = next(i for i, x in enumerate(names, 1) if not isinstance(x, str) or not x)
-        raise CrackError(f"image number {number} of {json_file} has no file_name; add it")
     recorded = (coco.get("info") or {}).get("image_root")
     folder = os.path.dirname(os.path.abspath(json_file))
-    root = recorded if image_root is None else os.fspath(image_root)
     roots = [folder, f"{folder}/images", f"{folder}/../images"]
-    if image_root is not None or recorded:
-        roots = [os.path.join(folder if image_root is None else "", str(root))]
+    if image_root is not None:
+        roots = [os.fspath(image_root)]
+    elif recorded:
+        roots = [os.path.join(folder, str(recorded))]
     roots = [os.path.normpath(each) for each in roots]
-    bare = not recorded and len({_base(name) for name in names}) == len(names)
-    found = [_find_photo(name, roots, bare) for name in names]
-    missing = [name for name, path in zip(names, found, strict=True) if path is None]
+    bases = [name.replace("\\", "/").rpartition("/")[2] for name in names]
+    # The last part of a name alone will do where it is one photo's only.
+    bare = not recorded and len(set(bases)) == len(names)
+    found = [
+        _find_photo([name, name.replace("\\", "/"), *[base] * bare], roots)
+        for name, base in zip(names, bases, strict=True)
+    ]
+    missing = [name for name, path in zip(names, found, strict=True) if not path]
     if missing:
         raise CrackError(
             f"{len(missing)} of {len(names)} photos of {json_file} are not in "
             f"{' or '.join(roots)} (the first: {missing[0]}); move them there, or name their "
             'folder in the JSON: "info": {"image_root": "DIR"}'
         )
-    return [path for path in found if path is not None]
+    return found
 
 
-def _find_photo(name: str, roots: list[str], bare: bool) -> str | None:
-    """The file that an image's name stands for.
-
-    Args:
-        name: as the JSON has it, perhaps with another system's separators or accents.
-        roots: folders to look in.
-        bare: try the last part of the name alone too.
-    """
-    names = [name, name.replace("\\", "/"), *([_base(name)] if bare else [])]
-    for each in dict.fromkeys(names):
-        for form in dict.fromkeys(
-            (each, *(unicodedata.normalize(x, each) for x in ("NFC", "NFD")))
-        ):
-            for root in roots:
-                path = os.path.join(root, form)
-                if os.path.isfile(path):
-                    return path
-    return None
-
-
-def _base(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
+def _find_photo(names: list[str], roots: list[str]) -> str:
+    """The file in one of the folders that has one of the names, in any spelling of its accents."""
+    forms = [(x, *(unicodedata.normalize(form, x) for form in ("NFC", "NFD"))) for x in names]
+    spellings = dict.fromkeys(name for form in forms for name in form)
+    paths = (os.path.join(root, name) for name in spellings for root in roots)
+    return next(filter(os.path.isfile, paths), "")

@@ -6,6 +6,7 @@ A record is a photo in Detectron2's format, as `crack_data.annotations` reads it
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -17,26 +18,33 @@ BoolMask = npt.NDArray[np.bool_]
 Record = dict[str, Any]
 Rle = dict[str, Any]
 
+NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
-def decode_mask(segmentation: Any, height: int, width: int) -> BoolMask:
+
+def decode_mask(
+    segmentation: Any, height: int, width: int, pixel_contours: bool = False
+) -> BoolMask:
     """The pixels of a COCO segmentation: bool (H, W).
 
     Args:
         segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
             px, all of which belong to it; an empty one is an empty mask.
         height, width: of the photo, px.
+        pixel_contours: see `encode_segmentation`.
 
     Raises:
         ValueError: as `encode_segmentation`.
     """
     if not segmentation:
         return np.zeros((height, width), bool)
-    return _decode(encode_segmentation(segmentation, height, width))
+    return coco_mask.decode(encode_segmentation(segmentation, height, width, pixel_contours)).view(
+        bool
+    )
 
 
 def instance_masks(record: Record) -> list[BoolMask]:
     """The pixels of each instance of a record, in its order; ignored areas are left out."""
-    return [_decode(rle) for rle in _rles(record, crowd=0)]
+    return [coco_mask.decode(rle).view(bool) for rle in _rles(record, crowd=0)]
 
 
 def ignored_pixels(record: Record) -> BoolMask:
@@ -63,15 +71,11 @@ def _as_rle(segmentation: Any, height: int, width: int) -> Rle:
     return encode_segmentation(segmentation, height, width)
 
 
-def _decode(rle: Rle) -> BoolMask:
-    return coco_mask.decode(rle).view(bool)
-
-
 def _union(record: Record, crowd: int) -> BoolMask:
     rles = _rles(record, crowd)
     if not rles:
         return np.zeros((record["height"], record["width"]), bool)
-    return _decode(coco_mask.merge(rles))
+    return coco_mask.decode(coco_mask.merge(rles)).view(bool)
 
 
 def encode_segmentation(
@@ -89,16 +93,19 @@ def encode_segmentation(
         ValueError: it is empty or faulty; the message is the rest of a sentence about it.
     """
     if not segmentation:
-        raise ValueError("has no segmentation (a box is no mask): export polygons or RLE")
+        raise ValueError(NO_SEGMENTATION)
     if isinstance(segmentation, dict):
-        return _encode_runs(segmentation, height, width)
-    polygons = [_polygon(each, height, width) for each in _pieces(segmentation)]
-    if pixel_contours and all(map(_is_pixel_contour, polygons)):
-        mask = np.zeros((height, width), np.uint8)
-        for polygon in polygons:
-            cv2.fillPoly(mask, [np.array(polygon, np.int32).reshape(-1, 2)], 1)
-        return _with_text(coco_mask.encode(np.asfortranarray(mask)))
-    return _with_text(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+        rle = _check_runs(segmentation, height, width)
+    else:
+        polygons = [_polygon(each, height, width) for each in rings_of(segmentation)]
+        if pixel_contours and all(map(_is_pixel_contour, polygons)):
+            mask = np.zeros((height, width), np.uint8)
+            for polygon in polygons:
+                cv2.fillPoly(mask, [np.array(polygon, np.int32).reshape(-1, 2)], 1)
+            rle = coco_mask.encode(np.asfortranarray(mask))
+        else:
+            rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
 
 
 def _is_pixel_contour(polygon: list[float]) -> bool:
@@ -111,16 +118,21 @@ def _is_pixel_contour(polygon: list[float]) -> bool:
     return whole and bool((straight | diagonal).all()) and bool(diagonal.any())
 
 
-def _pieces(segmentation: Any) -> list[Any]:
+def rings_of(segmentation: Any) -> list[list[float]]:
+    """The polygons of a segmentation as flat lists x, y, x, y, …, however they are nested."""
     if not isinstance(segmentation, list):
         raise ValueError(f"has a segmentation of the type {type(segmentation).__name__}")
-    # One polygon without the list around it.
-    return [segmentation] if isinstance(segmentation[0], int | float) else segmentation
+    if isinstance(segmentation[0], int | float):  # one polygon without the list around it
+        segmentation = [segmentation]
+    return [
+        [x for point in ring for x in point]
+        if ring and isinstance(ring[0], list | tuple)  # [[x, y], [x, y], …]
+        else ring
+        for ring in segmentation
+    ]
 
 
-def _polygon(points: Any, height: int, width: int) -> list[float]:
-    if points and isinstance(points[0], list | tuple):  # [[x, y], [x, y], …]
-        points = [x for point in points for x in point]
+def _polygon(points: list[float], height: int, width: int) -> list[float]:
     numbers = [float(x) for x in points]
     if len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(f"has a polygon of {len(numbers)} numbers; three points are six")
@@ -134,29 +146,26 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
     return numbers
 
 
-def _encode_runs(rle: Rle, height: int, width: int) -> Rle:
+def _check_runs(rle: Rle, height: int, width: int) -> Rle:
+    """Run lengths, compressed or not, as pycocotools has them, once they are known to fit."""
     counts, size = rle.get("counts"), rle.get("size")
     if size is None or list(size) != [height, width]:
         raise ValueError(f"has an RLE of size {size}, but its photo is [{height}, {width}]")
-    if isinstance(counts, str | bytes):
-        text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-        runs = _run_lengths(text)
-        rle = {"size": [height, width], "counts": text}
-    else:
-        runs = np.asarray(counts, np.float64)
-        rle = {"size": [height, width], "counts": counts}
+    text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+    compressed = isinstance(text, bytes)
+    runs = _run_lengths(text) if isinstance(text, bytes) else np.asarray(counts, np.float64)
     if runs.ndim != 1 or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
         raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")
-    if not isinstance(counts, str | bytes):
-        rle = coco_mask.frPyObjects(rle, height, width)
-    return _with_text(rle)
+    rle = {"size": [height, width], "counts": text}
+    return rle if compressed else coco_mask.frPyObjects(rle, height, width)
 
 
 def _run_lengths(counts: bytes) -> np.ndarray:
     """Run lengths of COCO's compressed RLE (pycocotools, rleFrString): int64 (N,).
 
     Six bits a byte, from 48 on: five of the number, lowest first, and one for "goes on"; from the
-    fourth number on, the difference from the one two before.
+    fourth number on, the difference from the one two before. What is damaged gives none;
+    pycocotools would read beyond its end.
     """
     digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((digits & 32) == 0)
@@ -173,5 +182,14 @@ def _run_lengths(counts: bytes) -> np.ndarray:
     return numbers
 
 
-def _with_text(rle: Rle) -> Rle:
-    return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
+    """Set, in place, the pixels whose centre is nearer than half the width to a polyline."""
+    for start, end in pairwise(points):
+        low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
+        high = (np.maximum(start, end) + width + 1).astype(int)
+        part = mask[low[1] : high[1], low[0] : high[0]]
+        y, x = np.indices(part.shape) + 0.5
+        offset = np.stack([x + low[0], y + low[1]], axis=-1) - start
+        way = end - start
+        along = np.clip(offset @ way / max(float(way @ way), 1e-9), 0, 1)
+        part[np.linalg.norm(offset - along[..., None] * way, axis=-1) < width / 2] = 1

@@ -20,7 +20,8 @@ TOOLS = sorted((REPO / "tools").glob("*.py"))
 FROM_CHECKOUT = "sys.path.insert(0, str(Path(__file__).resolve().parent.parent))"
 # The server opens its port before it loads torch, which takes seconds.
 WITHOUT_TORCH = (
-    "crack_data.convert",
+    "crack_data.convert.conversion",
+    "crack_data.annotations",
     "crack_data.report",
     "crack_data.synthetic",
     "crack_data.photos",

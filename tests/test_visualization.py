@@ -14,7 +14,8 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.conversion import convert
+from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError
 from crack_data.synthetic import write_photos
 from crack_data.visualization import visualize

@@ -12,17 +12,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.convert.checks import FLAGS
 from crack_data.convert.cleaning import PRESETS, CleaningOptions, preset
-from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
+from crack_data.convert.conversion import ConversionResult, convert
 from crack_data.convert.mask_values import parse_values
-from crack_data.convert.splits import SplitOptions, parse_shares
-from crack_data.convert.worker import PairRecord
+from crack_data.convert.pairing import PairRecord
+from crack_data.convert.splits import parse_shares
+from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError, run_tool
 from crack_data.progress import show_progress
 
@@ -40,90 +43,72 @@ def parse_args() -> argparse.Namespace:
     source.add_argument("--masks", type=Path, metavar="DIR")
     source.add_argument("--labels", type=Path, metavar="FILE|DIR")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
-    _add_meaning(parser.add_argument_group("what masks and labels mean"))
-    _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset, lengths in px"))
-    _add_json(parser.add_argument_group("instances and splits"))
-    _add_checks(parser.add_argument_group("checks"))
+    _add_meaning(parser.add_argument_group("what masks and labels mean").add_argument)
+    _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset").add_argument)
+    _add_rest(parser.add_argument_group("instances, splits and checks").add_argument)
     return parser.parse_args()
 
 
-def _add_meaning(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--mask-pattern", default="", metavar="TEXT",
-        help="what masks are called: mask_{stem}, {stem}-crack, {stem}_*",
-    )  # fmt: skip
-    group.add_argument(
-        "--crack-value", default="", metavar="V[,V]",
-        help="mask values that are crack: 127 or #ff0000; default: told from the set",
-    )  # fmt: skip
-    group.add_argument(
-        "--ignore-value", default="", metavar="V[,V]",
-        help="mask values of pixels that should not count",
-    )  # fmt: skip
-    group.add_argument(
-        "--category", default="", metavar="NAME[,NAME]",
-        help="categories of labels that are cracks; default: crack",
-    )  # fmt: skip
-    group.add_argument(
-        "--line-width", default=3.0, type=float, metavar="PX",
-        help="width of cracks that are drawn as lines (3)",
-    )  # fmt: skip
-    group.add_argument(
-        "--photos-without-mask", default="leave-out", dest="without_mask",
-        choices=("leave-out", "crack-free"),
-    )  # fmt: skip
+def _add_meaning(add: Callable[..., Any]) -> None:
+    patterns = "what masks are called: mask_{stem}, {stem}-crack, {stem}_*"
+    add("--mask-pattern", default="", metavar="TEXT", help=patterns)
+    crack = "mask values that are crack: 127 or #ff0000; default: told from the set"
+    add("--crack-value", default="", metavar="V[,V]", help=crack)
+    ignored = "mask values of pixels that should not count"
+    add("--ignore-value", default="", metavar="V[,V]", help=ignored)
+    categories = "categories of labels that are cracks; default: crack"
+    add("--category", default="", metavar="NAME[,NAME]", help=categories)
+    width = "width of cracks that are drawn as lines (3)"
+    add("--line-width", default=3.0, type=float, metavar="PX", help=width)
+    choices = ("leave-out", "crack-free")
+    add("--photos-without-mask", default="leave-out", dest="without_mask", choices=choices)
+    add("--invert", default="auto", choices=("auto", "yes", "no"), help="yes: cracks are dark")
+    add("--resize-masks", action="store_true", help="allow masks of another size")
 
 
-def _add_cleaning(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--preset", default="thin", choices=sorted(PRESETS))
-    group.add_argument("--threshold", type=_level, metavar="auto|otsu|0-254")
-    group.add_argument("--invert", choices=("auto", "yes", "no"), help="yes: cracks are dark")
-    group.add_argument("--opening", type=int, metavar="N", help="kernel side, 0: none")
-    group.add_argument("--closing", type=int, metavar="N", help="kernel side, 0: none")
-    group.add_argument("--min-area", type=int, metavar="N", help="drop smaller components")
-    group.add_argument("--fill-holes", type=int, metavar="N", help="fill holes up to this area")
-    group.add_argument(
-        "--link-gap", type=int, metavar="N",
-        help="pieces that face each other across up to N px are one crack, 0: none (36)",
-    )  # fmt: skip
-    group.add_argument("--connectivity", type=int, choices=(4, 8))
+def _add_cleaning(add: Callable[..., Any]) -> None:
+    add("--preset", default="thin", choices=sorted(PRESETS))
+    add("--threshold", type=_level, metavar="auto|otsu|0-254")
+    add("--opening", type=int, metavar="N", help="kernel side in px, 0: none")
+    add("--closing", type=int, metavar="N", help="kernel side in px, 0: none")
+    add("--min-area", type=int, metavar="N", help="drop components of fewer px")
+    add("--fill-holes", type=int, metavar="N", help="fill holes of up to so many px")
+    gap = "pieces that face each other across up to N px are one crack, 0: none (36)"
+    add("--link-gap", type=int, metavar="N", help=gap)
+    add("--connectivity", type=int, choices=(4, 8))
 
 
 def _level(text: str) -> str | int:
     return int(text) if text.isdigit() else text
 
 
-def _add_json(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--instances", default="components",
-                       choices=("components", "values", "single"))  # fmt: skip
-    group.add_argument("--mask-format", default="rle", choices=("rle", "polygon"))
-    group.add_argument("--drop-empty", action="store_true", help="leave out photos without crack")
-    group.add_argument("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
-    group.add_argument("--seed", default=0, type=int, help="of the split")
-    group.add_argument("--group-by", default="", metavar="REGEX",
-                       help="photos whose names agree in it stay together")  # fmt: skip
-    group.add_argument("--workers", default=0, type=int, metavar="N", help="processes; 0 chooses")
-
-
-def _add_checks(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--strict", action="store_true", help="files without partner are errors")
-    group.add_argument("--resize-masks", action="store_true", help="allow masks of another size")
-    group.add_argument("--skip-bad", action="store_true", help="leave out files that are unusable")
-    group.add_argument(
-        "--skip-flagged", action="append", default=[], metavar="KIND", choices=tuple(FLAGS),
-        help=f"leave out suspicious pairs: {', '.join(FLAGS)}; may be repeated",
-    )  # fmt: skip
-    group.add_argument("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
+def _add_rest(add: Callable[..., Any]) -> None:
+    add("--instances", default="components", choices=("components", "values", "single"))
+    add("--mask-format", default="rle", choices=("rle", "polygon"))
+    add("--drop-empty", action="store_true", help="leave out photos without crack")
+    shares = "train=0.8,val=0.1,test=0.1"
+    add("--split", default="", metavar=shares)
+    add("--seed", default=0, type=int, help="of the split")
+    together = "photos whose names agree in it stay together"
+    add("--group-by", default="", metavar="REGEX", help=together)
+    add("--workers", default=0, type=int, metavar="N", help="processes; 0 chooses")
+    add("--strict", action="store_true", help="files without partner are errors")
+    add("--skip-bad", action="store_true", help="leave out files that are unusable")
+    flagged = f"leave out suspicious pairs: {', '.join(FLAGS)}; may be repeated"
+    add("--skip-flagged", action="append", default=[], metavar="KIND", choices=tuple(FLAGS),
+        help=flagged)  # fmt: skip
+    add("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
 
 
 def options_of(args: argparse.Namespace) -> ConversionOptions:
     """The options that a command line says."""
     given = vars(args)
     changes = {f.name: given.get(f.name) for f in fields(CleaningOptions)}
+    cleaning = preset(args.preset, **{k: v for k, v in changes.items() if v is not None})
     same = {f.name: given[f.name] for f in fields(ConversionOptions) if f.name in given}
     return ConversionOptions(**same | {
-        "cleaning": preset(args.preset, **{k: v for k, v in changes.items() if v is not None}),
-        "splits": SplitOptions(parse_shares(args.split), args.seed, args.group_by),
+        "cleaning": cleaning,
+        "shares": parse_shares(args.split),
         "crack_values": parse_values(args.crack_value),
         "ignore_values": parse_values(args.ignore_value),
         "categories": tuple(filter(None, args.category.split(","))),

@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-ByteMask = npt.NDArray[np.uint8]
+from .cleaning import ByteMask
+from .coco import digest
+from .pairing import PairRecord
+
 Map = npt.NDArray[np.float32]
 
 # What each flag means, and in which unit its value is.
@@ -127,17 +130,20 @@ def mean_width(mask: ByteMask) -> float:
     return 2 * area / (np.pi / 4 * edges)
 
 
-def flag_duplicate_masks(flags: Sequence[dict[str, float]], digests: Sequence[str]) -> None:
-    """Flag, in place, the pairs whose mask others share.
+def mask_digest(record: PairRecord) -> str:
+    """Equal for equal masks, "" for those without crack."""
+    if not record.instances:
+        return ""
+    return digest([f"{record.width}x{record.height}", *record.annotations])
 
-    Args:
-        flags: of all pairs.
-        digests: of their masks, "" for those without crack.
-    """
+
+def flag_duplicate_masks(records: Sequence[PairRecord]) -> None:
+    """Flag, in place, the pairs whose mask others share."""
+    digests = [mask_digest(record) for record in records]
     times = Counter(digests)
-    for found, digest in zip(flags, digests, strict=True):
-        if digest and times[digest] > 1:
-            found["duplicate_mask"] = float(times[digest])
+    for record, found in zip(records, digests, strict=True):
+        if found and times[found] > 1:
+            record.flags["duplicate_mask"] = float(times[found])
 
 
 def perceptual_hash(grey: ByteMask) -> int:
@@ -149,24 +155,24 @@ def perceptual_hash(grey: ByteMask) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def near_duplicates(
-    photos: Sequence[str], splits: Sequence[str], hashes: Sequence[int]
-) -> list[NearDuplicate]:
+def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
     """Find look-alikes in different splits, in order of the photos.
 
     Of photos with the very same hash in one split, only the first is named.
     """
-    first: dict[tuple[int, str], int] = {}
-    for index, key in enumerate(zip(hashes, splits, strict=True)):
-        first.setdefault(key, index)
-    chosen = sorted(first.values())
-    values = np.array([hashes[index] for index in chosen], np.uint64)
+    first: dict[tuple[int, str], PairRecord] = {}
+    for record in records:
+        first.setdefault((record.photo_hash, record.split), record)
+    chosen = list(first.values())
+    values = np.array([record.photo_hash for record in chosen], np.uint64)
     found = []
-    for place, index in enumerate(chosen):
+    for place, one in enumerate(chosen):
         distances = np.bitwise_count(values[place + 1 :] ^ values[place])
         for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
             other = chosen[place + 1 + near]
-            if splits[index] != splits[other]:
-                names = (photos[index], splits[index], photos[other], splits[other])
-                found.append(NearDuplicate(*names, int(distances[near])))
+            if one.split != other.split:
+                distance = int(distances[near])
+                found.append(
+                    NearDuplicate(one.photo, one.split, other.photo, other.split, distance)
+                )
     return found

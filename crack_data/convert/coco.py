@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-ByteMask = npt.NDArray[np.uint8]
+from .cleaning import ByteMask
+from .pairing import PairRecord
 
 CATEGORIES = [{"id": 1, "name": "crack", "supercategory": "damage"}]
 
@@ -132,23 +133,19 @@ def _edges(piece: npt.NDArray[np.bool_]) -> dict[tuple[int, int], set[int]]:
     return edges
 
 
-Photo = tuple[str, int, int, list[str]]  # file name, width, height, annotations
-
-
-def write_coco(stream: IO[bytes], photos: Iterable[Photo], info: dict[str, Any]) -> None:
+def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str, Any]) -> None:
     """Write a COCO JSON: ids count from 1 in order, one line for each image and annotation.
 
     Args:
-        photos: their names, sizes in px and annotations as `annotation` gives them.
+        records: of the photos to write, with their annotations.
         info: goes into the JSON as it is.
     """
     images: list[str] = []
     annotations: list[str] = []
-    for file_name, width, height, found in photos:
-        number = len(images) + 1
-        image = {"id": number, "file_name": file_name, "width": width, "height": height}
-        images.append(to_json(image))
-        for entry in found:
+    for number, record in enumerate(records, start=1):
+        size = {"width": record.width, "height": record.height}
+        images.append(to_json({"id": number, "file_name": record.file_name, **size}))
+        for entry in record.annotations:
             annotations.append(f'{{"id":{len(annotations) + 1},"image_id":{number},{entry}')
     parts = (
         ('{"info":', to_json(info)),

@@ -2,115 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import TypeVar
+
+import cv2
 
 from ..errors import CrackError
 from ..files import atomic_write
-from .checks import FLAGS, NearDuplicate, flag_duplicate_masks, near_duplicates
-from .cleaning import PRESETS, CleaningOptions
+from .checks import NearDuplicate, flag_duplicate_masks, mask_digest, near_duplicates
 from .coco import digest, image_root_for, write_coco
-from .labels import LabelledSet, read_labels
+from .labels import read_labels
 from .mask_values import MaskReading, choose_reading
-from .pairing import Pairing, describe_other_files, pair_files
-from .parallel import WorkerPool, choose_workers
-from .splits import SplitOptions, assign_splits, group_of, split_path
-from .worker import PairRecord, Source, WorkerOptions, process_photo
+from .pairing import Pairing, PairRecord, pair_files
+from .splits import assign_splits, group_of, split_path
+from .worker import ConversionOptions, process_photo
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
-_CHOICES = {
-    "instances": ("components", "values", "single"),
-    "mask_format": ("rle", "polygon"),
-    "without_mask": ("leave-out", "crack-free"),
-}
-
-
-@dataclass(frozen=True)
-class ConversionOptions:
-    """What to convert and how.
-
-    Attributes:
-        images: folder of the photos.
-        masks: folder of the masks, see `crack_data.convert.pairing.pair_files`; or
-        labels: file or folder of drawn labels, see `crack_data.convert.labels.read_labels`.
-        output: the JSON; with splits its name is the pattern of theirs.
-        cleaning: how masks are cleaned.
-        instances: "components" of the cleaned masks, "values" where each value of a mask is an
-            instance, or "single" for one instance per photo.
-        mask_format: "rle" or "polygon".
-        splits: shares, seed and grouping.
-        workers: processes; 0 chooses. Scripts that want several need the usual
-            ``if __name__ == "__main__":``.
-        crack_values, ignore_values: what values of the masks mean; empty: told from the set.
-        mask_pattern: what masks are called, e.g. "mask_{stem}".
-        without_mask: "leave-out" photos without mask or label, or take them as "crack-free".
-        categories: of labels, those that are cracks; empty: the only one, or "crack".
-        line_width: of labels that are lines, px.
-        resize_masks: scale masks to their photo where sizes differ.
-        drop_empty: leave out photos without cracks.
-        skip_bad: convert the rest when files are bad, and record what was left out.
-        skip_flagged: flags (keys of `checks.FLAGS`) whose pairs are left out.
-        strict: photos without mask and masks without photo are errors.
-    """
-
-    images: Path
-    masks: Path | None
-    output: Path
-    labels: Path | None = None
-    cleaning: CleaningOptions = PRESETS["thin"]
-    instances: str = "components"
-    mask_format: str = "rle"
-    splits: SplitOptions = field(default_factory=lambda: SplitOptions({}))
-    workers: int = 1
-    crack_values: frozenset[int] = frozenset()
-    ignore_values: frozenset[int] = frozenset()
-    mask_pattern: str = ""
-    without_mask: str = "leave-out"
-    categories: tuple[str, ...] = ()
-    line_width: float = 3.0
-    resize_masks: bool = False
-    drop_empty: bool = False
-    skip_bad: bool = False
-    skip_flagged: tuple[str, ...] = ()
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.masks is None) == (self.labels is None):
-            raise CrackError("give either --masks or --labels")
-        for kind in self.skip_flagged:
-            if kind not in FLAGS:
-                raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
-        if self.output.suffix != ".json":
-            raise CrackError(f"--output {self.output} must end in .json")
-        if self.line_width <= 0:
-            raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise CrackError(f"{name} must be one of {', '.join(choices)}")
+_CHUNK = 16
+# Fewer items than this per worker are done sooner than a worker is started.
+_ITEMS_PER_WORKER = 48
 
 
 @dataclass
-class ConversionResult:
+class ConversionResult(Pairing):
     """The whole conversion.
 
     Attributes:
-        records: of all pairs, in order.
-        photos_without_mask, masks_without_photo: paths of files without partner.
-        unreadable: folders that could not be listed, with the reason.
-        notes: one sentence for everything else that a person should know, such as files of other
+        notes: one sentence for everything that a person should know, such as files of other
             kinds, or how mask values were read.
         near_duplicates: look-alikes across splits.
         outputs: split ("" without splits) → its JSON.
     """
 
-    records: list[PairRecord]
-    photos_without_mask: list[str]
-    masks_without_photo: list[str]
-    unreadable: list[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
     near_duplicates: list[NearDuplicate] = field(default_factory=list)
     outputs: dict[str, Path] = field(default_factory=dict)
@@ -140,87 +77,72 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
         CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
             Nothing is written then.
     """
-    found, sources = _find_sources(options)
+    if options.labels:
+        found = read_labels(
+            options.labels, options.images, options.categories, options.without_mask
+        )
+    else:
+        masks = options.masks or options.images
+        found = pair_files(options.images, masks, options.mask_pattern, options.without_mask)
     lonely = [*found.photos_without_mask, *found.masks_without_photo]
     if options.strict and lonely:
         raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
-    result = _process(found, sources, options, progress)
-    result.notes += _notes(found)
+    result = ConversionResult(**vars(found))
+    _process(result, options, progress)
+    _note(result)
     _check(result, options)
-    records = result.records
-    flag_duplicate_masks([r.flags for r in records], [r.mask_digest for r in records])
-    _leave_out(result.records, options)
+    flag_duplicate_masks(result.records)
+    for record in result.records:
+        kinds = [kind for kind in options.skip_flagged if kind in record.flags]
+        if kinds:
+            record.left_out = f"flagged {' and '.join(kinds)}"
+        elif options.drop_empty and not record.instances and not record.error:
+            record.left_out = "no crack"
     _split(result, options)
     _write(result, options)
     return result
 
 
-def _find_sources(options: ConversionOptions) -> tuple[Pairing, Sequence[Source]]:
-    if options.labels is not None:
-        labelled = read_labels(
-            options.labels, options.images, options.categories, options.without_mask
-        )
-        return labelled, labelled.photos
-    masks = options.masks or options.images
-    found = pair_files(options.images, masks, options.mask_pattern, options.without_mask)
-    return found, found.pairs
-
-
 def _process(
-    found: Pairing, sources: Sequence[Source], options: ConversionOptions,
-    progress: Progress | None,
-) -> ConversionResult:  # fmt: skip
+    result: ConversionResult, options: ConversionOptions, progress: Progress | None
+) -> None:
     """Process all photos, taking light for crack; again where the set's values mean another."""
-    given = (options.crack_values, options.ignore_values, options.instances == "values")
-    with WorkerPool(choose_workers(options.workers, len(sources))) as pool:
+    sources = result.records
 
-        def process(reading: MaskReading) -> list[PairRecord]:
-            work = partial(process_photo, options=_worker_options(options, reading))
-            records = []
-            for record in pool.ordered_map(work, sources):
-                records.append(record)
-                if progress:
-                    progress(len(records), len(sources))
-            return records
+    def process(reading: MaskReading) -> list[PairRecord]:
+        if options.invert != "auto":  # the user knows better
+            reading = replace(reading, dark=options.invert == "yes")
+        work = partial(process_photo, options=options, reading=reading)
+        records = []
+        for record in ordered_map(work, sources, options.workers):
+            records.append(record)
+            if progress:
+                progress(len(records), len(sources))
+        return records
 
-        records = process(MaskReading())
-        reading = choose_reading([c for record in records for c in record.values], *given)
-        if reading.dark and options.cleaning.invert != "auto":  # the user knows better
-            reading = MaskReading()
-        if replace(reading, sentence="") != MaskReading():
-            records = process(reading)
-    return ConversionResult(
-        records=records,
-        photos_without_mask=found.photos_without_mask,
-        masks_without_photo=found.masks_without_photo,
-        unreadable=found.unreadable,
-        notes=[reading.sentence] if reading.sentence else [],
-    )
-
-
-def _worker_options(options: ConversionOptions, reading: MaskReading) -> WorkerOptions:
-    if options.cleaning.invert != "auto":
-        reading = replace(reading, dark=options.cleaning.invert == "yes")
-    return WorkerOptions(
-        cleaning=replace(options.cleaning, invert="no"),
-        reading=reading,
-        instances=options.instances,
-        mask_format=options.mask_format,
-        resize_masks=options.resize_masks,
-        hash_photos=len(options.splits.shares) > 1,
-        line_width=options.line_width,
-    )
+    plain = MaskReading()
+    result.records = process(plain)
+    counts = [count for record in result.records for count in record.values]
+    per_value = options.instances == "values"
+    reading = choose_reading(counts, options.crack_values, options.ignore_values, per_value)
+    if reading.dark and options.invert != "auto":
+        reading = plain
+    if replace(reading, sentence="") != plain:
+        result.records = process(reading)
+    if reading.sentence:
+        result.notes.append(reading.sentence)
 
 
-def _notes(found: Pairing) -> list[str]:
-    notes = describe_other_files(found.other_files)
-    several = sum(len(pair.masks) > 1 for pair in found.pairs)
+def _note(result: ConversionResult) -> None:
+    result.notes += result.describe_other_files()
+    several = sum(len(record.masks) > 1 for record in result.records)
     if several:
-        notes.append(f"{several} photos have several masks, which were united")
-    if isinstance(found, LabelledSet) and found.other_labels:
-        listed = ", ".join(f"{name} ({n})" for name, n in sorted(found.other_labels.items()))
-        notes.append(f"labels of other categories, left out: {listed}")
-    return notes
+        result.notes.append(f"{several} photos have several masks, which were united")
+    if result.other_labels:
+        listed = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
+        result.notes.append(f"labels of other categories, left out: {listed}")
+    if not any(record.instances for record in result.records):
+        result.notes.append("no photo of the set has a crack: look at the masks' values")
 
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
@@ -233,62 +155,39 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
     if all(record.error for record in result.records):
         folders = f"{options.images}, {options.masks or options.labels}"
         raise CrackError(f"no usable pair of photo and mask in {folders}")
-    if not any(record.instances for record in result.records):
-        result.notes.append("no photo of the set has a crack: look at the masks' values")
-
-
-def _leave_out(records: list[PairRecord], options: ConversionOptions) -> None:
-    for record in records:
-        kinds = [kind for kind in options.skip_flagged if kind in record.flags]
-        if kinds:
-            record.left_out = f"flagged {' and '.join(kinds)}"
-        elif options.drop_empty and not record.instances and not record.error:
-            record.left_out = "no crack"
 
 
 def _split(result: ConversionResult, options: ConversionOptions) -> None:
     """Choose the splits by the photos that are used, and find look-alikes across them."""
-
-    def group(record: PairRecord) -> str:
-        return group_of(record.file_name, options.splits.group_by)
-
     used = result.used()
-    splits = assign_splits([group(record) for record in used], options.splits)
+    groups = {id(x): group_of(x.file_name, options.group_by) for x in result.records}
+    splits = assign_splits([groups[id(x)] for x in used], options.shares, options.seed)
     for record in result.records:
-        record.split = splits.get(group(record), "")
-    if len(options.splits.shares) > 1:
-        result.near_duplicates = near_duplicates(
-            [record.photo for record in used],
-            [record.split for record in used],
-            [record.photo_hash for record in used],
-        )
+        record.split = splits.get(groups[id(record)], "")
+    if len(options.shares) > 1:
+        result.near_duplicates = near_duplicates(used)
 
 
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
-    names = [*options.splits.shares] or [""]
-    lines = (f"{each.split} {each.file_name} {each.mask_digest}" for each in result.used())
+    names = [*options.shares] or [""]
+    lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
     conversion = {"id": digest(lines), "splits": names}
+    linked = options.labels is None and options.instances == "components"
     with ExitStack() as stack:
         for split in names:
-            path = split_path(options.output, split, options.splits)
+            path = split_path(options.output, split, options.shares)
             stream = stack.enter_context(atomic_write(path))
-            photos = ((r.file_name, r.width, r.height, r.annotations) for r in result.used(split))
             info = {
                 "description": "Cracks, one instance per annotation",
                 "image_root": image_root_for(path, options.images),
                 "conversion": conversion,
-                "link_gap": _link_gap(options),
+                # Instances that are given are not linked.
+                "link_gap": options.cleaning.link_gap if linked else 0,
                 "left_out": _left_out(result, split),
             }
-            write_coco(stream, photos, info)
+            write_coco(stream, result.used(split), info)
             result.outputs[split] = path
-
-
-def _link_gap(options: ConversionOptions) -> float:
-    """The gap across which pieces were linked, px; instances that are given are not linked."""
-    linked = options.labels is None and options.instances == "components"
-    return options.cleaning.link_gap if linked else 0
 
 
 def _left_out(result: ConversionResult, split: str) -> dict[str, str]:
@@ -297,3 +196,77 @@ def _left_out(result: ConversionResult, split: str) -> dict[str, str]:
         if record.split in (split, "") and (record.error or record.left_out):
             left_out[record.file_name] = record.error or record.left_out
     return left_out
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    """Yield ``function(item)`` for every item, in order, from several processes.
+
+    Args:
+        function: picklable; it should return errors rather than raise them.
+        workers: processes, 1 for this one alone; 0: as many as cores and items make worthwhile.
+
+    Raises:
+        CrackError: a worker ended early.
+    """
+    workers = workers or max(1, min(usable_cores(), len(items) // _ITEMS_PER_WORKER))
+    if workers == 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    try:
+        with _deaf_to_ctrl_c():
+            results = pool.map(function, items, chunksize=_CHUNK)
+        yield from results
+    except BrokenProcessPool as error:
+        raise CrackError(
+            "a worker process ended early: for want of memory (use fewer workers), or because "
+            'the calling script lacks `if __name__ == "__main__":`'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start workers that never see Ctrl-C, which a terminal sends to all processes of a command.
+
+    They inherit that it is blocked. This process, which ends them, takes notice afterwards.
+    """
+    on_main = threading.current_thread() is threading.main_thread()
+    if not on_main or not hasattr(signal, "pthread_sigmask"):
+        yield  # only the main thread may choose, and only where there are such signals
+        return
+    resource_tracker.ensure_running()  # first: its start unblocks the signal
+    caught: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # the processes themselves fill the cores
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent, also when that is killed and cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

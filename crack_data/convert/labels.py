@@ -1,59 +1,70 @@
-"""Which photos the labels drawn in other tools belong to, and which labels are cracks."""
+"""Labels drawn in other tools, COCO JSON, labelme JSON or YOLO-seg text, and their photos."""
 
 from __future__ import annotations
 
-import os
+import base64
+import io
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
+import yaml
+from PIL import Image
+
+from ..annotations import (
+    CRACK_NAMES,
+    annotated_photos,
+    check_coco,
+    is_foreign,
+    read_json,
+)
 from ..errors import CrackError
 from ..photos import PHOTO_SUFFIXES
-from .label_formats import Label, LabelEntry, read_entries
-from .pairing import Pairing, list_files, stem_of
+from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
+from .cleaning import ByteMask
+from .pairing import Pairing, PairRecord, list_files, relative_name
 
 # Label Studio puts this before the name of an uploaded file.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_CIRCLE = 64  # corners of a circle
 
 
-@dataclass
-class LabelledPhoto:
-    """A photo with its labels.
+@dataclass(frozen=True)
+class Label:
+    """One drawn instance: areas and lines, all of which belong to it.
 
     Attributes:
-        photo: path; file_name: relative to the image root, with forward slashes.
-        size: width and height in px that the labels are meant for, None where they do not say.
+        where: file and number of the label, for messages; category: as the tool calls it.
+        areas: a COCO segmentation, or None; a ring of two points is a line.
+        ignored: its pixels are to be ignored (COCO's crowds).
+        contours: polygons may be pixel contours.
+        lines: polylines, each a list of (x, y) in px from the photo's corner.
+        patch: a mask, HxW of 0 and 1, with the corner x, y of its place.
+        shares: coordinates are shares of the photo's width and height.
+        size: width and height in px of the photo that it is meant for, where that is said.
     """
 
-    photo: str
-    file_name: str
-    labels: list[Label] = field(default_factory=list)
+    where: str
+    category: str
+    areas: Any = None
+    ignored: bool = False
+    contours: bool = False
+    lines: tuple[Any, ...] = ()
+    patch: tuple[ByteMask, int, int] | None = None
+    shares: bool = False
     size: tuple[int, int] | None = None
 
-    @property
-    def stem(self) -> str:
-        """The photo's name without folder and extensions."""
-        return stem_of(self.photo)
 
-
-@dataclass
-class LabelledSet(Pairing):
-    """The photos with labels, and everything that is not used.
-
-    Attributes:
-        photos: in order of `file_name`.
-        other_labels: how many labels of each category were left out.
-    """
-
-    photos: list[LabelledPhoto] = field(default_factory=list)
-    other_labels: Counter[str] = field(default_factory=Counter)
+Entry = tuple[str, list[Label]]  # a photo's name in a label file, and its labels
 
 
 def read_labels(
     path: Path, images: Path, categories: Sequence[str] = (), without_labels: str = "leave-out"
-) -> LabelledSet:
+) -> Pairing:
     """Read all labels of a file or a folder, and find their photos.
 
     Args:
@@ -66,72 +77,220 @@ def read_labels(
         CrackError: a file cannot be read or understood, no photo is found, or there are several
             categories and none is called crack.
     """
-    found = LabelledSet()
-    entries = list(read_entries(path))
+    found = Pairing()
+    entries = list(_read_entries(path))
     chosen = _choose_categories(path, entries, categories)
-    photos = _PhotoNames(images, list_files(images, PHOTO_SUFFIXES, found))
-    used: dict[str, LabelledPhoto] = {}
-    for entry in entries:
-        photo = photos.find(entry.name)
-        if photo is None:
-            found.masks_without_photo.append(f"{entry.name} ({path})")
+    names = {
+        relative_name(photo, images): photo for photo in list_files(images, PHOTO_SUFFIXES, found)
+    }
+    find = _photo_finder(list(names))
+    used: dict[str, PairRecord] = {}
+    for entry_name, labels in entries:
+        name = find(entry_name)
+        if name is None:
+            found.masks_without_photo.append(f"{entry_name} ({path})")
             continue
-        name = Path(os.path.relpath(photo, images)).as_posix()
-        labelled = used.setdefault(photo, LabelledPhoto(photo, name, size=entry.size))
-        for label in entry.labels:
+        record = used.setdefault(name, PairRecord(names[name], name))
+        for label in labels:
             if label.category.casefold() in chosen:
-                labelled.labels.append(label)
+                record.labels.append(label)
             else:
                 found.other_labels[label.category] += 1
     if not used:
+        labelled = ", ".join(name for name, _ in entries[:3])
         raise CrackError(
-            f"none of the {len(entries)} photos that {path} labels ("
-            f"{', '.join(entry.name for entry in entries[:3])}) is among the {len(photos.paths)} "
-            f"in {images} ({', '.join(photos.names[:3])})"
+            f"none of the {len(entries)} photos that {path} labels ({labelled}) is among the "
+            f"{len(names)} in {images} ({', '.join([*names][:3])})"
         )
-    rest = [photo for photo in photos.paths if photo not in used]
-    if without_labels == "crack-free":
-        used |= {p: LabelledPhoto(p, Path(os.path.relpath(p, images)).as_posix()) for p in rest}
-    else:
-        found.photos_without_mask = rest
-    found.photos = sorted(used.values(), key=lambda photo: photo.file_name)
+    for name, photo in names.items():
+        if name not in used and without_labels == "crack-free":
+            used[name] = PairRecord(photo, name)
+        elif name not in used:
+            found.photos_without_mask.append(photo)
+    found.records = sorted(used.values(), key=lambda record: record.file_name)
     return found
 
 
-class _PhotoNames:
-    """Finds photos by the names that label files give them."""
+def _photo_finder(names: list[str]) -> Callable[[str], str | None]:
+    """A function from the name that a label file gives a photo to its name below the root.
 
-    def __init__(self, images: Path, paths: list[str]) -> None:
-        self.paths = paths
-        self.names = [Path(os.path.relpath(path, images)).as_posix() for path in paths]
-        self._by_name: defaultdict[str, list[str]] = defaultdict(list)
-        for path, name in zip(paths, self.names, strict=True):
-            pure = PurePosixPath(name)
-            bare = str(pure.with_suffix(""))
-            for key in {name, bare, pure.name, pure.stem}:
-                self._by_name[key].append(path)
+    With or without folders, ending and upload number; None where it means no photo, or several.
+    """
+    by_key: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        pure = PurePosixPath(name)
+        for key in {name, str(pure.with_suffix("")), pure.name, pure.stem}:
+            by_key[key].append(name)
 
-    def find(self, name: str) -> str | None:
-        """The photo that a name means: with or without folders, ending and upload number."""
+    def find(name: str) -> str | None:
         pure = PurePosixPath(name.replace("\\", "/"))
         short = _UPLOAD.sub("", pure.name)
-        for key in (str(pure), pure.name, short, pure.stem, PurePosixPath(short).stem):
-            if len(self._by_name.get(key, ())) == 1:
-                return self._by_name[key][0]
-        return None
+        keys = (str(pure), pure.name, short, pure.stem, PurePosixPath(short).stem)
+        return next((by_key[key][0] for key in keys if len(by_key.get(key, ())) == 1), None)
+
+    return find
 
 
-def _choose_categories(path: Path, entries: list[LabelEntry], wanted: Sequence[str]) -> set[str]:
-    times = Counter(label.category for entry in entries for label in entry.labels)
+def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
+    times = Counter(label.category for _, labels in entries for label in labels)
     known = {category.casefold() for category in times}
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
     missing = [name for name in wanted if name.casefold() not in known]
     if missing:
         raise CrackError(f"{path} has no labels of category {missing[0]}; it has {listed}")
-    if wanted:
-        return {name.casefold() for name in wanted}
-    if len(known) <= 1:
-        return known
-    if "crack" in known:
-        return {"crack"}
-    raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
+    chosen = {name.casefold() for name in wanted} or known
+    if not wanted and len(known) > 1:
+        chosen = known & set(CRACK_NAMES)
+        if not chosen:
+            raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
+    return chosen
+
+
+def _read_entries(path: Path) -> Iterator[Entry]:
+    """Read a label file, or all that a folder holds, photo by photo."""
+    if path.is_file():
+        yield from _read_json(path)
+        return
+    if not path.is_dir():
+        raise CrackError(f"--labels {path} does not exist")
+    files = [Path(name) for name in list_files(path, (".json", ".txt"), Pairing())]
+    jsons = [file for file in files if file.suffix.lower() == ".json"]
+    if not files:
+        raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
+    for file in jsons:
+        yield from _read_json(file)
+    if not jsons:
+        names = _yolo_names(path)
+        for file in (file for file in files if file.stem != "classes"):
+            yield file.relative_to(path).with_suffix("").as_posix(), _read_yolo(file, names)
+
+
+def _read_json(path: Path) -> Iterator[Entry]:
+    content = read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("shapes"), list):
+        yield content.get("imagePath") or path.stem, _read_labelme(path, content)
+        return
+    coco = check_coco(path, content)
+    foreign = is_foreign(coco)
+    for photo in annotated_photos(path, coco):
+        rows = ((x.where, x.category, x.segmentation, bool(x.crowd)) for x in photo.annotations)
+        yield photo.file_name, [Label(*row, contours=foreign, size=photo.size) for row in rows]
+
+
+def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
+    """The labels of a labelme JSON; shapes of one group are one."""
+    size = (content["imageWidth"], content["imageHeight"]) if content.get("imageWidth") else None
+    groups: dict[tuple[str, Any], list[int]] = {}
+    for number, shape in enumerate(content["shapes"]):
+        group = shape.get("group_id")
+        key = (str(shape.get("label")), ("alone", number) if group is None else group)
+        groups.setdefault(key, []).append(number)
+    labels = []
+    for (category, _), numbers in groups.items():
+        pieces = [content["shapes"][number] for number in numbers]
+        where = f"shape {numbers[0]} of {path}"
+        try:
+            labels.append(replace(_labelme_label(where, category, pieces), size=size))
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise CrackError(f"{where} cannot be used ({error}); correct or delete it") from error
+    return labels
+
+
+def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> Label:
+    polygons, lines, patch = [], [], None
+    for piece in pieces:
+        kind, points = piece.get("shape_type") or "polygon", piece["points"]
+        if kind in ("line", "linestrip"):
+            lines.append(points)
+        elif kind == "rectangle":
+            (left, top), (right, bottom) = points
+            polygons.append([[left, top], [right, top], [right, bottom], [left, bottom]])
+        elif kind == "circle":
+            radius = float(np.hypot(points[1][0] - points[0][0], points[1][1] - points[0][1]))
+            angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
+            around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
+            polygons.append(around.tolist())
+        elif kind == "mask" and len(pieces) == 1:
+            data = io.BytesIO(base64.b64decode(piece["mask"]))
+            pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
+            patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
+        elif kind == "polygon" and len(points) > 2:
+            polygons.append(points)
+        else:
+            raise ValueError(f"a {kind} of {len(points)} points draws no crack")
+    return Label(where, category, polygons or None, lines=tuple(lines), patch=patch)
+
+
+def _yolo_names(path: Path) -> dict[str, str]:
+    """Names of YOLO's classes, from data.yaml or classes.txt in the folder or the one above."""
+    for folder in (path, path.parent):
+        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            names = (yaml.safe_load(file.read_text("utf-8")) or {}).get("names")
+            if names:
+                pairs = names.items() if isinstance(names, dict) else enumerate(names)
+                return {str(number): str(name) for number, name in pairs}
+        if (folder / "classes.txt").is_file():
+            lines = (folder / "classes.txt").read_text("utf-8").splitlines()
+            return {str(number): line.strip() for number, line in enumerate(lines)}
+    return {}
+
+
+def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
+    labels = []
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        where = f"line {number} of {file}"
+        category, *rest = line.split() or [""]
+        try:
+            values = [float(value) for value in rest]
+        except ValueError as error:
+            raise CrackError(f"{where} is no YOLO label: class x1 y1 x2 y2 ...") from error
+        if not category:
+            continue
+        if len(values) < 6 or len(values) % 2:
+            raise CrackError(
+                f"{where} is a box or no outline ({len(values)} numbers); export segmentation "
+                "polygons (YOLO-seg): class x1 y1 x2 y2 x3 y3 ..."
+            )
+        labels.append(Label(where, names.get(category, category), [values], shares=True))
+    return labels
+
+
+def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
+    """Draw a label as a mask, HxW of 0 and 1.
+
+    Args:
+        shape: height and width of the photo, px.
+        line_width: of lines, px.
+
+    Raises:
+        CrackError: it is for a photo of another size, is faulty, or draws nothing.
+    """
+    height, width = shape
+    if label.size and label.size != (width, height):
+        raise CrackError(
+            f"{label.where} is for {label.size[0]}x{label.size[1]} px but its photo is "
+            f"{width}x{height} px (upright by EXIF); export it for this photo"
+        )
+    mask = np.zeros(shape, np.uint8)
+    areas, lines = label.areas, [np.array(line, np.float64) for line in label.lines]
+    try:
+        if not (areas or lines or label.patch):
+            raise ValueError(NO_SEGMENTATION)
+        if areas and not isinstance(areas, dict):
+            rings = rings_of(areas)
+            if label.shares:
+                rings = [(np.reshape(x, (-1, 2)) * (width, height)).ravel().tolist() for x in rings]
+            lines += [np.reshape(ring, (2, 2)).astype(float) for ring in rings if len(ring) == 4]
+            areas = [ring for ring in rings if len(ring) != 4]
+        if areas:
+            mask |= decode_mask(areas, height, width, label.contours)
+        for line in lines:
+            draw_line(mask, line, line_width)
+        if label.patch:
+            pixels, x, y = label.patch
+            mask[y : y + pixels.shape[0], x : x + pixels.shape[1]] |= pixels
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise CrackError(f"{label.where} {error}; correct or delete it") from error
+    if not mask.any():
+        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
+    return mask

@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -29,6 +28,7 @@ _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 # How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
 # From the second number on the whole gap may lie between them, up to the first nothing.
 _FACING = (0.65, 0.85)
+_CELL = 8  # px: reach is told by cells of this size
 
 
 def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
@@ -47,65 +47,60 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1)
-    away = distance_to_pieces(labels)
-    crack = cluster_pieces(labels, count, min(_NEAR, gap), away)
-    neighbours = cluster_pieces(labels, count, gap, away)
-    # Only pieces with others in reach that are not of their crack already are looked at.
-    some_crack = np.zeros(int(neighbours.max()) + 1, np.int64)
-    some_crack[neighbours] = crack
-    mixed = np.unique(neighbours[some_crack[neighbours] != crack])
-    pairs = _facing_pairs(labels, np.flatnonzero(np.isin(neighbours, mixed)), gap)
-    joined = crack[pairs]
-    size = int(crack.max()) + 1
-    graph = coo_array((np.ones(joined.shape[1]), joined), shape=(size, size))
-    return _numbered(connected_components(graph, directed=False)[1][crack])
+    crack = cluster_pieces(labels, count, min(_NEAR, gap))
+    if np.ptp(crack[1:]):
+        joined = crack[_facing_pairs(labels, crack, gap)]
+        size = int(crack.max()) + 1
+        graph = coo_array((np.ones(joined.shape[1]), joined), shape=(size, size))
+        crack = connected_components(graph, directed=False)[1][crack]
+    # Numbered in order of the first piece of each.
+    _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
+    return np.append(0, np.argsort(np.argsort(first))[inverse] + 1)
 
 
-def distance_to_pieces(labels: Numbers) -> npt.NDArray[np.float32]:
-    """Distance of each pixel of a label map, HxW, to the nearest piece, px."""
-    background = np.equal(labels, 0).view(np.uint8)
-    away: Any = cv2.distanceTransform(background, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return away
-
-
-def cluster_pieces(
-    labels: Numbers, count: int, gap: float, away: npt.NDArray[np.float32]
-) -> Numbers:
+def cluster_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     """Tell which pieces lie within ``gap`` px of each other, at once or by way of others.
 
-    ``away`` is what `distance_to_pieces` returns for the same labels. Returns an array of
-    count + 1: a number above 0 for each piece, the same within a cluster; 0 for 0.
+    Returns an array of count + 1: a number above 0 for each piece, the same within a cluster;
+    0 for 0.
     """
-    _, grown = cv2.connectedComponents((away <= gap / 2).view(np.uint8), connectivity=8)
-    inside = np.flatnonzero(away == 0)
+    mask = np.greater(labels, 0)
+    across = np.arange(-int(gap / 2), int(gap / 2) + 1)
+    disc = np.hypot(across, across[:, None]) <= gap / 2
+    grown = cv2.dilate(mask.view(np.uint8), disc.view(np.uint8))
+    _, grown_labels = cv2.connectedComponents(grown, connectivity=8)
     cluster = np.zeros(count + 1, np.int64)
-    cluster[labels.ravel()[inside]] = grown.ravel()[inside]
+    cluster[labels[mask]] = grown_labels[mask]
     return cluster
 
 
-def _facing_pairs(labels: Numbers, pieces: Numbers, gap: float) -> Numbers:
+def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> Numbers:
     """Pairs of pieces, 2xN: each end with what it faces best within ``gap`` px, if anything."""
-    if not len(pieces):
+    points, owner = _rims(labels)
+    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
+    near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
+    points, owner = points[near], owner[near]
+    outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
+    for piece in np.unique(owner).tolist():
+        part = slice(*np.searchsorted(owner, [piece, piece + 1]).tolist())
+        width = 2 * areas[piece] / rims[piece]  # a band has two rims
+        outward[part], ends = _outward(labels, piece, points[part], width)
+        end[part] = np.where(ends > 0, ends + end.max(), 0)
+    open_ends = end[_near_others(points, crack[owner], gap + 1)]
+    tips = np.flatnonzero(np.isin(end, open_ends[open_ends > 0]))
+    others = np.flatnonzero(_near_others(points, owner, gap + 1, tips))
+    if not len(others):
         return np.zeros((2, 0), np.int64)
-    boxes = ndimage.find_objects(labels)
-    rims = [_rim(labels, piece, boxes[piece - 1]) for piece in pieces.tolist()]
-    points, outward, end = (np.concatenate(parts) for parts in zip(*rims, strict=True))
-    owner = np.repeat(pieces, [len(rim[0]) for rim in rims])
-    first_end = np.cumsum([0] + [int(rim[2].max(initial=0)) for rim in rims])
-    end = np.where(end > 0, end + np.repeat(first_end[:-1], [len(rim[0]) for rim in rims]), 0)
-    tips = np.flatnonzero(end)
-    if not len(tips):
-        return np.zeros((2, 0), np.int64)
-    near = cKDTree(points[tips]).sparse_distance_matrix(
-        cKDTree(points), gap + 1, output_type="ndarray"
+    pairs = cKDTree(points[tips]).sparse_distance_matrix(
+        cKDTree(points[others]), gap + 1, output_type="ndarray"
     )
-    a, b = tips[near["i"]], near["j"]
-    other = owner[a] != owner[b]
-    a, b = a[other], b[other]
-    step = points[b] - points[a]
-    distance = np.hypot(*step.T)
-    facing = ((outward[a] - outward[b]) * step).sum(axis=1) / (2 * distance)
+    a, b, distance = tips[pairs["i"]], others[pairs["j"]], pairs["v"]
     low, high = _FACING
+    length = np.hypot(*outward.T)
+    # What is too little of an end faces none, however that lies.
+    apart = (owner[a] != owner[b]) & (length[a] + length[b] > 2 * low)
+    a, b, distance = a[apart], b[apart], distance[apart]
+    facing = ((outward[a] - outward[b]) * (points[b] - points[a])).sum(axis=1) / (2 * distance)
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
     least = np.full(int(end.max()) + 1, np.inf)
     np.minimum.at(least, end[a], needed)
@@ -113,37 +108,58 @@ def _facing_pairs(labels: Numbers, pieces: Numbers, gap: float) -> Numbers:
     return np.stack([owner[a[best]], owner[b[best]]])
 
 
-def _rim(
-    labels: Numbers, piece: int, box: tuple[slice, slice]
-) -> tuple[Floats, Floats, npt.NDArray[np.int32]]:
-    """The rim of a piece.
+def _rims(labels: Numbers) -> tuple[Numbers, Numbers]:
+    """The pixels of all pieces' rims, Nx2 (x, y), and the piece of each, in order of the pieces."""
+    mask = np.greater(labels, 0).view(np.uint8)
+    core = cv2.erode(
+        mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=[0]
+    )
+    places = np.flatnonzero(mask > core)
+    owner = labels.ravel()[places]
+    order = np.argsort(owner, kind="stable")
+    y, x = np.divmod(places[order], labels.shape[1])
+    return np.stack([x, y], axis=1), owner[order]
+
+
+def _near_others(
+    points: Numbers, numbers: Numbers, reach: float, among: Any = slice(None)
+) -> npt.NDArray[np.bool_]:
+    """Which points, Nx2, may have one of another number in reach (``among`` some); by cells."""
+    cells = points // _CELL
+    columns, rows = cells.max(axis=0, initial=0) + 1
+    cell = cells[:, 1] * columns + cells[:, 0]
+    number = numbers.astype(np.float32)
+    high, low = (np.full(rows * columns, empty, np.float32) for empty in (-np.inf, np.inf))
+    np.maximum.at(high, cell[among], number[among])
+    np.minimum.at(low, cell[among], number[among])
+    square = np.ones((2 * (int(reach) // _CELL + 1) + 1,) * 2, np.uint8)
+    high = cv2.dilate(high.reshape(rows, columns), square).ravel()[cell]
+    low = cv2.erode(low.reshape(rows, columns), square).ravel()[cell]
+    return (high > number) | (low < number)
+
+
+def _outward(labels: Numbers, piece: int, points: Numbers, width: float) -> tuple[Floats, Numbers]:
+    """How some of the rim of a piece, Nx2 (x, y), looks.
 
     Returns:
-        Its pixels, Nx2 (x, y); vectors outward, Nx2, of length 1 at the end of a line; the number
-        of the end that each pixel belongs to, N, 0 for none.
+        Vectors outward, Nx2, of length 1 at the end of a line; the number of the end that each
+        pixel belongs to, N, 0 for none.
     """
-    mask = np.pad((labels[box] == piece).view(np.uint8), 2)
-    y, x = np.nonzero(mask - cv2.erode(mask, np.ones((3, 3), np.uint8)))
-    width = 2 * cv2.countNonZero(mask) / len(x)  # a band has two rims
     sigma = max(_SIGMA, _SIGMA_PER_WIDTH * width)
-    size = 2 * round(2.5 * sigma) + 1
-    blurred = cv2.GaussianBlur(
-        mask.astype(np.float32), (size, size), sigma, borderType=cv2.BORDER_CONSTANT
-    ).astype(np.float64)
-    slope = np.stack(
-        [blurred[y, x - 1] - blurred[y, x + 1], blurred[y - 1, x] - blurred[y + 1, x]], axis=1
+    reach = round(2.5 * sigma)
+    left, top = np.maximum(points.min(axis=0) - reach - 1, 0)
+    right, bottom = points.max(axis=0) + reach + 2
+    mask = np.pad((labels[top:bottom, left:right] == piece).view(np.uint8), 1)
+    x, y = (points - (left - 1, top - 1)).T
+    size = (2 * reach + 1,) * 2
+    blurred = cv2.GaussianBlur(mask.astype(np.float32), size, sigma, borderType=cv2.BORDER_CONSTANT)
+    here, before, after, above, below = (
+        blurred[y + dy, x + dx].astype(np.float64)
+        for dx, dy in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
     )
-    outward = slope * (sigma / (2 * 0.8 * blurred[y, x]))[:, None]
+    slope = np.stack([before - after, above - below], axis=1)
+    outward = slope * (sigma / (2 * 0.8 * here))[:, None]
     tips = np.zeros_like(mask)
     tips[y, x] = np.hypot(*outward.T) > _TIP
     _, ends = cv2.connectedComponents(tips, connectivity=8)
-    corner = (box[1].start - 2, box[0].start - 2)
-    return np.stack([x, y], axis=1) + np.array(corner, float), outward, ends[y, x]
-
-
-def _numbered(cluster: Numbers) -> Numbers:
-    """Renumber clusters 1, 2, ... in order of the first piece of each; that of piece 0 is 0."""
-    _, first, inverse = np.unique(cluster[1:], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
-    return np.concatenate([np.zeros(1, np.int64), rank[inverse]])
+    return outward, ends[y, x]

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import CrackError
 from ..photos import MAX_PIXELS
@@ -23,7 +23,6 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 LOSSY_FORMATS = ("JPEG", "MPO")
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
-_ORIENTATION = 0x0112
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
 CLASSES, VOID = 20, 255
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
@@ -49,10 +48,9 @@ class MaskImage:
 
 @dataclass
 class ValueCounts:
-    """The values of one mask.
+    """The values of one mask: those that it holds, ascending, and how many pixels have each.
 
     Attributes:
-        values: those that it holds, ascending; pixels: of each of them.
         regions: value of each label → its connected regions; empty where there are but two levels.
         colours, lossy: as in `MaskImage`.
     """
@@ -80,38 +78,36 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-            lossy = image.format in LOSSY_FORMATS
-            turned = image.getexif().get(_ORIENTATION, 1) != 1
-            return _to_values(ImageOps.exif_transpose(image) if turned else image, lossy)
-    except CrackError:
-        raise
+            return _to_values(ImageOps.exif_transpose(image), image.format in LOSSY_FORMATS)
     except Exception as error:  # Pillow's and scipy's decoders raise dozens of types
-        raise CrackError(f"mask {path} cannot be read: {reason(error, path)}") from error
-
-
-def reason(error: Exception, path: str | os.PathLike[str]) -> str:
-    """Say in a few words why a picture could not be read."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        return "the file is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return f"it is not an image of a known format ({', '.join(FORMATS)})"
-    return " ".join(str(error).split()) or type(error).__name__
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            why = error.strerror
+        elif os.path.isfile(path) and os.path.getsize(path) == 0:
+            why = "the file is empty"
+        elif isinstance(error, UnidentifiedImageError):
+            why = f"it is not an image of a known format ({', '.join(FORMATS)})"
+        raise CrackError(f"mask {path} cannot be read: {why}") from error
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
+    transparent = "A" in image.mode or "transparency" in image.info
     if image.mode == "1":
         return MaskImage(np.asarray(image, np.uint8) * np.uint8(255))
-    if image.mode == "L" and "transparency" not in image.info:
+    if image.mode == "L" and not transparent:
         return MaskImage(np.asarray(image), lossy=lossy)
     if image.mode.startswith(("I", "F")):
         return MaskImage(_whole_numbers(np.asarray(image)))
-    if image.mode == "P" and "transparency" not in image.info:
+    if image.mode == "P" and not transparent:
         return MaskImage(_from_palette(image))
-    if "A" in image.mode or "transparency" in image.info:
-        return _from_rgba(np.asarray(image.convert("RGBA")))
-    return _from_rgb(np.asarray(image.convert("RGB")), lossy)
+    if not transparent:
+        return _from_rgb(np.asarray(image.convert("RGB")), lossy)
+    pixels = np.asarray(image.convert("RGBA"))
+    colours, alpha = pixels[..., :3], pixels[..., 3]
+    opaque = colours[alpha > 0]
+    if alpha.min(initial=255) < 255 and opaque.size and (opaque == opaque[0]).all():
+        return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
+    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy=False)
 
 
 def _whole_numbers(values: Values) -> Values:
@@ -134,21 +130,13 @@ def _from_palette(image: Image.Image) -> Values:
     return indices
 
 
-def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool = False) -> MaskImage:
+def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
+    """Grey levels where the channels hardly differ, else colours."""
     red, green, blue = cv2.split(pixels)
-    if max(cv2.norm(green, other, cv2.NORM_INF) for other in (red, blue)) < GREY_SPREAD:
+    if all(cv2.norm(green, other, cv2.NORM_INF) < GREY_SPREAD for other in (red, blue)):
         return MaskImage(np.asarray(green), lossy=lossy)
     packed = red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue
     return MaskImage(packed, colours=True, lossy=lossy)
-
-
-def _from_rgba(pixels: npt.NDArray[np.uint8]) -> MaskImage:
-    """The alpha channel where the mask was drawn in it alone, else the opaque pixels' colours."""
-    colours, alpha = pixels[..., :3], pixels[..., 3]
-    opaque = colours[alpha > 0]
-    if alpha.min(initial=255) < 255 and opaque.size and (opaque == opaque[0]).all():
-        return MaskImage(np.ascontiguousarray(alpha))
-    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)))
 
 
 def _read_mat(path: str | os.PathLike[str]) -> Values:
@@ -159,14 +147,15 @@ def _read_mat(path: str | os.PathLike[str]) -> Values:
     truth = content.get("groundTruth")
     if truth is not None and truth.dtype.names and "Segmentation" in truth.dtype.names:
         return (np.asarray(truth["Segmentation"].flat[0]) > 1).astype(np.uint8)
+    arrays = [value for key, value in content.items() if not key.startswith("_")]
     arrays = [
         value
-        for key, value in content.items()
-        if not key.startswith("_") and isinstance(value, np.ndarray) and value.ndim == 2
-        and value.dtype.kind in "buif" and min(value.shape) > 1
+        for value in arrays
+        if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "buif"
+        and min(value.shape) > 1
     ]  # fmt: skip
     if len(arrays) != 1:
-        raise CrackError(f"mask {path} holds neither groundTruth.Segmentation nor one 2-D array")
+        raise ValueError("it holds neither groundTruth.Segmentation nor one 2-D array")
     return _whole_numbers(arrays[0])
 
 
@@ -211,8 +200,7 @@ def _count(values: Values) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
         found = np.flatnonzero(pixels).astype(np.uint8)
         return found, pixels[found]
-    found, pixels = np.unique(values, return_counts=True)
-    return found, pixels
+    return np.unique(values, return_counts=True)
 
 
 def are_classes(values: set[int]) -> bool:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import CrackError
+from .cleaning import ByteMask, auto_level
 from .mask_files import CLASSES, VOID, MaskImage, ValueCounts, Values, are_classes
-
-ByteMask = npt.NDArray[np.uint8]
 
 # Below this, values are label numbers rather than grey levels.
 _NUMBERS = 64
@@ -145,8 +143,16 @@ def choose_reading(
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     else:
         return _threshold_reading(masks, total, background, colours)
-    reading = MaskReading(crack, ignored, per_value, background=background)
-    return _with_sentence(reading, total, colours)
+
+    def meaning(value: int) -> str:
+        if value in ignored:
+            return " ignored"
+        if value in crack or (per_value and not crack and value != background):
+            return " an instance" if per_value else " crack"
+        return " background" if value == background else " left out"
+
+    sentence = f"how mask values were read: {_list_values(total, colours, meaning)}"
+    return MaskReading(crack, ignored, per_value, background=background, sentence=sentence)
 
 
 def _are_labels(labels: set[int], total: Counter[int]) -> bool:
@@ -215,31 +221,6 @@ def _threshold_reading(
         differing = Counter({level: total[level] for level in levels})
         sentence = f"masks differ in their level of crack: {_list_values(differing, colours)}"
     return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
-
-
-def auto_level(low: int, high: int) -> int:
-    """The level above which a mask with these extremes is light."""
-    if high > low and high < _NUMBERS:
-        return low  # label numbers: 0 is the background, 1, 2, ... are crack
-    if high > 255:
-        return high // 2
-    if low < _NUMBERS and high >= 192:
-        return 127
-    return (low + high) // 2 if high > low else 127
-
-
-def _with_sentence(reading: MaskReading, total: Counter[int], colours: bool) -> MaskReading:
-    def meaning(value: int) -> str:
-        if value in reading.ignored:
-            return " ignored"
-        if reading.per_value and value != reading.background:
-            return " an instance" if not reading.crack or value in reading.crack else " left out"
-        if value in reading.crack:
-            return " crack"
-        return " background" if value == reading.background else " left out"
-
-    sentence = f"how mask values were read: {_list_values(total, colours, meaning)}"
-    return replace(reading, sentence=sentence)
 
 
 def _list_values(

@@ -6,10 +6,11 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from ..errors import CrackError
 from ..photos import PHOTO_SUFFIXES
@@ -24,21 +25,46 @@ _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECA
 _NUMBER_ENDING = re.compile(r"[_-]\d{1,3}$")
 
 Key = tuple[str, str]  # folder and stem, without the words that tell photos from masks
+Folder = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A photo and its masks. Plain strings: there may be hundreds of thousands.
+@dataclass(slots=True)
+class PairRecord:
+    """A photo with its masks or drawn labels, and what became of them.
 
     Attributes:
-        photo: path of the photo.
-        masks: paths of its masks, which are united; none for a photo that counts as crack-free.
-        file_name: the photo relative to the image root, with forward slashes.
+        photo: path; file_name: relative to the image root, with forward slashes.
+        masks: paths of its masks, which are united; none for drawn labels and crack-free photos.
+        labels: drawn labels, see `crack_data.convert.labels`, until they are drawn as masks.
+        width, height: of the upright photo, px; 0 where it could not be read.
+        annotations: JSON objects, see `crack_data.convert.coco.annotation`.
+        instances: how many of them are cracks.
+        crack_area: px; coverage: percent of the photo; mean_width: px.
+        flags: see `crack_data.convert.checks.FLAGS`, with their values.
+        photo_hash: perceptual hash, 0 where none was asked for.
+        values: what values its masks hold, see `crack_data.convert.mask_files.ValueCounts`.
+        error: why the pair is unusable, "" if it is fine.
+        split: name of the split, "" without splits.
+        left_out: why a fine pair is not in the JSON, "" if it is in.
     """
 
     photo: str
-    masks: tuple[str, ...]
     file_name: str
+    masks: tuple[str, ...] = ()
+    labels: list[Any] = field(default_factory=list, compare=False, repr=False)
+    width: int = 0
+    height: int = 0
+    annotations: list[str] = field(default_factory=list)
+    instances: int = 0
+    crack_area: int = 0
+    coverage: float = 0.0
+    mean_width: float = 0.0
+    flags: dict[str, float] = field(default_factory=dict)
+    photo_hash: int = 0
+    values: list[Any] = field(default_factory=list, compare=False, repr=False)
+    error: str = ""
+    split: str = ""
+    left_out: str = ""
 
     @property
     def stem(self) -> str:
@@ -48,26 +74,34 @@ class Pair:
 
 @dataclass
 class Pairing:
-    """The pairs in order of `file_name`, and everything that is not in them.
+    """The photos to use in order of `file_name`, and everything that is not in them.
 
     Attributes:
-        photos_without_mask, masks_without_photo: paths.
+        records: the photos with masks or labels.
+        photos_without_mask, masks_without_photo: paths of files without partner.
         unreadable: folders that could not be listed, with the reason.
         other_files: how many files of each ending are neither photo nor mask.
+        other_labels: how many drawn labels of each category are left out.
     """
 
-    pairs: list[Pair] = field(default_factory=list)
+    records: list[PairRecord] = field(default_factory=list)
     photos_without_mask: list[str] = field(default_factory=list)
     masks_without_photo: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     other_files: Counter[str] = field(default_factory=Counter)
+    other_labels: Counter[str] = field(default_factory=Counter)
+
+    def describe_other_files(self) -> list[str]:
+        """One phrase for each ending: how many files were not read, and the remedy if any."""
+        return [
+            f"{count} file{'s' * (count > 1)} of kind {ending} {'were' if count > 1 else 'was'} "
+            f"not read{': install pillow-heif' if ending in ('.heic', '.heif') else ''}"
+            for ending, count in sorted(self.other_files.items())
+        ]
 
 
 def pair_files(
-    images: str | os.PathLike[str],
-    masks: str | os.PathLike[str],
-    mask_pattern: str = "",
-    without_mask: str = "leave-out",
+    images: Folder, masks: Folder, mask_pattern: str = "", without_mask: str = "leave-out"
 ) -> Pairing:
     """Pair the photos below ``images`` with the masks below ``masks``, subfolders included.
 
@@ -85,26 +119,40 @@ def pair_files(
         CrackError: a folder is missing or holds no photos, two photos claim one name, the pattern
             lacks ``{stem}``, or nothing matches.
     """
+    if mask_pattern and mask_pattern.count("{stem}") != 1:
+        raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
     pairing = Pairing()
     photo_files, mask_files = _list_both(Path(images), Path(masks), mask_pattern, pairing)
-    other = describe_other_files(pairing.other_files)
+    other = "".join(map("; {}".format, pairing.describe_other_files()))
     if not photo_files and not pairing.unreadable:
-        raise CrackError(
-            f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)})"
-            + "".join(map("; {}".format, other))
-        )
+        raise CrackError(f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)}){other}")
     photos = _by_key(images, photo_files)
     owned, pairing.masks_without_photo = _owned(masks, mask_files, photos, mask_pattern)
     for key, photo in photos.items():
         if key in owned or without_mask == "crack-free":
-            name = Path(os.path.relpath(photo, images)).as_posix()
-            pairing.pairs.append(Pair(photo, tuple(owned.get(key, ())), name))
+            name = relative_name(photo, images)
+            pairing.records.append(PairRecord(photo, name, tuple(owned.get(key, ()))))
         else:
             pairing.photos_without_mask.append(photo)
     if not owned and not pairing.unreadable and without_mask != "crack-free":
-        raise CrackError(_no_pair(photo_files, mask_files, images, masks, other))
-    pairing.pairs.sort(key=lambda pair: pair.file_name)
+        raise CrackError(
+            f"no usable pair: none of the photos in {images} ({_some(photo_files, images)}) has a "
+            f"mask in {masks} ({_some(mask_files, masks)}{other}); a mask ends in one of "
+            f"{', '.join(MASK_SUFFIXES)} and is called as its photo, or as --mask-pattern says, "
+            "e.g. mask_{stem}; drawn labels are read by --labels"
+        )
+    pairing.records.sort(key=lambda record: record.file_name)
     return pairing
+
+
+def _some(paths: list[str], folder: Folder) -> str:
+    names = [os.path.relpath(path, folder) for path in paths[:3]]
+    return ", ".join(names) + f" and {len(paths) - 3} more" * (len(paths) > 3) or "none"
+
+
+def relative_name(path: str, folder: Folder) -> str:
+    """A file's path below a folder, with forward slashes."""
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def list_files(
@@ -124,7 +172,7 @@ def list_files(
     if not folder.is_dir():
         raise CrackError(f"folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
     found = []
-    for path in _walk(folder, pairing, set(), leave_out and leave_out.resolve()):
+    for path in _walk(folder, pairing, {leave_out.resolve()} if leave_out else set()):
         if path.lower().endswith(suffixes):
             found.append(path)
         else:
@@ -132,12 +180,10 @@ def list_files(
     return sorted(found)
 
 
-def _walk(
-    folder: Path, pairing: Pairing, visited: set[Path], leave_out: Path | None
-) -> Iterator[str]:
+def _walk(folder: Path, pairing: Pairing, visited: set[Path]) -> Iterator[str]:
     """Paths of the files below a folder; a folder that several links lead to is read once."""
     here = folder.resolve()
-    if here in visited or here == leave_out:
+    if here in visited:
         return
     visited.add(here)
     try:
@@ -149,27 +195,14 @@ def _walk(
         if entry.name.startswith((".", "__MACOSX")):
             continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), pairing, visited, leave_out)
+            yield from _walk(Path(entry.path), pairing, visited)
         else:
             yield entry.path
 
 
-def describe_other_files(other_files: Counter[str]) -> list[str]:
-    """One phrase for each ending: how many files were not read, and the remedy if there is one."""
-    heif = (".heic", ".heif")
-    return [
-        f"{count} file{'s' * (count > 1)} of kind {ending} {'were' if count > 1 else 'was'} not "
-        f"read{': install pillow-heif' if ending in heif else ''}"
-        for ending, count in sorted(other_files.items())
-    ]
-
-
 def stem_of(path: str) -> str:
     """A file's name without extensions, also where one stands twice (``a.jpg.jpg``)."""
-    return _without_extensions(os.path.basename(path))
-
-
-def _without_extensions(name: str) -> str:
+    name = os.path.basename(path)
     while name.lower().endswith(MASK_SUFFIXES) and os.path.splitext(name)[1]:
         name = os.path.splitext(name)[0]
     return name
@@ -179,56 +212,45 @@ def _list_both(
     images: Path, masks: Path, mask_pattern: str, pairing: Pairing
 ) -> tuple[list[str], list[str]]:
     """The files of photos and of masks; in one folder, masks are told by folder or name."""
-    if images.exists() and images.resolve() == masks.resolve():
-        paths = list_files(images, MASK_SUFFIXES, pairing)
-        mask_files = _masks_among(images, paths, mask_pattern)
-        return sorted(set(paths) - set(mask_files)), mask_files
-    photo_files = list_files(images, PHOTO_SUFFIXES, pairing, leave_out=masks)
-    return photo_files, list_files(masks, MASK_SUFFIXES, pairing, leave_out=images)
-
-
-def _masks_among(root: Path, paths: list[str], mask_pattern: str) -> list[str]:
+    if not images.exists() or images.resolve() != masks.resolve():
+        photo_files = list_files(images, PHOTO_SUFFIXES, pairing, leave_out=masks)
+        return photo_files, list_files(masks, MASK_SUFFIXES, pairing, leave_out=images)
+    paths = list_files(images, MASK_SUFFIXES, pairing)
     stems = {(os.path.dirname(path), stem_of(path)) for path in paths}
 
     def is_mask(path: str) -> bool:
         folder, stem = os.path.dirname(path), stem_of(path)
         if path.lower().endswith(".mat"):
             return True
-        if any(_MASK_FOLDER.search(part) for part in Path(os.path.relpath(folder, root)).parts):
+        if any(_MASK_FOLDER.search(part) for part in Path(os.path.relpath(folder, images)).parts):
             return True
         names = _photo_stems(stem, mask_pattern)
         return any((folder, name) in stems for name in names if name != stem)
 
-    return [path for path in paths if is_mask(path)]
-
-
-def _without_ending(stem: str) -> str:
-    """A mask's stem without what makes it a mask's (``a_mask``, ``a.jpg_mask``, ``a_mask_2``)."""
-    return _without_extensions(_MASK_ENDING.sub("", stem))
+    mask_files = list(filter(is_mask, paths))
+    return sorted(set(paths) - set(mask_files)), mask_files
 
 
 def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     """The stems of photos that a mask's stem may mean, the longest first."""
-    if not mask_pattern:
-        return [stem, _without_ending(stem)]
-    if mask_pattern.count("{stem}") != 1:
-        raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
+    if not mask_pattern:  # a_mask, a.jpg_mask, a_mask_2
+        return [stem, stem_of(_MASK_ENDING.sub("", stem))]
     before, after = mask_pattern.split("{stem}")
     places = range(len(stem) + 1)
     starts = [i for i in places if fnmatchcase(stem[:i], before)]
-    ends = [i for i in places if fnmatchcase(stem[i:], _without_extensions(after))]
+    ends = [i for i in places if fnmatchcase(stem[i:], stem_of(after))]
     names = [stem[start:end] for start in starts for end in ends if start < end]
     return sorted(names, key=len, reverse=True)
 
 
-def _key(root: str | os.PathLike[str], path: str, word: re.Pattern[str], stem: str) -> Key:
+def _key(root: Folder, path: str, word: re.Pattern[str], stem: str) -> Key:
     """Folder and stem that a photo and its mask have in common, in one Unicode spelling."""
     folders = Path(os.path.relpath(os.path.dirname(path), root)).parts
     common = "/".join(filter(None, (word.sub("", folder) for folder in folders)))
     return unicodedata.normalize("NFC", common), unicodedata.normalize("NFC", stem)
 
 
-def _by_key(images: str | os.PathLike[str], paths: Iterable[str]) -> dict[Key, str]:
+def _by_key(images: Folder, paths: list[str]) -> dict[Key, str]:
     photos: dict[Key, str] = {}
     for path in paths:
         key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
@@ -241,7 +263,7 @@ def _by_key(images: str | os.PathLike[str], paths: Iterable[str]) -> dict[Key, s
 
 
 def _owned(
-    masks: str | os.PathLike[str], paths: list[str], photos: dict[Key, str], mask_pattern: str
+    masks: Folder, paths: list[str], photos: dict[Key, str], mask_pattern: str
 ) -> tuple[dict[Key, list[str]], list[str]]:
     """The masks of each photo, and the masks of none."""
     owned: defaultdict[Key, list[str]] = defaultdict(list)
@@ -249,9 +271,8 @@ def _owned(
     lonely = []
     for path in paths:
         stem = stem_of(path)
-        names = _photo_stems(stem, mask_pattern)
-        keys = [_key(masks, path, _MASK_FOLDER, name) for name in names]
-        by_number = _key(masks, path, _MASK_FOLDER, _NUMBER_ENDING.sub("", stem))
+        names = [*_photo_stems(stem, mask_pattern), _NUMBER_ENDING.sub("", stem)]
+        *keys, by_number = (_key(masks, path, _MASK_FOLDER, name) for name in names)
         found = next((key for key in keys if key in photos), None)
         if found:
             owned[found].append(path)
@@ -265,19 +286,3 @@ def _owned(
         else:
             owned[key] = found_masks
     return dict(owned), sorted(lonely)
-
-
-def _no_pair(
-    photos: list[str], masks: list[str], images: str | os.PathLike[str],
-    mask_folder: str | os.PathLike[str], other: list[str],
-) -> str:  # fmt: skip
-    def some(paths: list[str], folder: str | os.PathLike[str]) -> str:
-        names = [os.path.relpath(path, folder) for path in paths[:3]]
-        return ", ".join(names) + f" and {len(paths) - 3} more" * (len(paths) > 3) or "none"
-
-    return (
-        f"no usable pair: none of the photos in {images} ({some(photos, images)}) has a mask in "
-        f"{mask_folder} ({some(masks, mask_folder)}{''.join(map('; {}'.format, other))}); a mask "
-        f"ends in one of {', '.join(MASK_SUFFIXES)} and is called as its photo, or as "
-        "--mask-pattern says, e.g. mask_{stem}; drawn labels are read by --labels"
-    )

@@ -9,38 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from ..errors import CrackError
 
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """Named shares that sum to 1, a seed, and the pattern that says which photos go together.
-
-    Attributes:
-        shares: e.g. {"train": 0.8, "val": 0.2}; empty means one JSON with all photos.
-        seed: another seed, another assignment.
-        group_by: regular expression searched in the photo's stem. Photos whose first group (or
-            whole match) is the same share a split; without a match the stem counts.
-    """
-
-    shares: dict[str, float]
-    seed: int = 0
-    group_by: str = ""
-
-    def __post_init__(self) -> None:
-        if self.shares and abs(sum(self.shares.values()) - 1) > 1e-6:
-            raise CrackError(f"the shares of --split sum to {sum(self.shares.values()):g}, not 1")
-        if any(share <= 0 for share in self.shares.values()):
-            raise CrackError("every share of --split must be greater than 0")
-        try:
-            re.compile(self.group_by)
-        except re.error as error:
-            raise CrackError(f"--group-by {self.group_by!r} is no pattern: {error}") from error
+Shares = Mapping[str, float]  # e.g. {"train": 0.8, "val": 0.2}; empty: one JSON with all photos
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -62,6 +37,22 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
+def check_splits(shares: Shares, group_by: str) -> None:
+    """Refuse shares that are not positive or do not sum to 1, and a broken pattern.
+
+    Raises:
+        CrackError: so it is.
+    """
+    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+        raise CrackError(f"the shares of --split sum to {sum(shares.values()):g}, not 1")
+    if any(share <= 0 for share in shares.values()):
+        raise CrackError("every share of --split must be greater than 0")
+    try:
+        re.compile(group_by)
+    except re.error as error:
+        raise CrackError(f"--group-by {group_by!r} is no pattern: {error}") from error
+
+
 def group_of(file_name: str, group_by: str) -> str:
     """The group of a photo: what ``group_by`` finds in its stem, else its name without ending."""
     name = PurePosixPath(file_name)
@@ -70,7 +61,7 @@ def group_of(file_name: str, group_by: str) -> str:
     return found or str(name.with_suffix(""))
 
 
-def assign_splits(groups: Sequence[str], options: SplitOptions) -> dict[str, str]:
+def assign_splits(groups: Sequence[str], shares: Shares, seed: int = 0) -> dict[str, str]:
     """The split of each group, "" for all where there are no shares.
 
     A group goes where its hash falls. Where that leaves a split without any, the group whose hash
@@ -79,16 +70,16 @@ def assign_splits(groups: Sequence[str], options: SplitOptions) -> dict[str, str
     Raises:
         CrackError: there are fewer groups than splits.
     """
-    if not options.shares:
+    if not shares:
         return dict.fromkeys(groups, "")
-    places = {group: _position(group, options.seed) for group in groups}
-    if len(places) < len(options.shares):
+    places = {group: _position(group, seed) for group in groups}
+    if len(places) < len(shares):
         raise CrackError(
-            f"--split asks for {len(options.shares)} sets, but the photos make only "
-            f"{len(places)} groups (photos of one group stay together); give more photos, ask for "
-            "fewer sets, or choose another --group-by"
+            f"--split asks for {len(shares)} sets, but the photos make only {len(places)} groups "
+            "(photos of one group stay together); give more photos, ask for fewer sets, or choose "
+            "another --group-by"
         )
-    ends = dict(zip(options.shares, accumulate(options.shares.values()), strict=True))
+    ends = dict(zip(shares, accumulate(shares.values()), strict=True))
     last = next(reversed(ends))
     found = {
         group: next((split for split, end in ends.items() if place < end), last)
@@ -98,7 +89,7 @@ def assign_splits(groups: Sequence[str], options: SplitOptions) -> dict[str, str
         if split not in found.values():
             size = Counter(found.values())
             movable = [group for group in places if size[found[group]] > 1]
-            middle = end - options.shares[split] / 2
+            middle = end - shares[split] / 2
             found[min(movable, key=lambda group: abs(places[group] - middle))] = split
     return found
 
@@ -108,13 +99,10 @@ def _position(group: str, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
 
 
-def split_path(output: Path, split: str, options: SplitOptions) -> Path:
+def split_path(output: Path, split: str, shares: Shares) -> Path:
     """The JSON of one split: ``crack.json`` or ``crack_train.json`` → ``crack_val.json``."""
     if not split:
         return output
-    stem = output.stem
-    for name in options.shares:
-        if stem.endswith(f"_{name}"):
-            stem = stem[: -len(name) - 1]
-            break
-    return output.with_name(f"{stem}_{split}{output.suffix or '.json'}")
+    stem = next((output.stem.removesuffix(f"_{name}") for name in shares
+                 if output.stem.endswith(f"_{name}")), output.stem)  # fmt: skip
+    return output.with_name(f"{stem}_{split}.json")

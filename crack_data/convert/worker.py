@@ -4,137 +4,130 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import CrackError
 from ..photos import probe_photo
-from .checks import check_pair, mean_width, perceptual_hash
-from .cleaning import CleaningOptions, find_cracks
-from .coco import annotation, digest
-from .label_formats import draw_label
-from .labels import LabelledPhoto
-from .mask_files import ValueCounts, count_values, read_mask
+from .checks import FLAGS, check_pair, mean_width, perceptual_hash
+from .cleaning import PRESETS, ByteMask, CleaningOptions, Labels, find_cracks
+from .coco import annotation
+from .labels import draw_label
+from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
-from .pairing import Pair
+from .pairing import PairRecord
+from .splits import check_splits
 
-ByteMask = npt.NDArray[np.uint8]
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
-Source = Pair | LabelledPhoto
+
+_CHOICES = {
+    "invert": ("auto", "yes", "no"),
+    "instances": ("components", "values", "single"),
+    "mask_format": ("rle", "polygon"),
+    "without_mask": ("leave-out", "crack-free"),
+}
 
 
 @dataclass(frozen=True)
-class WorkerOptions:
-    """What a worker needs to know, see `crack_data.convert.conversion.ConversionOptions`.
+class ConversionOptions:
+    """What to convert and how.
 
     Attributes:
-        reading: how mask values are read.
-        hash_photos: compute perceptual hashes.
+        images: folder of the photos.
+        masks: folder of the masks, see `crack_data.convert.pairing.pair_files`; or
+        labels: file or folder of drawn labels, see `crack_data.convert.labels.read_labels`.
+        output: the JSON; with splits its name is the pattern of theirs.
+        cleaning: how masks are cleaned.
+        invert: "yes" where cracks are dark on light, "no" where they are light, "auto" to tell it
+            from the whole set.
+        instances: "components" of the cleaned masks, "values" where each value of a mask is an
+            instance, or "single" for one instance per photo.
+        mask_format: "rle" or "polygon".
+        shares, seed, group_by: of splits, see `crack_data.convert.splits`.
+        workers: processes; 0 chooses. Scripts that want several need the usual
+            ``if __name__ == "__main__":``.
+        crack_values, ignore_values: what values of the masks mean; empty: told from the set.
+        mask_pattern: what masks are called, e.g. "mask_{stem}".
+        without_mask: "leave-out" photos without mask or label, or take them as "crack-free".
+        categories: of labels, those that are cracks; empty: the only one, or "crack".
+        line_width: of labels that are lines, px.
+        resize_masks: scale masks to their photo where sizes differ.
+        drop_empty: leave out photos without cracks.
+        skip_bad: convert the rest when files are bad, and record what was left out.
+        skip_flagged: flags (keys of `checks.FLAGS`) whose pairs are left out.
+        strict: photos without mask and masks without photo are errors.
     """
 
-    cleaning: CleaningOptions
-    reading: MaskReading
+    images: Path
+    masks: Path | None
+    output: Path
+    labels: Path | None = None
+    cleaning: CleaningOptions = PRESETS["thin"]
+    invert: str = "auto"
     instances: str = "components"
     mask_format: str = "rle"
-    resize_masks: bool = False
-    hash_photos: bool = False
+    shares: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    group_by: str = ""
+    workers: int = 1
+    crack_values: frozenset[int] = frozenset()
+    ignore_values: frozenset[int] = frozenset()
+    mask_pattern: str = ""
+    without_mask: str = "leave-out"
+    categories: tuple[str, ...] = ()
     line_width: float = 3.0
+    resize_masks: bool = False
+    drop_empty: bool = False
+    skip_bad: bool = False
+    skip_flagged: tuple[str, ...] = ()
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.masks is None) == (self.labels is None):
+            raise CrackError("give either --masks or --labels")
+        for kind in self.skip_flagged:
+            if kind not in FLAGS:
+                raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
+        if self.output.suffix != ".json":
+            raise CrackError(f"--output {self.output} must end in .json")
+        if self.line_width <= 0:
+            raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise CrackError(f"{name} must be one of {', '.join(choices)}")
+        check_splits(self.shares, self.group_by)
 
 
-@dataclass
-class PairRecord:
-    """What became of one photo and its masks or labels.
-
-    Attributes:
-        photo: path; file_name: relative to the image root.
-        masks: paths of its masks, none for drawn labels.
-        width, height: of the upright photo, px; 0 where it could not be read.
-        annotations: JSON objects, see `crack_data.convert.coco.annotation`.
-        instances: how many of them are cracks.
-        crack_area: px; coverage: percent of the photo; mean_width: px.
-        flags: see `crack_data.convert.checks.FLAGS`, with their values.
-        photo_hash: perceptual hash, 0 where none was asked for.
-        values: what values its masks hold.
-        error: why the pair is unusable, "" if it is fine.
-        split: name of the split, "" without splits.
-        left_out: why a fine pair is not in the JSON, "" if it is in.
-    """
-
-    photo: str
-    file_name: str
-    masks: tuple[str, ...] = ()
-    width: int = 0
-    height: int = 0
-    annotations: list[str] = field(default_factory=list)
-    instances: int = 0
-    crack_area: int = 0
-    coverage: float = 0.0
-    mean_width: float = 0.0
-    flags: dict[str, float] = field(default_factory=dict)
-    photo_hash: int = 0
-    values: list[ValueCounts] = field(default_factory=list, compare=False, repr=False)
-    error: str = ""
-    split: str = ""
-    left_out: str = ""
-
-    @property
-    def mask_digest(self) -> str:
-        """Equal for equal masks, "" for those without crack."""
-        if not self.instances:
-            return ""
-        return digest([f"{self.width}x{self.height}", *self.annotations])
-
-
-def process_photo(source: Source, options: WorkerOptions) -> PairRecord:
+def process_photo(
+    source: PairRecord, options: ConversionOptions, reading: MaskReading
+) -> PairRecord:
     """Read, check, clean and encode one photo with its labels; errors are recorded, not raised."""
-    masks = source.masks if isinstance(source, Pair) else ()
-    record = PairRecord(source.photo, source.file_name, masks)
+    record = replace(source, labels=[], values=[])
     try:
         width, height, grey = probe_photo(source.photo)
-        pieces, ignored = find_pieces(source, (height, width), options, record.values)
+        pieces, ignored = _find_pieces(source, (height, width), options, reading, record)
     except CrackError as error:
         record.error = str(error)
         return record
-    crack = union_of(pieces, (height, width))
-    encoded = [annotation(*piece, (height, width), options.mask_format) for piece in pieces]
-    if ignored is not None:
-        void = (ignored > crack).view(np.uint8)
-        encoded += [annotation(*piece, void.shape, "rle", crowd=True) for piece in _boxed(void)]
-    record.width, record.height = width, height
-    record.annotations, record.instances = encoded, len(pieces)
+    crack = _union_of(pieces, (height, width))
+    if options.instances == "single":
+        pieces = list(_cut(crack, 1))
+    record.annotations = [annotation(*x, crack.shape, options.mask_format) for x in pieces]
+    for void in _cut(cv2.subtract(ignored, crack), 1):
+        record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
+    record.width, record.height, record.instances = width, height, len(pieces)
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)
     record.flags = check_pair(source.stem, grey, crack)
-    record.photo_hash = perceptual_hash(grey) if options.hash_photos else 0
+    record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
 
 
-def find_pieces(
-    source: Source, shape: tuple[int, int], options: WorkerOptions, counts: list[ValueCounts]
-) -> tuple[list[Piece], ByteMask | None]:
-    """The instances of a photo, and its ignored pixels, HxW of 0 and 1, or None.
-
-    Args:
-        shape: height and width of the photo, px.
-        counts: takes what values the masks hold.
-
-    Raises:
-        CrackError: a mask cannot be read, or does not fit the photo.
-    """
-    if isinstance(source, Pair):
-        pieces, ignored = _pieces_of_masks(source, shape, options, counts)
-    else:
-        pieces, ignored = _pieces_of_labels(source, shape, options)
-    if options.instances == "single" and len(pieces) > 1:
-        pieces = list(_boxed(union_of(pieces, shape)))
-    return pieces, ignored
-
-
-def union_of(pieces: list[Piece], shape: tuple[int, int]) -> ByteMask:
+def _union_of(pieces: list[Piece], shape: tuple[int, int]) -> ByteMask:
     """The pixels of all instances, HxW of 0 and 1."""
     union = np.zeros(shape, np.uint8)
     for mask, x, y in pieces:
@@ -142,32 +135,49 @@ def union_of(pieces: list[Piece], shape: tuple[int, int]) -> ByteMask:
     return union
 
 
-def _pieces_of_masks(
-    pair: Pair, shape: tuple[int, int], options: WorkerOptions, counts: list[ValueCounts]
-) -> tuple[list[Piece], ByteMask | None]:
+def _find_pieces(
+    source: PairRecord,
+    shape: tuple[int, int],
+    options: ConversionOptions,
+    reading: MaskReading,
+    record: PairRecord,
+) -> tuple[list[Piece], ByteMask]:
+    """The instances of a photo of (H, W) px, and its ignored pixels, HxW of 0 and 1.
+
+    The values of its masks are noted in the record.
+
+    Raises:
+        CrackError: a mask cannot be read, or a mask or label does not fit the photo.
+    """
     grey, ignored = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     pieces: list[Piece] = []
-    for path in pair.masks:
+    for path in source.masks:
         mask = read_mask(path)
-        counts.append(count_values(mask))
-        values, void = options.reading.apply(mask)
-        values = _fitting(values, path, pair.photo, shape, options)
+        record.values.append(count_values(mask))
+        values, void = reading.apply(mask)
+        values = _fitting(values, path, source.photo, shape, options)
         if void is not None:
-            ignored |= _fitting(void, path, pair.photo, shape, options)
-        if options.reading.per_value:
+            ignored |= _fitting(void, path, source.photo, shape, options)
+        if reading.per_value:
             found, numbers = np.unique(values, return_inverse=True)
             pieces += _cut(numbers.reshape(shape) + (found[0] > 0), len(found) - (found[0] == 0))
         else:
             grey = np.maximum(grey, values)
-    if not options.reading.per_value and pair.masks:
-        cracks = find_cracks(grey, replace(options.cleaning, invert="no"))
-        pieces = list(_cut(cracks.labels, cracks.count, cracks.x, cracks.y))
-    return pieces, ignored if options.reading.ignored else None
+    if source.masks and not reading.per_value:
+        count, labels = find_cracks(grey, options.cleaning)
+        pieces = list(_cut(labels, count))
+    for label in source.labels:
+        drawn = draw_label(label, shape, options.line_width)
+        if label.ignored:
+            ignored |= drawn
+        else:
+            pieces += _cut(drawn, 1)
+    return pieces, ignored
 
 
 def _fitting(
-    values: npt.NDArray[Any], path: str, photo: str, shape: tuple[int, int], options: WorkerOptions
-) -> npt.NDArray[Any]:
+    values: Labels, path: str, photo: str, shape: tuple[int, int], options: ConversionOptions
+) -> Labels:
     """A mask's values, HxW as its photo.
 
     Raises:
@@ -184,42 +194,16 @@ def _fitting(
     )
 
 
-def _cut(labels: npt.NDArray[Any], count: int, x: int = 0, y: int = 0) -> Iterator[Piece]:
-    """Cut the instances 1..count out of a label map whose corner lies at x, y."""
-    rows, columns = np.divmod(np.flatnonzero(labels), max(labels.shape[1], 1))
-    owners = labels[rows, columns]
+def _cut(labels: Labels, count: int) -> Iterator[Piece]:
+    """Cut the instances 1..count, those that have pixels, out of a label map, HxW."""
+    places = np.flatnonzero(labels > 0)
+    owners = labels.ravel()[places]
     order = np.argsort(owners, kind="stable")
     starts = np.searchsorted(owners, np.arange(2, count + 1), sorter=order)
-    for members in np.split(order, starts):
-        if not members.size:
-            continue
-        found_rows, found_columns = rows[members], columns[members]
-        top, left = int(found_rows.min()), int(found_columns.min())
-        shape = int(found_rows.max()) - top + 1, int(found_columns.max()) - left + 1
-        mask = np.zeros(shape, np.uint8)
-        mask[found_rows - top, found_columns - left] = 1
-        yield mask, x + left, y + top
-
-
-def _boxed(mask: ByteMask) -> Iterator[Piece]:
-    """All of a mask, HxW of 0 and 1, as one instance; none where it is empty."""
-    return _cut(mask, 1)
-
-
-def _pieces_of_labels(
-    source: LabelledPhoto, shape: tuple[int, int], options: WorkerOptions
-) -> tuple[list[Piece], ByteMask | None]:
-    if source.size and source.size != shape[::-1]:
-        raise CrackError(
-            f"the labels of {source.photo} are for {source.size[0]}x{source.size[1]} px but the "
-            f"photo is {shape[1]}x{shape[0]} px (upright by EXIF); export them for this photo"
-        )
-    pieces: list[Piece] = []
-    ignored = np.zeros(shape, np.uint8)
-    for label in source.labels:
-        mask = draw_label(label, shape, options.line_width)
-        if label.ignored:
-            ignored |= mask
-        else:
-            pieces += _boxed(mask)
-    return pieces, ignored if ignored.any() else None
+    for members in np.split(places[order], starts):
+        if members.size:
+            y, x = np.divmod(members, labels.shape[1])
+            top, left = int(y.min()), int(x.min())
+            mask = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.uint8)
+            mask[y - top, x - left] = 1
+            yield mask, left, top

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 import jinja2
+import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..convert.checks import FLAGS
-from ..convert.conversion import ConversionOptions, ConversionResult
-from ..convert.worker import PairRecord
+from ..convert.conversion import ConversionResult
+from ..convert.mask_files import read_mask
+from ..convert.pairing import PairRecord
+from ..convert.worker import ConversionOptions
 from ..files import atomic_write
-from .pictures import draw_histograms, draw_sample
+from ..photos import read_photo
+from ..segmentation import ignored_pixels, instance_masks
 
 MAX_SAMPLES = 60
-MEASURES = ("instances", "coverage", "mean_width")
+MAX_SIDE = 420  # px
+GOLDEN = 0.618034
+IGNORED = 140  # grey level
+BINS = 24
+
+Pictures = list[tuple[str, str]]  # captions and data: URLs
 
 
 def write_report(
@@ -41,16 +59,6 @@ def write_report(
     Raises:
         CrackError: the folder cannot be written to, or a file of the set has become unreadable.
     """
-    page = Path(folder) / "index.html"
-    html = _render(result, options, samples)
-    with atomic_write(Path(folder) / "flags.csv") as file:
-        file.write(_flags_csv(result.records).encode(errors="backslashreplace"))
-    with atomic_write(page) as file:
-        file.write(html.encode(errors="backslashreplace"))
-    return page
-
-
-def _render(result: ConversionResult, options: ConversionOptions, samples: int) -> str:
     usable = worst_first([record for record in result.records if not record.error])
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -59,17 +67,27 @@ def _render(result: ConversionResult, options: ConversionOptions, samples: int) 
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("page.html").render(
+    html = environment.get_template("page.html").render(
         result=result,
         options=options,
         counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
-        histograms=draw_histograms(result.used()),
+        histograms=_draw_histograms(result.used()),
         meanings=FLAGS,
         flagged=[record for record in usable if record.flags],
         left_out=[record for record in result.records if record.error or record.left_out],
-        samples=[draw_sample(record) for record in usable[:samples]],
+        samples=[(record, draw_pictures(record)) for record in usable[:samples]],
         usable=len(usable),
     )
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(("photo", "flag", "value"))
+    for record in result.records:
+        rows.writerows((record.photo, kind, f"{value:.6g}") for kind, value in record.flags.items())
+    page = Path(folder) / "index.html"
+    for path, text in ((page.with_name("flags.csv"), table.getvalue()), (page, html)):
+        with atomic_write(path) as file:
+            file.write(text.encode(errors="backslashreplace"))
+    return page
 
 
 def worst_first(records: list[PairRecord]) -> list[PairRecord]:
@@ -80,28 +98,117 @@ def worst_first(records: list[PairRecord]) -> list[PairRecord]:
     """
     if not records:
         return []
-    unusual = _unusual(records)
-    order = sorted(
-        range(len(records)),
-        key=lambda i: (-len(records[i].flags), -unusual[i], records[i].photo),
-    )
-    return [records[i] for i in order]
-
-
-def _unusual(records: list[PairRecord]) -> npt.NDArray[np.float64]:
-    values = np.array([[getattr(r, name) for name in MEASURES] for r in records], np.float64)
+    values = np.array([[r.instances, r.coverage, r.mean_width] for r in records], np.float64)
     distances = np.abs(values - np.median(values, axis=0))
     scale = np.median(distances, axis=0)
     # Where more than half of the pairs agree, the mean deviation stands in for a median of 0.
     scale = np.where(scale > 0, scale, np.mean(distances, axis=0))
-    scores: npt.NDArray[np.float64] = (distances / np.where(scale > 0, scale, 1)).max(axis=1)
-    return scores
+    unusual = (distances / np.where(scale > 0, scale, 1)).max(axis=1)
+    keys = [(-len(r.flags), -u, r.photo) for r, u in zip(records, unusual, strict=True)]
+    return [records[i] for i in sorted(range(len(records)), key=lambda i: keys[i])]
 
 
-def _flags_csv(records: list[PairRecord]) -> str:
+def draw_pictures(record: PairRecord) -> Pictures:
+    """Draw a usable pair: photo, mask as it came if there is one, cleaned mask, instances.
+
+    Raises:
+        CrackError: a file cannot be read any more.
+    """
+    photo = read_photo(record.photo)
+    rows = [json.loads("{" + text) for text in record.annotations]
+    truth = {"height": record.height, "width": record.width, "annotations": rows}
+    labels = np.zeros((record.height, record.width), np.int32)
+    for number, mask in enumerate(instance_masks(truth), start=1):
+        labels[mask] = number
+    pictures = [("photo", _url(_small(photo), ".jpg"))]
+    if record.masks:
+        pictures.append(("mask as it came", _url(_small_mask(_raw_mask(record)), ".png")))
+    cleaned = (labels > 0).astype(np.uint8) * np.uint8(255)
+    pictures.append(("cleaned mask", _url(_small_mask(cleaned), ".png")))
+    coloured = _coloured(photo, labels, ignored_pixels(truth))
+    pictures.append(("instances", _url(_small(coloured), ".jpg")))
+    return pictures
+
+
+def _raw_mask(record: PairRecord) -> np.ndarray:
+    """The masks as they came, united, in the photo's size, their values spread over 0 to 255."""
+    united = np.zeros((record.height, record.width), np.float32)
+    for path in record.masks:
+        values = read_mask(path).values.astype(np.float32)
+        values *= 255 / max(float(values.max(initial=0)), 1)
+        size = (record.width, record.height)
+        united = np.maximum(united, cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+    return united.astype(np.uint8)
+
+
+def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """The photo, dimmed, with each instance in a colour of its own and thick enough to see."""
+    radius = max(labels.shape) // MAX_SIDE + 1
+    kernel = np.ones((2 * radius - 1,) * 2, np.uint8)
+    grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
+    # Hues of neighbouring labels lie far apart.
+    hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
+    hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
+    colours: Any = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)
+    dim = np.where(ignored[..., None], np.uint8(IGNORED), photo // 3)
+    return np.where(grown[..., None] > 0, colours[0][grown], dim)
+
+
+def _small_mask(mask: np.ndarray) -> np.ndarray:
+    """A mask scaled down so that thin lines stay visible: the brightest of the pixels merged."""
+    factor = -(-max(mask.shape) // MAX_SIDE)
+    return _small(cv2.dilate(mask, np.ones((factor, factor), np.uint8)))
+
+
+def _small(image: Any) -> np.ndarray:
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _url(image: np.ndarray, suffix: str) -> str:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 82] if suffix == ".jpg" else []
+    _, data = cv2.imencode(suffix, image, quality)
+    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
+
+
+def _draw_histograms(records: Sequence[PairRecord]) -> Markup:
+    """Four histograms over photos as one SVG element; photos without crack count in the first."""
+    cracked = [record for record in records if record.instances]
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots(2, 2).flat
+    _histogram(next(axes), "instances per photo", [record.instances for record in records])
+    _histogram(next(axes), "crack area per photo, px", [r.crack_area for r in cracked], log=True)
+    _histogram(next(axes), "mean crack width, px", [record.mean_width for record in cracked])
+    coverage = [record.coverage for record in cracked]
+    _histogram(next(axes), "coverage, percent of the photo", coverage, log=True)
     text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(("photo", "flag", "value"))
-    for record in records:
-        rows.writerows((record.photo, kind, f"{value:.6g}") for kind, value in record.flags.items())
-    return text.getvalue()
+    # A fixed salt and no date: the same data gives the same page.
+    with mpl.rc_context({"svg.hashsalt": "cracks", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    svg = text.getvalue()
+    return Markup(svg[svg.index("<svg") :])
+
+
+def _histogram(axes: Axes, label: str, values: Sequence[float], log: bool = False) -> None:
+    low, high = min(values, default=1), max(values, default=1)
+    if log:
+        edges = np.geomspace(low / 1.05, high * 1.05, BINS + 1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif high <= 2 * BINS and all(isinstance(value, int) for value in values):
+        edges = np.arange(-0.5, high + 1)
+    else:
+        edges = np.linspace(0, max(high, 1e-9), BINS + 1)
+    axes.hist(values, bins=edges.tolist(), color="#b3261e", edgecolor="white", linewidth=0.5)
+    if len(values):
+        middle = float(np.median(values))
+        axes.axvline(middle, color="#333", linewidth=1, linestyle="--")
+        label = f"{label} (median {middle:{'.0f' if middle >= 100 else '.3g'}})"
+    axes.set_xlabel(label)
+    axes.set_ylabel("photos")
+    axes.spines[["top", "right"]].set_visible(False)

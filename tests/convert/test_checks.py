@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from crack_data.convert.checks import (
 )
 from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.pairing import pair_files
+from crack_data.convert.pairing import PairRecord, pair_files
 from crack_data.photos import PROBE_SCALE, probe_photo
 
 # Looked at by eye: the only masks of this set that stand upside down.
@@ -97,7 +98,7 @@ def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
 def test_the_upside_down_masks_of_a_real_set(shared: Path) -> None:
     folder = shared / "data/crack500_train"
     flagged = set()
-    for pair in pair_files(folder / "images", folder / "masks").pairs:
+    for pair in pair_files(folder / "images", folder / "masks").records:
         mask = clean_mask(read_mask(pair.masks[0]).values, PRESETS["thin"])
         if {"upside_down", "mirrored"} & set(
             check_pair(pair.stem, probe_photo(pair.photo)[2], mask)
@@ -111,12 +112,17 @@ def _noise(seed: int) -> np.ndarray:
     return cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
 
 
+def _hashed(names: Sequence[str], splits: list[str], hashes: list[int]) -> list[PairRecord]:
+    rows = zip(names, splits, hashes, strict=True)
+    return [PairRecord(name, name, split=split, photo_hash=x) for name, split, x in rows]
+
+
 def test_a_saved_again_and_resized_photo_is_a_near_duplicate() -> None:
     photo = _noise(0)
     saved = cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 0)
     small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     hashes = [perceptual_hash(p) for p in (photo, saved, small, _noise(1))]
-    found = near_duplicates(["a", "b", "c", "d"], ["train", "val", "train", "val"], hashes)
+    found = near_duplicates(_hashed("abcd", ["train", "val", "train", "val"], hashes))
     pairs = {(pair.photo, pair.other) for pair in found}
     assert ("a", "b") in pairs
     assert pairs <= {("a", "b"), ("b", "c")}
@@ -147,21 +153,28 @@ def test_as_many_as_comparing_all_with_all(seed: int) -> None:
         if splits[i] != splits[j] and (hashes[i] ^ hashes[j]).bit_count() <= MAX_DISTANCE
     }
     assert expected
-    found = near_duplicates(names, splits, hashes)
+    found = near_duplicates(_hashed(names, splits, hashes))
     assert {(pair.photo, pair.other) for pair in found} == expected
 
 
 def test_thousands_of_the_same_photo_are_named_once() -> None:
     count = 20000
     splits = ["train", "val"] * (count // 2)
-    found = near_duplicates([str(i) for i in range(count)], splits, [7] * count)
+    found = near_duplicates(_hashed([str(i) for i in range(count)], splits, [7] * count))
     assert [(pair.photo, pair.other, pair.distance) for pair in found] == [("0", "1", 0)]
 
 
 def test_a_mask_that_several_photos_share_is_flagged() -> None:
-    flags: list[dict[str, float]] = [{} for _ in range(5)]
-    flag_duplicate_masks(flags, ["a", "", "b", "a", ""])
-    assert flags == [{"duplicate_mask": 2.0}, {}, {}, {"duplicate_mask": 2.0}, {}]
+    masks = [["a"], [], ["b"], ["a"], []]
+    records = [PairRecord("", "", annotations=mask, instances=len(mask)) for mask in masks]
+    flag_duplicate_masks(records)
+    assert [record.flags for record in records] == [
+        {"duplicate_mask": 2.0},
+        {},
+        {},
+        {"duplicate_mask": 2.0},
+        {},
+    ]
 
 
 @pytest.mark.parametrize("width", [2, 4, 9])

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from crack_data.convert.coco import encode_mask, to_polygons, write_coco
+from crack_data.convert.pairing import PairRecord
 from crack_data.segmentation import decode_mask
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
@@ -80,6 +81,6 @@ def test_an_empty_set_is_valid_json() -> None:
 def test_a_name_of_any_bytes_is_ascii_json_and_comes_back() -> None:
     name = os.fsdecode(b"Stra\xdfe \xe4 \xc3\xa4.jpg")  # Latin-1, then UTF-8
     stream = io.BytesIO()
-    write_coco(stream, [(name, 4, 3, [])], {})
+    write_coco(stream, [PairRecord("", name, width=4, height=3)], {})
     (image,) = json.loads(stream.getvalue().decode("ascii"))["images"]
     assert os.fsencode(image["file_name"]) == b"Stra\xdfe \xe4 \xc3\xa4.jpg"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,29 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.convert.cleaning import PRESETS, clean_mask
-from crack_data.convert.conversion import ConversionOptions, convert
+from crack_data.convert.conversion import convert, ordered_map
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.splits import SplitOptions
+from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError
 from crack_data.segmentation import decode_mask
 from crack_data.storage import HAS_HEIF
 
 HEIGHT, WIDTH = 90, 120
+
+# Sends Ctrl-C to itself and all its workers, as a terminal does, a moment after the pool starts.
+_INTERRUPTED = """
+import os, signal, sys, threading, time
+from crack_data.errors import run_tool
+from crack_data.convert.conversion import ordered_map
+
+def main():
+    threading.Timer(float(sys.argv[1]), os.killpg, (0, signal.SIGINT)).start()
+    for _ in ordered_map(time.sleep, [0.05] * 500, 2):
+        pass
+
+if __name__ == "__main__":
+    run_tool(main)
+"""
 
 
 def _write_pair(root: Path, name: str, seed: int, cracks: int = 2) -> None:
@@ -97,10 +114,10 @@ def test_ids_and_names_are_stable(folder: Path) -> None:
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     for seed in range(40):
         _write_pair(tmp_path, f"{seed:02d}", seed)
-    splits = SplitOptions({"train": 0.7, "val": 0.3})
-    one = convert(_options(tmp_path, splits=splits, workers=1))
+    shares = {"train": 0.7, "val": 0.3}
+    one = convert(_options(tmp_path, shares=shares, workers=1))
     before = {split: path.read_bytes() for split, path in one.outputs.items()}
-    three = convert(_options(tmp_path, splits=splits, workers=3))
+    three = convert(_options(tmp_path, shares=shares, workers=3))
     assert {split: path.read_bytes() for split, path in three.outputs.items()} == before
     assert one.records == three.records
 
@@ -203,8 +220,8 @@ def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
     for name in ("a2", "a3", "a4", "a5", "a6"):
         for part in ("images/{}.jpg", "masks/{}_mask.png"):
             (folder / part.format(name)).write_bytes((folder / part.format("a")).read_bytes())
-    splits = SplitOptions({"train": 0.5, "val": 0.5})
-    result = convert(_options(folder, splits=splits))
+    shares = {"train": 0.5, "val": 0.5}
+    result = convert(_options(folder, shares=shares))
     names = {
         split: {image["file_name"] for image in _load(path)["images"]}
         for split, path in result.outputs.items()
@@ -214,8 +231,7 @@ def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
     assert len(names["train"] | names["val"]) == 11
     assert result.near_duplicates
     assert all(Path(pair.photo).stem.startswith("a") for pair in result.near_duplicates)
-    together = replace(splits, group_by="^.")
-    assert not convert(_options(folder, splits=together)).near_duplicates
+    assert not convert(_options(folder, shares=shares, group_by="^.")).near_duplicates
 
 
 def test_statistics_of_a_pair(tmp_path: Path) -> None:
@@ -248,6 +264,7 @@ def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
         ({"output": Path("crack.txt")}, "must end in .json"),
         ({"instances": "all"}, "instances"),
         ({"mask_format": "png"}, "mask_format"),
+        ({"invert": "?"}, "invert"),
     ],
 )
 def test_options_that_do_not_exist(folder: Path, changes: dict, named: str) -> None:
@@ -315,18 +332,16 @@ def test_photos_of_one_name_in_subfolders_are_told_apart(tmp_path: Path) -> None
 
 def test_no_split_of_five_photos_stays_empty(folder: Path) -> None:
     for seed in range(8):
-        splits = SplitOptions({"train": 0.8, "val": 0.2}, seed=seed)
-        result = convert(_options(folder, splits=splits))
+        result = convert(_options(folder, shares={"train": 0.8, "val": 0.2}, seed=seed))
         assert all(_load(path)["images"] for path in result.outputs.values())
     _write_pair(folder / "alone", "a", 0)
     with pytest.raises(CrackError, match="only 1 groups"):
-        convert(_options(folder / "alone", splits=splits))
+        convert(_options(folder / "alone", shares={"train": 0.8, "val": 0.2}))
 
 
 def test_the_splits_of_a_conversion_carry_one_id(folder: Path) -> None:
     def ids(**changes: Any) -> set[str]:
-        splits = SplitOptions({"train": 0.5, "val": 0.5}, **changes)
-        outputs = convert(_options(folder, splits=splits)).outputs
+        outputs = convert(_options(folder, shares={"train": 0.5, "val": 0.5}, **changes)).outputs
         found = [_load(path)["info"]["conversion"] for path in outputs.values()]
         assert all(entry["splits"] == ["train", "val"] for entry in found)
         return {entry["id"] for entry in found}
@@ -341,7 +356,7 @@ def test_a_name_that_is_not_utf8_gives_valid_json(folder: Path) -> None:
     for part, ending in (("images", b".jpg"), ("masks", b"_mask.png")):
         source = folder / part / f"a{ending.decode()}"
         source.rename(os.path.join(folder, part, os.fsdecode(b"Br\xfccke" + ending)))
-    result = convert(_options(folder, splits=SplitOptions({"train": 0.5, "val": 0.5})))
+    result = convert(_options(folder, shares={"train": 0.5, "val": 0.5}))
     loaded = [image for path in result.outputs.values() for image in _load(path)["images"]]
     (name,) = [image["file_name"] for image in loaded if image["file_name"].startswith("Br")]
     assert (folder / "images" / name).is_file()
@@ -369,3 +384,27 @@ def test_cases_in_use(case: str, photos: int, shared: Path, tmp_path: Path) -> N
     result = convert(ConversionOptions(images, masks, tmp_path / "o.json"))
     assert [record.error for record in result.records] == [""] * photos
     assert all(record.instances for record in result.records)
+
+
+def test_results_come_in_order() -> None:
+    items = list(range(-100, 100))
+    for workers in (1, 2):
+        assert list(ordered_map(abs, items, workers)) == [abs(item) for item in items]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.1, 0.6])
+def test_ctrl_c_at_any_moment_is_one_word(seconds: float, tmp_path: Path, repo: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(_INTERRUPTED)
+    ended = subprocess.run(
+        [sys.executable, str(script), str(seconds)],
+        cwd=repo,
+        env={"PYTHONPATH": str(repo)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 130
+    assert ended.stderr == "interrupted\n"

@@ -15,7 +15,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.convert.coco import encode_mask
-from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
+from crack_data.convert.conversion import ConversionResult, convert
+from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError
 
 WIDTH, HEIGHT = 60, 40
@@ -135,11 +136,16 @@ def test_categories(images: Path) -> None:
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ({"bbox": [1, 2, 3, 4]}, r"labels\.json, annotation 1 has no outline"),
-        ({"segmentation": []}, r"labels\.json, annotation 1 has no outline"),
-        ({"segmentation": [POLYGON], "image_id": 9}, "there is no image 9"),
-        ({"segmentation": [[90, 90, 95, 90, 95, 95]]}, "annotation 1 covers no pixel"),
-        ({"segmentation": {"size": [9, 9], "counts": [81]}}, "annotation 1 cannot be drawn"),
+        ({"bbox": [1, 2, 3, 4]}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
+        ({"segmentation": []}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
+        ({"segmentation": "x"}, "annotation 1 of .* has a segmentation of the type str"),
+        ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* has a polygon of 3 numbers"),
+        ({"segmentation": [POLYGON], "image_id": 9}, "is of image 9, which is not in it"),
+        ({"segmentation": [[90, 90, 95, 90, 95, 95]]}, "annotation 1 of .* covers no pixel"),
+        (
+            {"segmentation": {"size": [9, 9], "counts": [81]}},
+            "annotation 1 of .* has an RLE of size",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(
@@ -151,7 +157,7 @@ def test_what_cannot_be_used_is_named(
 
 def test_labels_for_another_size_are_refused(images: Path) -> None:
     image = {"id": 7, "file_name": "a.jpg", "width": HEIGHT, "height": WIDTH}
-    with pytest.raises(CrackError, match="for 40x60 px but the photo is 60x40 px"):
+    with pytest.raises(CrackError, match="for 40x60 px but its photo is 60x40 px"):
         _convert(images, _coco(images, [{"segmentation": [POLYGON]}], images=[image]))
 
 
@@ -159,7 +165,7 @@ def test_labels_for_another_size_are_refused(images: Path) -> None:
 def test_files_of_other_content(content: str, images: Path) -> None:
     path = images.parent / "labels.json"
     path.write_text(content)
-    with pytest.raises(CrackError, match=r"labels\.json (cannot be read|is neither)"):
+    with pytest.raises(CrackError, match=r"labels\.json (cannot be read|is not a COCO)"):
         _convert(images, path)
     with pytest.raises(CrackError, match="does not exist"):
         _convert(images, images.parent / "nowhere")
@@ -213,7 +219,9 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
     folder = _labelme(images.parent / "drawn", pieces)
     assert len(_masks(_convert(images, folder))["a.jpg"]) == 3
     _labelme(images.parent / "drawn", [{"shape_type": "point", "points": [[1, 2]]}])
-    with pytest.raises(CrackError, match=r"a\.json, shape 0 is a point of 1 points"):
+    with pytest.raises(
+        CrackError, match=r"shape 0 of .*a\.json cannot be used \(a point of 1 points"
+    ):
         _convert(images, folder)
 
 
@@ -241,7 +249,7 @@ def test_yolo_with_class_names(images: Path) -> None:
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])
 def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
-    with pytest.raises(CrackError, match=r"a\.txt, line 1 is"):
+    with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is"):
         _convert(images, _yolo(images, text))
 
 
@@ -251,14 +259,25 @@ def test_masks_or_labels_but_not_both(images: Path) -> None:
             ConversionOptions(images, output=images / "a.json", **given)
 
 
+def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: Path) -> None:
+    labels = _coco(images, [{"segmentation": [[10.5, 20.5, 49.5, 20.5]]}])
+    (mask,) = _masks(_convert(images, labels))["a.jpg"]
+    assert mask[:, 15:45].sum(axis=0).tolist() == [3] * 30
+    folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
+    with pytest.raises(CrackError, match=r"shape 0 of .*a\.json cannot be used"):
+        _convert(images, folder)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     "name",
     ["cat5", "ls_cat0", "name_Crack", "no_ann_id", "no_area", "no_bbox", "no_iscrowd", "poly",
      "roboflow", "str_image_id"],
 )  # fmt: skip
-def test_foreign_json(name: str, shared: Path, tmp_path: Path) -> None:
+def test_foreign_json_gives_the_pixels_that_training_reads(
+    name: str, shared: Path, tmp_path: Path
+) -> None:
     folder = shared / "cases/foreign_json"
     options = ConversionOptions(folder, None, tmp_path / "o.json", labels=folder / f"{name}.json")
-    result = convert(options)
-    assert [record.instances for record in result.records] == [1, 1, 1, 0, 1]
+    areas = {record.file_name: record.crack_area for record in convert(options).records}
+    assert areas == {"c0.jpg": 864, "c1.jpg": 631, "c2.jpg": 2478, "c3.jpg": 0, "c5.jpg": 838}

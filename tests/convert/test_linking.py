@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crack_data.convert.linking import cluster_pieces, distance_to_pieces, link_pieces
+from crack_data.convert.linking import cluster_pieces, link_pieces
 
 
 def _link(mask: np.ndarray, gap: float) -> list[int]:
@@ -88,7 +88,7 @@ def test_a_turned_mask_is_linked_alike(lines: list[tuple[int, ...]], turn: objec
     expected = link_pieces(labels, count - 1, 20)
     assert np.array_equal(link_pieces(turned, count - 1, 20), expected)
     # Never more than what lies within the gap.
-    near = cluster_pieces(labels, count - 1, 20, distance_to_pieces(labels))
+    near = cluster_pieces(labels, count - 1, 20)
     assert all(len(set(near[expected == crack])) == 1 for crack in set(expected))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crack_data.convert.pairing import describe_other_files, pair_files
+from crack_data.convert.pairing import Pairing, pair_files
 from crack_data.errors import CrackError
 
 
@@ -22,7 +22,7 @@ def _pairs(root: Path, images: str = ".", masks: str = ".") -> list[tuple[str, s
     pairing = pair_files(root / images, root / masks)
     return [
         (pair.file_name, Path(mask).relative_to(root).as_posix())
-        for pair in pairing.pairs
+        for pair in pairing.records
         for mask in pair.masks
     ]
 
@@ -105,7 +105,7 @@ def test_subfolders_are_read_and_keep_their_names(
     first, second = ("", "") if together else ("photos/", "drawn/")
     _touch(tmp_path, *(first + name for name in photos), *(second + name for name in masks))
     pairing = pair_files(tmp_path / first, tmp_path / second)
-    assert [pair.file_name for pair in pairing.pairs] == photos
+    assert [pair.file_name for pair in pairing.records] == photos
     assert [*pairing.photos_without_mask, *pairing.masks_without_photo] == []
     assert not pairing.other_files
 
@@ -113,7 +113,7 @@ def test_subfolders_are_read_and_keep_their_names(
 def test_one_folder_within_the_other_is_not_read_twice(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg", "drawn/a.png")
     pairing = pair_files(tmp_path, tmp_path / "drawn")
-    assert [(pair.file_name, len(pair.masks)) for pair in pairing.pairs] == [("a.jpg", 1)]
+    assert [(pair.file_name, len(pair.masks)) for pair in pairing.records] == [("a.jpg", 1)]
     assert not pairing.photos_without_mask
 
 
@@ -128,15 +128,15 @@ def test_hidden_files_are_passed_over_and_other_kinds_counted(tmp_path: Path) ->
     _touch(tmp_path, "images/d.CR2", "images/README", "masks/a.png", "masks/._a.png")
     _touch(tmp_path, "images/__MACOSX/a.jpg")
     pairing = pair_files(tmp_path / "images", tmp_path / "masks")
-    assert len(pairing.pairs) == 1
-    assert describe_other_files(pairing.other_files) == [
+    assert len(pairing.records) == 1
+    assert pairing.describe_other_files() == [
         "2 files of kind .cr2 were not read",
         "1 file of kind no ending was not read",
     ]
 
 
 def test_heic_names_what_reads_it() -> None:
-    (sentence,) = describe_other_files(Counter({".heic": 3}))
+    (sentence,) = Pairing(other_files=Counter({".heic": 3})).describe_other_files()
     assert sentence == "3 files of kind .heic were not read: install pillow-heif"
 
 
@@ -146,7 +146,7 @@ def test_names_are_compared_in_one_unicode_spelling(form: str, tmp_path: Path) -
     photo = unicodedata.normalize(form, "Brücke/Straße_ä.jpg")
     _touch(tmp_path, f"images/{photo}")
     _touch(tmp_path, "masks/" + unicodedata.normalize(other, "Brücke/Straße_ä_mask.png"))
-    (pair,) = pair_files(tmp_path / "images", tmp_path / "masks").pairs
+    (pair,) = pair_files(tmp_path / "images", tmp_path / "masks").records
     assert pair.file_name == photo  # as the file system has it
 
 
@@ -164,11 +164,11 @@ def test_a_pattern_says_what_masks_are_called(
 ) -> None:
     _touch(tmp_path, "images/IMG_1.jpg", "images/IMG.jpg", *(f"masks/{mask}" for mask in masks))
     pairing = pair_files(tmp_path / "images", tmp_path / "masks", pattern)
-    assert [(p.file_name, [Path(m).name for m in p.masks]) for p in pairing.pairs] == [
+    assert [(p.file_name, [Path(m).name for m in p.masks]) for p in pairing.records] == [
         ("IMG_1.jpg", masks)
     ]
     _touch(tmp_path, "both/IMG_1.jpg", *(f"both/{mask}" for mask in masks))
-    (pair,) = pair_files(tmp_path / "both", tmp_path / "both", pattern).pairs
+    (pair,) = pair_files(tmp_path / "both", tmp_path / "both", pattern).records
     assert [Path(mask).name for mask in pair.masks] == masks
 
 
@@ -183,14 +183,14 @@ def test_several_masks_of_one_photo_belong_to_it(tmp_path: Path) -> None:
     _touch(tmp_path, "images/b.jpg", "masks/b_0.png", "images/c.jpg", "masks/c.png")
     _touch(tmp_path, "masks/c_1.png")  # of a photo c_1 that is not there
     pairing = pair_files(tmp_path / "images", tmp_path / "masks")
-    assert [len(pair.masks) for pair in pairing.pairs] == [3, 1, 1]
+    assert [len(pair.masks) for pair in pairing.records] == [3, 1, 1]
     assert [Path(path).name for path in pairing.masks_without_photo] == ["c_1.png"]
 
 
 def test_photos_without_mask_may_count_as_crack_free(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png")
     pairing = pair_files(tmp_path / "images", tmp_path / "masks", without_mask="crack-free")
-    assert [len(pair.masks) for pair in pairing.pairs] == [1, 0]
+    assert [len(pair.masks) for pair in pairing.records] == [1, 0]
     assert not pairing.photos_without_mask
 
 
@@ -224,5 +224,5 @@ def test_a_missing_and_an_empty_folder(tmp_path: Path) -> None:
 def test_cases_in_use(case: str, names: list[str], shared: Path) -> None:
     folder = shared / "cases" / case
     pairing = pair_files(folder / "images", folder / "masks")
-    assert [pair.file_name for pair in pairing.pairs] == names
+    assert [pair.file_name for pair in pairing.records] == names
     assert [*pairing.photos_without_mask, *pairing.masks_without_photo] == []

@@ -8,9 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from crack_data.convert import cleaning
 from crack_data.convert.cleaning import remove_ringing
-from crack_data.convert.instances import label_components
 
 
 def _crack(width: int) -> np.ndarray:
@@ -45,19 +43,6 @@ def test_a_halo_goes_and_the_crack_stays() -> None:
 def test_a_clean_mask_is_untouched(width: int) -> None:
     crack = _crack(width)
     assert np.array_equal(remove_ringing(crack), crack)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_quick_counts_enclose_the_specks(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mask = _crack(1 + seed % 9) | (rng.random((160, 160)) < 0.02 * (seed % 5)).astype(np.uint8)
-    mask = np.ascontiguousarray(mask[4 * (seed % 6) :, seed % 3 :])
-    labels = label_components(mask, 4)[1]
-    specks = mask & (np.bincount(labels.ravel()) <= 4)[labels]
-    everywhere = np.ones_like(mask)
-    assert cleaning._specks(mask, labels, everywhere) == specks.sum()
-    assert cleaning._single_pixels(mask, everywhere) <= specks.sum()
-    assert cleaning._most_specks(mask, cleaning._open(mask)) >= specks.sum()
 
 
 def test_an_empty_and_a_full_mask_are_untouched() -> None:

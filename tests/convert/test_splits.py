@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crack_data.convert.splits import (
-    SplitOptions,
     assign_splits,
+    check_splits,
     group_of,
     parse_shares,
     split_path,
@@ -21,16 +21,16 @@ SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
 CROWD = [f"other{i}" for i in range(60)]  # among which no split is empty
 
 
-def _alone(stem: str, options: SplitOptions) -> str:
+def _alone(stem: str, seed: int = 0, group_by: str = "") -> str:
     """The split of a photo in a large set."""
-    group = group_of(stem, options.group_by)
-    return assign_splits([group, *CROWD], options)[group]
+    group = group_of(stem, group_by)
+    return assign_splits([group, *CROWD], SHARES, seed)[group]
 
 
 def test_shares_are_met_and_depend_on_the_seed() -> None:
     stems = [f"photo{i}" for i in range(4000)]
-    first = list(assign_splits(stems, SplitOptions(SHARES, seed=0)).values())
-    other = list(assign_splits(stems, SplitOptions(SHARES, seed=1)).values())
+    first = list(assign_splits(stems, SHARES, seed=0).values())
+    other = list(assign_splits(stems, SHARES, seed=1).values())
     for name, share in SHARES.items():
         assert first.count(name) / 4000 == pytest.approx(share, abs=0.03)
     assert first != other
@@ -38,15 +38,13 @@ def test_shares_are_met_and_depend_on_the_seed() -> None:
 
 def test_the_assignment_never_changes() -> None:
     # These are part of the format: a change would mix training and validation photos.
-    options = SplitOptions(SHARES)
-    assert [_alone(stem, options) for stem in "abcd"] == ["val", "train", "train", "test"]
+    assert [_alone(stem) for stem in "abcd"] == ["val", "train", "train", "test"]
 
 
 @given(number=st.integers(0, 99999), crops=st.lists(st.integers(0, 9999), min_size=2))
 def test_crops_of_one_photo_stay_together(number: int, crops: list[int]) -> None:
-    options = SplitOptions(SHARES, group_by=r"^(?:SET_)?(\d+)")
     stems = [f"{number}", *(f"SET_{number}_{crop}" for crop in crops)]
-    assert len({_alone(stem, options) for stem in stems}) == 1
+    assert len({_alone(stem, group_by=r"^(?:SET_)?(\d+)") for stem in stems}) == 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_group(stem: str, pattern: str, group: str) -> None:
 
 
 def test_no_shares_no_split() -> None:
-    assert assign_splits(["a"], SplitOptions({})) == {"a": ""}
+    assert assign_splits(["a"], {}) == {"a": ""}
 
 
 def test_parse_shares() -> None:
@@ -83,31 +81,30 @@ def test_bad_shares_are_quoted(text: str) -> None:
 @pytest.mark.parametrize("shares", [{"a": 0.5}, {"a": 1.5, "b": -0.5}])
 def test_shares_must_sum_to_one(shares: dict[str, float]) -> None:
     with pytest.raises(CrackError, match="share"):
-        SplitOptions(shares)
+        check_splits(shares, "")
 
 
 def test_a_broken_pattern_is_quoted() -> None:
     with pytest.raises(CrackError, match=r"--group-by '\('"):
-        SplitOptions({}, group_by="(")
+        check_splits({}, "(")
 
 
 @pytest.mark.parametrize("output", ["crack.json", "crack_train.json", "crack_val.json"])
 def test_names_of_the_files(output: str) -> None:
-    options = SplitOptions(SHARES)
-    assert split_path(Path("d") / output, "val", options) == Path("d/crack_val.json")
-    assert split_path(Path("d") / output, "", SplitOptions({})) == Path("d") / output
+    assert split_path(Path("d") / output, "val", SHARES) == Path("d/crack_val.json")
+    assert split_path(Path("d") / output, "", {}) == Path("d") / output
 
 
 @given(photos=st.integers(3, 12), seed=st.integers(0, 999))
 def test_no_split_stays_empty(photos: int, seed: int) -> None:
     groups = [f"photo{i}" for i in range(photos)]
-    found = assign_splits(groups, SplitOptions(SHARES, seed=seed))
+    found = assign_splits(groups, SHARES, seed)
     assert set(found.values()) == set(SHARES)
-    plain = [_alone(group, SplitOptions(SHARES, seed=seed)) for group in groups]
+    plain = [_alone(group, seed) for group in groups]
     if set(plain) == set(SHARES):
         assert [found[group] for group in groups] == plain
 
 
 def test_too_few_groups_are_said() -> None:
     with pytest.raises(CrackError, match="3 sets, but the photos make only 2 groups"):
-        assign_splits(["a", "b", "a"], SplitOptions(SHARES))
+        assign_splits(["a", "b", "a"], SHARES)

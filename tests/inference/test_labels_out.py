@@ -12,8 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from crack_data.convert.label_formats import draw_label
-from crack_data.convert.labels import read_labels
+from crack_data.convert.labels import draw_label, read_labels
 from crack_data.inference.labels_out import FORMATS, crack_polygons, write_labels
 from crack_data.inference.results import to_json
 
@@ -95,7 +94,7 @@ def test_labels_converted_are_the_masks(labels: str, name: str, tmp_path: Path) 
     photo.parent.mkdir(parents=True)
     cv2.imwrite(str(photo), np.zeros((*SIZE, 3), np.uint8))
     path = {"coco": "labels/coco.json", "labelme": "labels"}[labels]
-    (found,) = read_labels(tmp_path / path, tmp_path / "photos").photos
+    (found,) = read_labels(tmp_path / path, tmp_path / "photos").records
     assert found.photo == str(photo)
     drawn = [draw_label(label, SIZE, 3.0) for label in found.labels]
     assert len(drawn) == 2

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from crack_data.convert.coco import annotation
-from crack_data.convert.conversion import ConversionOptions, ConversionResult, convert
-from crack_data.convert.splits import SplitOptions
-from crack_data.convert.worker import PairRecord
+from crack_data.convert.conversion import ConversionResult, convert
+from crack_data.convert.pairing import PairRecord
+from crack_data.convert.worker import ConversionOptions
 from crack_data.report import write_report
-from crack_data.report.page import worst_first
-from crack_data.report.pictures import draw_sample
+from crack_data.report.page import draw_pictures, worst_first
 from crack_data.synthetic import write_photos
 
 COUNT = 8
@@ -47,7 +46,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> ConversionOptions:
         images=folder / "images",
         masks=folder / "masks",
         output=folder / "set.json",
-        splits=SplitOptions({"train": 0.5, "val": 0.5}),
+        shares={"train": 0.5, "val": 0.5},
         workers=1,
         skip_bad=True,
     )
@@ -195,8 +194,7 @@ def test_instances_have_colours_of_their_own(together: bool, tmp_path: Path) -> 
         _record(str(tmp_path / "photo.png")), masks=(str(tmp_path / "mask.png"),),
         width=120, height=90, annotations=found,
     )  # fmt: skip
-    sample = draw_sample(record)
-    pictures = {caption: _decoded(url) for caption, url in sample.pictures}
+    pictures = {caption: _decoded(url) for caption, url in draw_pictures(record)}
     image = pictures["instances"].astype(int)
     assert (np.abs(image[15, 60] - image[75, 60]).max() > 60) != together
     assert np.abs(image[45, 60] - 140).max() < 12  # ignored

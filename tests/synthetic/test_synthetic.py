@@ -149,8 +149,8 @@ def test_noisy_masks_need_cleaning_and_survive_it(photos: list[SyntheticPhoto]) 
 def test_files_pair_up_and_masks_are_exact(tmp_path: Path) -> None:
     write_photos(tmp_path, 3, seed=5, height=64, width=96)
     pairing = pair_files(tmp_path / "images", tmp_path / "masks")
-    assert len(pairing.pairs) == 3
-    for index, pair in enumerate(pairing.pairs):
+    assert len(pairing.records) == 3
+    for index, pair in enumerate(pairing.records):
         expected = draw_photo(index, 5, 64, 96)
         np.testing.assert_array_equal(read_mask(pair.masks[0]).values, expected.mask)
         image = cv2.imread(str(pair.photo))
