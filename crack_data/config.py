@@ -33,14 +33,10 @@ def _add_backbone_keys(cfg: CN) -> None:
 
     cfg.MODEL.MOBILENETV2 = CN()
     cfg.MODEL.MOBILENETV2.WIDTH_MULT = 1.0
-    # BN, FrozenBN, SyncBN or GN.
+    # BN, FrozenBN or SyncBN.
     cfg.MODEL.MOBILENETV2.NORM = "BN"
     # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
     cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-
-    cfg.MODEL.EFFICIENTNET_LITE = CN()
-    cfg.MODEL.EFFICIENTNET_LITE.NORM = "BN"
-    cfg.MODEL.EFFICIENTNET_LITE.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
 
 
 def _add_crack_map_keys(cfg: CN) -> None:
@@ -90,8 +86,6 @@ def _add_training_keys(cfg: CN) -> None:
     # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
     # number. Empty: every photo equally often.
     cfg.CRACK.SAMPLING_WEIGHTS = []
-    # Photos without cracks are drawn this many times as often as the others of their data set.
-    cfg.CRACK.CRACK_FREE_WEIGHT = 1.0
     # One width in px per name in DATASETS.TRAIN: how far its labels may reach beyond the crack. So
     # wide a rim inside them does not count in the crack map's loss. Empty: all of a label counts.
     cfg.CRACK.LABEL_RIMS = []

@@ -5,9 +5,7 @@ A checkpoint is read once; what was checked is what is loaded.
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -25,8 +23,6 @@ from torch import nn
 
 from .errors import CrackError
 
-# "package:NAME/FILE" is a file that an installed Python package carries.
-_PACKAGE_PREFIX = "package:"
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
 # Stored by old checkpoints only, and computed from the config.
@@ -36,8 +32,6 @@ _OBSOLETE = ("anchor_generator.cell_anchors", "num_batches_tracked")
 _MIN_SHARE = 0.9
 # How torch.save began before it wrote zip archives.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-
-State = dict[str, torch.Tensor]
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -51,13 +45,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint, running nothing that it holds.
 
     Args:
-        path: a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo (numpy arrays),
-            "package:NAME/FILE" for a file of an installed Python package, or a URL that
-            Detectron2's PathManager downloads and caches.
+        path: a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo (numpy arrays), or a
+            URL that Detectron2's PathManager downloads and caches.
 
     Returns:
-        The file's dictionary, with the weights under "model" (without a leading ``module.``, as
-        DistributedDataParallel writes); beside them what training needs to resume.
+        The file's dictionary, with the weights under "model" (without DistributedDataParallel's
+        leading ``module.``); beside them what training needs to resume.
 
     Raises:
         CrackError: the file is missing, damaged, holds more than tensors and plain values, or
@@ -71,30 +64,44 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"checkpoint {path} holds more than tensors, or is no checkpoint, and is not loaded"
         ) from error
     except Exception as error:  # a damaged archive raises many types
-        raise CrackError(f"checkpoint {path} is damaged: {_first_line(error)}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CrackError(f"checkpoint {path} is damaged: {reason}") from error
     _check_finite(path, content)
-    content["model"] = _model_state(path, content["model"])
-    return content
+    state = content["model"]
+    tensors = state.values() if isinstance(state, Mapping) else ()
+    if not tensors or not all(isinstance(x, torch.Tensor) for x in tensors):
+        raise CrackError(
+            f"checkpoint {path} holds no model weights; name a file that training wrote"
+        )
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): x for name, x in state.items()}
+    return {**content, "model": dict(state)}
 
 
 def load_weights(model: nn.Module, path: str) -> None:
     """Load a checkpoint of this very model: every weight must be there and fit.
 
-    Args:
-        model: built from the config that the checkpoint was trained with.
-        path: see `read_checkpoint`.
-
     Raises:
         CrackError: as `read_checkpoint`, or the checkpoint is of another model.
     """
-    state = read_checkpoint(path)["model"]
-    problem = _mismatch(state, model.state_dict())
+    found, wanted = read_checkpoint(path)["model"], model.state_dict()
+    missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
+    unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
+    misfits = [x for x in wanted if x in found and found[x].shape != wanted[x].shape]
+    problem = ""
+    if missing:
+        problem = f"it lacks {len(missing)} of the model's {len(wanted)} weights ({missing[0]}, …)"
+    elif unexpected:
+        problem = f"it has {len(unexpected)} weights that the model lacks ({unexpected[0]}, …)"
+    elif misfits:
+        shapes = [tuple(x[misfits[0]].shape) for x in (found, wanted)]
+        problem = f"{misfits[0]} is {shapes[0]} in it and {shapes[1]} in the model"
     if problem:
         raise CrackError(
             f"checkpoint {path} is of another model: {problem}; use the config file that it was "
             "trained with"
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(found, strict=False)
 
 
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
@@ -106,14 +113,14 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     Raises:
         CrackError: as `read_checkpoint`, or the file is of another architecture.
     """
-    path = cfg.MODEL.WEIGHTS
+    path, network = cfg.MODEL.WEIGHTS, bottom_up(model)
+    if not path and cfg.MODEL.BACKBONE.WEIGHTS:
+        load_backbone_weights(network, cfg.MODEL.BACKBONE.WEIGHTS)
     if not path:
-        if cfg.MODEL.BACKBONE.WEIGHTS:
-            load_backbone_weights(bottom_up(model), cfg.MODEL.BACKBONE.WEIGHTS)
         return
-    before = _convolutions(bottom_up(model))
+    before = {name: x.clone() for name, x in network.state_dict().items() if x.dim() == 4}
     SafeCheckpointer(model)._load_model(read_checkpoint(path))
-    after = _convolutions(bottom_up(model))
+    after = network.state_dict()
     loaded = sum(not torch.equal(before[name], after[name]) for name in before)
     if loaded < _MIN_SHARE * len(before):
         raise CrackError(
@@ -122,12 +129,8 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
         )
 
 
-def load_backbone_weights(network: nn.Module, path: str) -> int:
-    """Load ImageNet weights into the network below the FPN; return the number of tensors loaded.
-
-    Args:
-        network: its keys are those of the file.
-        path: see `read_checkpoint`.
+def load_backbone_weights(network: nn.Module, path: str) -> None:
+    """Load ImageNet weights into the network below the FPN, whose keys are those of the file.
 
     Raises:
         CrackError: as `read_checkpoint`, or a tensor of the network is missing from the file or
@@ -143,21 +146,16 @@ def load_backbone_weights(network: nn.Module, path: str) -> int:
             f"{len(names)} tensors are missing or differ in shape, first {unfit[0]}"
         )
     network.load_state_dict({name: stored[name] for name in names}, strict=False)
-    return len(names)
 
 
-def bottom_up(model: nn.Module) -> nn.Module:
+def bottom_up(model: Any) -> nn.Module:
     """The network below the FPN, or the whole backbone where there is no FPN."""
-    backbone = model.get_submodule("backbone")
-    inner = getattr(backbone, "bottom_up", backbone)
-    return inner if isinstance(inner, nn.Module) else backbone
+    return getattr(model.backbone, "bottom_up", model.backbone)
 
 
 def _read_bytes(path: str) -> bytes:
     local = path
-    if path.startswith(_PACKAGE_PREFIX):
-        local = _packaged_file(path)
-    elif "://" in path:
+    if "://" in path:
         try:
             local = PathManager.get_local_path(path)
         except Exception as error:  # a handler per kind of URL, each with its own errors
@@ -172,14 +170,6 @@ def _read_bytes(path: str) -> bytes:
         raise CrackError(f"checkpoint {path} does not exist; train one or name another") from error
     except OSError as error:
         raise CrackError(f"checkpoint {path} cannot be read: {error.strerror}") from error
-
-
-def _packaged_file(path: str) -> str:
-    package, _, inner = path.removeprefix(_PACKAGE_PREFIX).partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise CrackError(f"checkpoint {path} needs the Python package {package}; install it")
-    return os.path.join(spec.submodule_search_locations[0], inner)
 
 
 def _unpack(data: bytes) -> dict[str, Any]:
@@ -205,20 +195,17 @@ def _unpack_zoo(content: Any) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         return {"model": None}
     if "__author__" in content and isinstance(content.get("model"), Mapping):
-        zoo = {**content, "model": _tensors(content["model"])}
-        return {
-            key: zoo[key] for key in ("model", "__author__", "matching_heuristics") if key in zoo
-        }
-    blobs = content.get("blobs", content)
-    weights = {key: x for key, x in blobs.items() if not str(key).endswith("_momentum")}
-    return {"model": _tensors(weights), "__author__": "Caffe2", "matching_heuristics": True}
-
-
-def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+        keys = content.keys() & {"model", "__author__", "matching_heuristics"}
+        zoo = {key: content[key] for key in keys}
+    else:
+        blobs = content.get("blobs", content)
+        weights = {key: x for key, x in blobs.items() if not str(key).endswith("_momentum")}
+        zoo = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+    tensors = {
         key: torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
-        for key, x in arrays.items()
+        for key, x in zoo["model"].items()
     }
+    return {**zoo, "model": tensors}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -232,14 +219,9 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
 
 
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 pickles bytes for Python 2."""
-    return text.encode("latin1")
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode_latin1,
+    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes in protocol 2
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("numpy.core.multiarray", "_reconstruct"): np_multiarray._reconstruct,
@@ -259,39 +241,3 @@ def _check_finite(path: str, value: Any, place: str = "") -> None:
         raise CrackError(
             f"checkpoint {path} holds values in {place} that are not finite; take an earlier one"
         )
-
-
-def _model_state(path: str, state: Any) -> State:
-    """The weights by name, without the prefix of DistributedDataParallel."""
-    tensors = state.values() if isinstance(state, Mapping) else ()
-    if not tensors or not all(isinstance(x, torch.Tensor) for x in tensors):
-        raise CrackError(
-            f"checkpoint {path} holds no model weights; name a file that training wrote"
-        )
-    if all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): x for name, x in state.items()}
-    return dict(state)
-
-
-def _mismatch(found: State, wanted: State) -> str:
-    """The difference as part of a sentence; empty where there is none."""
-    missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
-    unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
-    if missing:
-        return f"it lacks {len(missing)} of the model's {len(wanted)} weights ({missing[0]}, …)"
-    if unexpected:
-        return f"it has {len(unexpected)} weights that the model lacks ({unexpected[0]}, …)"
-    for name, weight in wanted.items():
-        if name in found and found[name].shape != weight.shape:
-            shapes = f"{tuple(found[name].shape)} in it and {tuple(weight.shape)} in the model"
-            return f"{name} is {shapes}"
-    return ""
-
-
-def _convolutions(network: nn.Module) -> State:
-    state = network.state_dict()
-    return {name: weight.clone() for name, weight in state.items() if weight.dim() == 4}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

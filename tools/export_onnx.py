@@ -31,10 +31,8 @@ from crack_data.modeling import CrackRCNN
 from crack_data.photos import read_photo
 from crack_data.storage import find_photos
 
-_OPSET = 17
-_INPUT = "image"
 _AXES = {
-    _INPUT: {1: "height", 2: "width"},
+    "image": {1: "height", 2: "width"},
     "boxes": {0: "count"},
     "scores": {0: "count"},
     "crack_map": {0: "height", 1: "width"},
@@ -44,10 +42,9 @@ _TOLERANCE = {"boxes": 0.5, "scores": 0.005, "crack_map": 0.005}
 
 
 class CrackTensors(nn.Module):
-    """A `CrackRCNN` as a function of tensors; see the file's description."""
+    """A trained `CrackRCNN`, not compiled, as a function of tensors: see the file's description."""
 
     def __init__(self, model: CrackRCNN) -> None:
-        """Take a trained model on the CPU, not compiled."""
         super().__init__()
         self.model = model
         self.eval()
@@ -71,35 +68,27 @@ class CrackTensors(nn.Module):
 
 
 def export_onnx(module: CrackTensors, path: str, example: torch.Tensor) -> None:
-    """Write the ONNX file.
-
-    Args:
-        module: the model.
-        path: of the file.
-        example: a photo on which the model detects something.
-
-    Raises:
-        CrackError: the file cannot be written.
-    """
-    buffer: Any = io.BytesIO()  # which its annotation does not know
+    """Write the ONNX file; ``example`` is a photo on which the model detects something."""
+    buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
     with warnings.catch_warnings(), torch.no_grad():
         # Tracing warns of every Python number; the comparison with PyTorch is the real test.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (example,), buffer, dynamo=False, opset_version=_OPSET,
-            input_names=[_INPUT], output_names=list(_TOLERANCE), dynamic_axes=_AXES,
-        )  # fmt: skip
+            module,
+            (example,),
+            buffer,
+            dynamo=False,
+            opset_version=17,
+            input_names=["image"],
+            output_names=list(_TOLERANCE),
+            dynamic_axes=_AXES,
+        )
     with atomic_write(path) as file:
         file.write(buffer.getvalue())
 
 
 def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
     """Run the file in ONNX Runtime beside the module, and say how far they lie apart.
-
-    Args:
-        module: the model that was exported.
-        path: the file.
-        images: see `CrackTensors.forward`.
 
     Raises:
         CrackError: they disagree.
@@ -110,7 +99,7 @@ def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
     for image in images:
         with torch.no_grad():
             expected = [x.numpy() for x in module(image)]
-        found = session.run(list(_TOLERANCE), {_INPUT: image.numpy()})
+        found = session.run(list(_TOLERANCE), {"image": image.numpy()})
         if len(found[0]) != len(expected[0]):
             raise CrackError(
                 f"{path} finds {len(found[0])} boxes where PyTorch finds {len(expected[0])}; "
@@ -125,15 +114,8 @@ def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
     return f"{len(images)} photos, {detections} detections, largest differences: {apart}"
 
 
-def photo_tensor(path: str, input_format: str) -> torch.Tensor:
-    """A photo as `CrackTensors.forward` takes it; ``input_format`` is "RGB" or "BGR"."""
-    image = read_photo(path)
-    image = image[:, :, ::-1] if input_format == "RGB" else image
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Export and compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,20 +125,17 @@ def parse_arguments() -> argparse.Namespace:
     add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
     add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
     add("overrides", nargs="*", metavar="KEY VALUE", help="config keys to change")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Export and compare."""
-    given = parse_arguments()
+    given = parser.parse_args()
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     cfg.MODEL.DEVICE, cfg.CRACK.INFERENCE.FAST = "cpu", "off"
-    photos = find_photos(*given.images)
     model = CrackPredictor(cfg).model
     if not isinstance(model, CrackRCNN):
         raise CrackError(f"only a CrackRCNN is exported; this config's model is {type(model)}")
     module = CrackTensors(model)
-    images = [photo_tensor(photo.path, cfg.INPUT.FORMAT) for photo in photos]
+    images = []
+    for photo in find_photos(*given.images):
+        image = read_photo(photo.path)[:, :, :: -1 if cfg.INPUT.FORMAT == "RGB" else 1]
+        images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
     export_onnx(module, given.output, images[0])
     print(f"wrote {given.output}; compared with PyTorch: {compare(module, given.output, images)}")
 

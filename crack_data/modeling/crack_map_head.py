@@ -13,12 +13,12 @@ arXiv:1609.05158).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from fvcore.nn import weight_init
 from torch import nn
@@ -36,63 +36,46 @@ IGNORED = 255
 class CrackMapHead(nn.Module):
     """Backbone features and the photo in, crack logits at the photo's size out."""
 
-    @configurable
-    def __init__(
-        self,
-        input_shape: Mapping[str, ShapeSpec],
-        *,
-        in_features: Sequence[str],
-        detail_features: Sequence[str],
-        channels: Sequence[int],
-        norm: str,
-    ) -> None:
-        """See the MODEL.CRACK_MAP keys in `crack_data.config`.
+    def __init__(self, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
+        """Args: cfg: the whole config; MODEL.CRACK_MAP is read.
 
         Raises:
-            ValueError: a feature is unknown, their strides do not fall to 2, or ``channels`` has
-                not one number for the context and one for each detail.
+            ValueError: a feature is unknown, their strides do not fall to 2, or CHANNELS has not
+                one number for the context and one for each detail.
         """
         super().__init__()
+        keys = cfg.MODEL.CRACK_MAP
+        in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
+        channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        unknown = [name for name in (*in_features, *detail_features) if name not in shapes]
+        unknown = {*in_features, *detail_features} - shapes.keys()
         if unknown:
-            raise ValueError(f"MODEL.CRACK_MAP names the feature {unknown[0]}, not among {shapes}")
+            raise ValueError(f"MODEL.CRACK_MAP names {unknown}, not among the features {shapes}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
         if sorted(strides, reverse=True) != strides or strides[-1] != 2:
             raise ValueError(f"MODEL.CRACK_MAP's features must fall to stride 2, not {strides}")
         if len(channels) != 1 + len(detail_features):
             raise ValueError(f"MODEL.CRACK_MAP.CHANNELS needs {1 + len(detail_features)} numbers")
-        self.in_features = list(in_features)
-        self.detail_features = list(detail_features)
+        self.in_features, self.detail_features = in_features, detail_features
         # How much coarser each level is than the finest, and each step of the refinement.
         self.scales = [shapes[name].stride / strides[0] for name in in_features]
         self.steps = [a / b for a, b in itertools.pairwise(strides)]
+        conv = partial(_conv, norm=keys.NORM)
         self.context = nn.ModuleList(
-            _conv(shapes[name].channels, channels[0], norm) for name in in_features
+            conv(shapes[name].channels, channels[0]) for name in in_features
         )
         if _PHOTO in detail_features:
-            self.photo = _conv(12, _PHOTO_SHAPE.channels, norm)
+            self.photo = conv(12, _PHOTO_SHAPE.channels)
         self.refine = nn.ModuleList(
-            _conv(channels[i] + shapes[name].channels, channels[i + 1], norm)
-            for i, name in enumerate(detail_features)
+            conv(before + shapes[name].channels, after)
+            for name, before, after in zip(
+                detail_features, channels[:-1], channels[1:], strict=True
+            )
         )
-        self.last = _conv(channels[-1], channels[-1], norm)
-        self.predictor = nn.Conv2d(channels[-1], 4, kernel_size=1)
+        self.last = conv(channels[-1], channels[-1])
+        self.predictor = Conv2d(channels[-1], 4, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
-        assert self.predictor.bias is not None
         nn.init.constant_(self.predictor.bias, _PRIOR_LOGIT)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict[str, object]:
-        """Read MODEL.CRACK_MAP."""
-        keys = cfg.MODEL.CRACK_MAP
-        return {
-            "input_shape": input_shape,
-            "in_features": keys.IN_FEATURES,
-            "detail_features": keys.DETAIL_FEATURES,
-            "channels": keys.CHANNELS,
-            "norm": keys.NORM,
-        }
 
     def forward(self, features: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         """Crack logits.
@@ -105,8 +88,9 @@ class CrackMapHead(nn.Module):
             logits, float32, shape (N, H, W).
         """
         levels = zip(self.context, self.in_features, self.scales, strict=True)
-        contexts = [_enlarge(conv(features[name]), scale) for conv, name, scale in levels]
-        x = reduce(torch.add, contexts)
+        x = reduce(
+            torch.add, (_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
+        )
         for conv, name, step in zip(self.refine, self.detail_features, self.steps, strict=True):
             fine = self.photo(F.pixel_unshuffle(images, 2)) if name == _PHOTO else features[name]
             x = conv(torch.cat([_enlarge(x, step).to(fine.dtype), fine], dim=1))
@@ -140,29 +124,17 @@ def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
 def crack_map_loss(
     logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, dice_weight: float
 ) -> torch.Tensor:
-    """Binary cross-entropy plus Dice loss (Milletari et al. 2016, arXiv:1606.04797).
+    """Binary cross-entropy plus ``dice_weight`` x Dice loss (Milletari et al. 2016,
+    arXiv:1606.04797), a scalar.
 
     Dice is taken over the whole batch, as the pooled F1 is over a set: a photo without cracks
     then needs no special case.
 
     Args:
         logits, target, weight: float, shape (N, H, W); target 0 or 1; weight 0 leaves a pixel out.
-        dice_weight: factor of the Dice term.
-
-    Returns:
-        a scalar.
     """
     bce = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
-    bce = bce / weight.sum().clamp(min=1)
     probability = logits.sigmoid() * weight
     overlap = 2 * (probability * target).sum() + 1
     dice = 1 - overlap / (probability.sum() + (target * weight).sum() + 1)
-    return bce + dice_weight * dice
-
-
-def stack_targets(targets: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-    """Targets of several photos, each (h, w) uint8, in one uint8 (N, H, W); the rest `IGNORED`."""
-    stacked = targets[0].new_full((len(targets), *size), IGNORED)
-    for row, target in zip(stacked, targets, strict=True):
-        row[: target.shape[0], : target.shape[1]] = target
-    return stacked
+    return bce / weight.sum().clamp(min=1) + dice_weight * dice

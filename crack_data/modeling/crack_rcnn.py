@@ -14,16 +14,16 @@ from detectron2.structures import BitMasks, ImageList, Instances
 from torch import nn
 
 from ..calibration import DEFAULT_THRESHOLD
-from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss, stack_targets
+from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss
 from .instances import (
     Components,
     Detection,
+    add_map_proposals,
     claimed_map,
     find_components,
     score_components,
     to_detections,
 )
-from .map_proposals import add_map_proposals
 
 Features = dict[str, torch.Tensor]
 # Objectness logits (N, A, h, w) and box deltas (N, A x 4, h, w) of each level.
@@ -58,46 +58,18 @@ class CrackRCNN(GeneralizedRCNN):
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        crack_map_head: nn.Module,
-        loss_weight: float,
-        dice_weight: float,
-        link_threshold: float,
-        link_gap: float,
-        detector_floor: float,
-        threshold: float,
-        score_threshold: float,
-        **kwargs: Any,
-    ) -> None:
-        """See the MODEL.CRACK_MAP keys in `crack_data.config`; ``kwargs`` as in the base class."""
+    def __init__(self, *, crack_map_head: nn.Module, settings: CfgNode, **kwargs: Any) -> None:
+        """Args: settings: MODEL.CRACK_MAP; ``kwargs``: as in the base class."""
         super().__init__(**kwargs)
         self.crack_map_head = crack_map_head
-        self.loss_weight = loss_weight
-        self.dice_weight = dice_weight
-        self.link_threshold = link_threshold
-        self.link_gap = link_gap
-        self.detector_floor = detector_floor
-        self.threshold = threshold
-        self.score_threshold = score_threshold
+        self.settings = settings
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Read MODEL.CRACK_MAP and what the base class reads."""
         parts = super().from_config(cfg)
-        keys = cfg.MODEL.CRACK_MAP
-        return {
-            **parts,
-            "crack_map_head": CrackMapHead(cfg, parts["backbone"].output_shape()),
-            "loss_weight": keys.LOSS_WEIGHT,
-            "dice_weight": keys.DICE_WEIGHT,
-            "link_threshold": keys.LINK_THRESHOLD,
-            "link_gap": keys.LINK_GAP,
-            "detector_floor": keys.DETECTOR_FLOOR,
-            "threshold": keys.THRESHOLD if keys.THRESHOLD >= 0 else DEFAULT_THRESHOLD,
-            "score_threshold": max(keys.SCORE_THRESHOLD, 0.0),
-        }
+        head = CrackMapHead(cfg, parts["backbone"].output_shape())
+        return {**parts, "crack_map_head": head, "settings": cfg.MODEL.CRACK_MAP.clone()}
 
     def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
         """Run everything that looks at every pixel.
@@ -123,12 +95,10 @@ class CrackRCNN(GeneralizedRCNN):
         features, rpn_outputs, logits = self.dense(images.tensor)
         proposals, proposal_losses = self.propose(images, rpn_outputs, truth)
         probabilities = _to_uint8(logits.detach().float().sigmoid())
-        proposals, _ = add_map_proposals(
-            proposals, probabilities, self.link_threshold, self.link_gap
-        )
+        proposals, _ = add_map_proposals(proposals, probabilities, self.settings)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         return {
-            "loss_crack_map": self.loss_weight * self._crack_map_loss(logits, batched_inputs),
+            "loss_crack_map": self._crack_map_loss(logits, batched_inputs),
             **proposal_losses,
             **detector_losses,
         }
@@ -152,12 +122,16 @@ class CrackRCNN(GeneralizedRCNN):
     def _crack_map_loss(
         self, logits: torch.Tensor, batched_inputs: list[dict[str, Any]]
     ) -> torch.Tensor:
-        target = stack_targets(
-            [_map_target(x) for x in batched_inputs], (logits.shape[1], logits.shape[2])
-        )
-        target = target.to(logits.device)
-        weight = (target != IGNORED).float()
-        return crack_map_loss(logits, (target == 1).float(), weight, self.dice_weight)
+        """The loss on "sem_seg" where a sample has it, else on the union of its masks."""
+        target = logits.new_full(logits.shape, IGNORED)
+        for row, given in zip(target, batched_inputs, strict=True):
+            shown = given.get("sem_seg")
+            if shown is None:
+                shown = given["instances"].gt_masks.tensor.any(dim=0)
+            row[: shown.shape[0], : shown.shape[1]] = shown
+        weight = (target != IGNORED).to(target)
+        loss = crack_map_loss(logits, (target == 1).to(target), weight, self.settings.DICE_WEIGHT)
+        return self.settings.LOSS_WEIGHT * loss
 
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect cracks and draw them.
@@ -174,7 +148,7 @@ class CrackRCNN(GeneralizedRCNN):
         for found in self.run_network(batched_inputs):
             components, scores = self.find_cracks(found)
             instances = self._to_instances(found.probability, components, scores)
-            drawn = scores >= self.score_threshold
+            drawn = scores >= max(self.settings.SCORE_THRESHOLD, 0.0)
             crack_map = torch.from_numpy(claimed_map(found.probability, components, drawn))
             output = {"instances": instances, "crack_map": crack_map.float() / 255}
             outputs.append({name: value.to(self.device) for name, value in output.items()})
@@ -187,9 +161,7 @@ class CrackRCNN(GeneralizedRCNN):
         proposals, _ = self.propose(images, rpn_outputs, None)
         maps = logits.float().sigmoid()
         levels = _to_uint8(maps)
-        proposals, components = add_map_proposals(
-            proposals, levels, self.link_threshold, self.link_gap
-        )
+        proposals, components = add_map_proposals(proposals, levels, self.settings)
         results, _ = self.roi_heads(images, features, proposals, None)
         found = []
         for i, (rows, columns) in enumerate(images.image_sizes):
@@ -207,11 +179,8 @@ class CrackRCNN(GeneralizedRCNN):
 
     def find_cracks(self, output: NetworkOutput) -> tuple[Components, np.ndarray]:
         """The cracks of one photo, and the score of each, (N,)."""
-        components = output.components or find_components(
-            output.probability, self.link_threshold, self.link_gap
-        )
-        scores = score_components(components, output.detections, self.detector_floor)
-        return components, scores
+        components = output.components or find_components(output.probability, self.settings)
+        return components, score_components(components, output.detections, self.settings)
 
     def _to_instances(
         self, probability: np.ndarray, components: Components, scores: np.ndarray
@@ -220,7 +189,8 @@ class CrackRCNN(GeneralizedRCNN):
         best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
         best = best[scores[best] > 0]
         masks = components.labels[None] == (best + 1)[:, None, None]
-        masks &= probability > 255 * self.threshold
+        threshold = self.settings.THRESHOLD
+        masks &= probability > 255 * (threshold if threshold >= 0 else DEFAULT_THRESHOLD)
         kept = masks.any(axis=(1, 2))
         instances = Instances(probability.shape)
         instances.pred_masks = torch.from_numpy(masks[kept])
@@ -233,13 +203,3 @@ class CrackRCNN(GeneralizedRCNN):
 def _to_uint8(probability: torch.Tensor) -> np.ndarray:
     """Probabilities in [0, 1] x 255, rounded."""
     return (255 * probability).round().to(torch.uint8).cpu().numpy()
-
-
-def _map_target(given: dict[str, Any]) -> torch.Tensor:
-    """What the crack map should show: uint8 (H, W), 0, 1 or `IGNORED`.
-
-    "sem_seg" where the sample has it, else the union of the instances' masks.
-    """
-    if "sem_seg" in given:
-        return given["sem_seg"]
-    return given["instances"].gt_masks.tensor.any(dim=0).to(torch.uint8)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from detectron2.structures import BitMasks, Instances
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..convert.linking import link_pieces
 
@@ -27,6 +29,10 @@ _COVERED_SHARE = 0.4
 _FULL_LENGTH = 80
 # Rows that are counted at a time, so that a large photo takes little memory.
 _BAND = 1024
+# At most this many of a map's cracks become proposals, the most confident; and the logit that ranks
+# them above the RPN's own.
+_MAX_PROPOSALS = 50
+_OBJECTNESS_LOGIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,16 @@ class Detection:
     mask: np.ndarray | None = None
 
 
-def find_components(probability: np.ndarray, link_threshold: float, link_gap: float) -> Components:
+def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
     """Join the pixels that touch, diagonals included, and link the pieces across small gaps.
 
     Args:
         probability: (H, W) uint8, crack probability x 255.
-        link_threshold: MODEL.CRACK_MAP.LINK_THRESHOLD, in [0, 1].
-        link_gap: MODEL.CRACK_MAP.LINK_GAP, px.
+        settings: MODEL.CRACK_MAP.
     """
-    above = (probability > 255 * link_threshold).view(np.uint8)
+    above = (probability > 255 * settings.LINK_THRESHOLD).view(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    crack_of = link_pieces(labels, count - 1, link_gap)
+    crack_of = link_pieces(labels, count - 1, settings.LINK_GAP)
     cracks = int(crack_of.max())
     x, y, width, height, area = stats[1:].T
     boxes = np.zeros((cracks, 4), np.int64)
@@ -96,13 +101,14 @@ def to_detections(instances: Instances) -> list[Detection]:
     Args:
         instances: with pred_boxes, scores and perhaps coarse pred_masks (N, H, W).
     """
-    scores = instances.scores.tolist()
+    shape, scores = instances.image_size, instances.scores.tolist()
     if not instances.has("pred_masks"):
-        boxes = instances.pred_boxes.tensor.float().cpu().numpy()
-        return [
-            Detection(score, box)
-            for score, box in zip(scores, _widened(boxes, instances.image_size), strict=True)
-        ]
+        corners = instances.pred_boxes.tensor.float().cpu().numpy()
+        margin = _MARGIN * (corners[:, 2:] - corners[:, :2])
+        low = np.floor(corners[:, :2] - margin).clip(min=0)
+        high = np.minimum(np.ceil(corners[:, 2:] + margin), (shape[1], shape[0]))
+        boxes = np.concatenate([low, high], axis=1).astype(int).tolist()
+        return [Detection(score, tuple(box)) for score, box in zip(scores, boxes, strict=True)]
     masks = instances.pred_masks.cpu()
     boxes = BitMasks(masks).get_bounding_boxes().tensor.long().tolist()
     return [
@@ -111,17 +117,44 @@ def to_detections(instances: Instances) -> list[Detection]:
     ]
 
 
+def add_map_proposals(
+    proposals: list[Instances], probabilities: np.ndarray, settings: CfgNode
+) -> tuple[list[Instances], list[Components]]:
+    """Append the cracks of each photo's crack map to its proposals; return both.
+
+    In training they are the false alarms that the box head has to learn to reject; at prediction
+    they are boxes that fit a thin crack better than any anchor.
+
+    Args:
+        proposals: of each photo, with proposal_boxes and objectness_logits.
+        probabilities: crack maps, (N, H, W) uint8, x 255, padded to one size.
+        settings: MODEL.CRACK_MAP.
+    """
+    joined, components = [], []
+    for given, probability in zip(proposals, probabilities, strict=True):
+        height, width = given.image_size
+        found = find_components(probability[:height, :width], settings)
+        best = (-found.confidence).argsort(kind="stable")[:_MAX_PROPOSALS]
+        boxes = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
+        added = Instances(given.image_size)
+        added.proposal_boxes = Boxes(boxes)
+        added.objectness_logits = given.objectness_logits.new_full((len(best),), _OBJECTNESS_LOGIT)
+        joined.append(Instances.cat([given, added]))
+        components.append(found)
+    return joined, components
+
+
 def score_components(
-    components: Components, detections: Sequence[Detection], detector_floor: float
+    components: Components, detections: Sequence[Detection], settings: CfgNode
 ) -> np.ndarray:
     """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
 
     Args:
         components: of the photo's crack map.
         detections: on the same photo.
-        detector_floor: MODEL.CRACK_MAP.DETECTOR_FLOOR, in [0, 1].
+        settings: MODEL.CRACK_MAP.
     """
-    detector = np.maximum(_detector_scores(components, detections), detector_floor)
+    detector = np.maximum(_detector_scores(components, detections), settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)
 
 
@@ -135,23 +168,16 @@ def _detector_scores(components: Components, detections: Sequence[Detection]) ->
     # Number the scores from the best, 0, to that of the pixels under no detection.
     ranked = sorted(detections, key=lambda x: -x.score)
     scores = np.array([*(x.score for x in ranked), 0.0])
-    keys, counts = [], []
+    counts = np.zeros((len(components.boxes) + 1, len(scores)), np.int64)
     for start in range(0, len(components.labels), _BAND):
         labels = components.labels[start : start + _BAND]
         inside = labels > 0
         rank = _paint_ranks(ranked, start, labels.shape)[inside]
-        key = (labels[inside].astype(np.int64) - 1) * len(scores) + rank
-        values, numbers = np.unique(key, return_counts=True)
-        keys.append(values)
-        counts.append(numbers)
-    pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
-    reached = np.bincount(place, np.concatenate(counts)).cumsum()
-    # Pairs are sorted by crack, then by rank: look up the pixel that has the share before it.
-    ends = np.searchsorted(pairs, (np.arange(len(components.boxes)) + 1) * len(scores))
-    last = reached[ends - 1]
-    first = np.concatenate([[0], last[:-1]])
-    wanted = first + np.floor(_COVERED_SHARE * (last - first - 1))
-    return scores[pairs[np.searchsorted(reached, wanted, side="right")] % len(scores)]
+        key = labels[inside].astype(np.int64) * len(scores) + rank
+        counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
+    reached = counts[1:].cumsum(axis=1)
+    wanted = np.floor(_COVERED_SHARE * (reached[:, -1:] - 1))
+    return scores[(reached > wanted).argmax(axis=1)]
 
 
 def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -166,11 +192,3 @@ def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]
         mask = ranked[rank].mask
         view[... if mask is None else mask[top - y0 : bottom - y0]] = rank
     return painted
-
-
-def _widened(boxes: np.ndarray, shape: tuple[int, int]) -> list[Box]:
-    margin = _MARGIN * (boxes[:, 2:] - boxes[:, :2])
-    low = np.floor(boxes[:, :2] - margin).clip(min=0)
-    high = np.minimum(np.ceil(boxes[:, 2:] + margin), (shape[1], shape[0]))
-    whole = np.concatenate([low, high], axis=1).astype(int)
-    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in whole.tolist()]

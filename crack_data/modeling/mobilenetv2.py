@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import FPN
+from detectron2.modeling.backbone import FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from .staged import StagedBackbone, build_fpn, norm_layer, stage_settings
-
 # Where each stage begins and ends in torchvision's `features`; a stage ends before the layer
 # that halves the resolution again. Layer 18 widens to 1280 channels for the classifier: left out.
-_STAGE_BOUNDS = ((0, 2), (2, 4), (4, 7), (7, 14), (14, 18))
+_STAGES = {"res1": (0, 2), "res2": (2, 4), "res3": (4, 7), "res4": (7, 14), "res5": (14, 18)}
 
 
-class MobileNetV2(StagedBackbone):
+class MobileNetV2(Backbone):
     """torchvision's MobileNetV2 without its classifier, keys of its weights unchanged."""
 
     @configurable
@@ -31,26 +32,86 @@ class MobileNetV2(StagedBackbone):
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
         freeze_at: int = 0,
     ) -> None:
-        """See the MODEL.MOBILENETV2 keys in `crack_data.config`."""
+        """See the MODEL.MOBILENETV2 keys in `crack_data.config`.
+
+        Args:
+            width_mult, norm, out_features: those keys.
+            freeze_at: the first so many stages do not learn.
+
+        Raises:
+            ValueError: no such stage.
+        """
         super().__init__()
-        network = mobilenet_v2(width_mult=width_mult, norm_layer=norm_layer(norm))
+        unknown = [name for name in out_features if name not in _STAGES]
+        if unknown or not out_features:
+            raise ValueError(f"OUT_FEATURES are of {list(_STAGES)}, not {list(out_features)}")
+        if not 0 <= freeze_at <= len(_STAGES):
+            raise ValueError(f"FREEZE_AT counts stages, 0 to {len(_STAGES)}, not {freeze_at}")
+        network = mobilenet_v2(width_mult=width_mult, norm_layer=partial(get_norm, norm))
         self.features = nn.ModuleList(list(network.features)[:-1])
-        channels: list[Any] = [self.features[end - 1].out_channels for _, end in _STAGE_BOUNDS]
-        self.set_stages(channels, out_features, freeze_at)
+        ends: dict[str, Any] = {name: self.features[end - 1] for name, (_, end) in _STAGES.items()}
+        self._out_features = list(out_features)
+        self._out_feature_channels = {name: end.out_channels for name, end in ends.items()}
+        self._out_feature_strides = {name: 2 ** (i + 1) for i, name in enumerate(_STAGES)}
+        for start, end in list(_STAGES.values())[:freeze_at]:
+            for layer in self.features[start:end]:
+                layer.requires_grad_(False)
+                FrozenBatchNorm2d.convert_frozen_batchnorm(layer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
-        """Read MODEL.MOBILENETV2."""
+        """Read MODEL.MOBILENETV2 and MODEL.BACKBONE.FREEZE_AT."""
         keys = cfg.MODEL.MOBILENETV2
-        return {"width_mult": keys.WIDTH_MULT, **stage_settings(keys, cfg.MODEL.BACKBONE)}
+        return {
+            "width_mult": keys.WIDTH_MULT,
+            "norm": keys.NORM,
+            "out_features": keys.OUT_FEATURES,
+            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
+        }
 
-    def stage(self, index: int) -> nn.ModuleList:
-        """The layers of stage ``index``, in order."""
-        start, end = _STAGE_BOUNDS[index]
-        return self.features[start:end]
+    def forward(self, x: Any) -> dict[str, torch.Tensor]:
+        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
+
+        What it has computed before passes through: see `DetailFPN`.
+        """
+        if isinstance(x, dict):
+            return x
+        outputs = {}
+        for name, (start, end) in _STAGES.items():
+            for layer in self.features[start:end]:
+                x = layer(x)
+            if name in self._out_features:
+                outputs[name] = x
+        return outputs
+
+
+class DetailFPN(FPN):
+    """Detectron2's FPN, which also returns those stages below it that it does not read.
+
+    They are finer than its levels: the crack map draws with them.
+    """
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Map images, shape (N, 3, H, W), to {"res1": …, "p3": …, …}."""
+        stages = self.bottom_up(x)
+        return {**self._unread(stages), **super().forward(stages)}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each output."""
+        return {**self._unread(self.bottom_up.output_shape()), **super().output_shape()}
+
+    def _unread(self, stages: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in stages.items() if name not in self.in_features}
 
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """MobileNetV2 with an FPN: features p2 … p6 at strides 4 … 64."""
-    return build_fpn(cfg, MobileNetV2(cfg, input_shape))
+    return DetailFPN(
+        bottom_up=MobileNetV2(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )

@@ -26,7 +26,6 @@ class BagPooler(nn.Module):
     """
 
     def __init__(self, pooler: ROIPooler) -> None:
-        """Args: pooler: the one to stand in for."""
         super().__init__()
         self.pooler = pooler
 
@@ -43,13 +42,9 @@ class BagPooler(nn.Module):
         height, width = pooler.output_size
         if not len(boxes):
             return rows.new_zeros(0, rows.shape[1], height, width)
-        levels = assign_boxes_to_levels(
-            [boxes],
-            pooler.min_level,
-            pooler.max_level,
-            pooler.canonical_box_size,
-            pooler.canonical_level,
-        )
+        between = pooler.min_level, pooler.max_level
+        canonical = pooler.canonical_box_size, pooler.canonical_level
+        levels = assign_boxes_to_levels([boxes], *between, *canonical)
         scales = torch.tensor([x.spatial_scale for x in pooler.level_poolers])
         x0, y0, x1, y1 = (boxes.tensor * scales[levels, None] - 0.5).unbind(dim=1)
         grid, size = grids[levels], grids.prod(dim=1)
@@ -92,12 +87,8 @@ def use_bag_pooling(model: nn.Module) -> None:
     """Replace the poolers of a model on the CPU that have a fixed sampling ratio."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if _has_fixed_samples(child):
+            levels: Any = child.level_poolers if isinstance(child, ROIPooler) else []
+            if levels and all(
+                isinstance(x, ROIAlign) and x.aligned and x.sampling_ratio > 0 for x in levels
+            ):
                 setattr(parent, name, BagPooler(child))
-
-
-def _has_fixed_samples(module: Any) -> bool:
-    return isinstance(module, ROIPooler) and all(
-        isinstance(level, ROIAlign) and level.aligned and level.sampling_ratio > 0
-        for level in module.level_poolers
-    )

@@ -28,7 +28,7 @@ def _photo_with_crack(height: int, width: int, row: int) -> dict[str, Any]:
     return {"image": image, "instances": truth, "height": height, "width": width}
 
 
-@pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "crack_efficientnet_lite.yaml"])
+@pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "comparison/crack_mobilenet_stages.yaml"])
 def test_it_learns_one_crack(tiny_crack_config: Callable, name: str) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_crack_config(name)).train()
@@ -51,9 +51,10 @@ def test_it_learns_one_crack(tiny_crack_config: Callable, name: str) -> None:
 def test_outputs_have_the_photos_size_and_agree(tiny_crack_config: Callable) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_crack_config()).eval()
-    model.score_threshold = 0.0
+    settings = model.settings
+    settings.SCORE_THRESHOLD = 0.0
     # An untrained map lies around the prior, sigmoid(-3) = 0.047.
-    model.link_threshold = model.threshold = 0.04
+    settings.LINK_THRESHOLD = settings.THRESHOLD = 0.04
     # The network sees 50x70, an odd size that needs padding; the photo is 100x140.
     given = {"image": torch.zeros(3, 50, 70, dtype=torch.uint8), "height": 100, "width": 140}
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_outputs_have_the_photos_size_and_agree(tiny_crack_config: Callable) -> 
     assert len(instances) > 0
     union = instances.pred_masks.any(dim=0)
     assert union.any()
-    assert torch.equal(union, crack_map > model.threshold)
+    assert torch.equal(union, crack_map > settings.THRESHOLD)
     corners = instances.pred_boxes.tensor[0].int().tolist()
     rows, columns = instances.pred_masks[0].nonzero(as_tuple=True)
     tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -78,8 +79,8 @@ def test_what_scores_too_low_is_in_the_instances_and_not_in_the_map(
 ) -> None:
     torch.manual_seed(0)
     model = build_model(tiny_crack_config()).eval()
-    model.link_threshold = model.threshold = 0.04
-    model.score_threshold = 0.99
+    model.settings.LINK_THRESHOLD = model.settings.THRESHOLD = 0.04
+    model.settings.SCORE_THRESHOLD = 0.99
     with torch.no_grad():
         (output,) = model([{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
     assert len(output["instances"]) > 0

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 
 from crack_data.modeling import instances
 from crack_data.modeling.instances import (
     Detection,
+    add_map_proposals,
     claimed_map,
     find_components,
     score_components,
     to_detections,
 )
-from crack_data.modeling.map_proposals import add_map_proposals
 
 SIZE = (100, 200)
 LONG = (10, 40, 190, 43)
@@ -35,8 +36,13 @@ def _box(x0: int, y0: int, x1: int, y1: int, score: float) -> Detection:
     return Detection(score, (x0, y0, x1, y1))
 
 
+def _settings(link_gap: float = 0.0, floor: float = 0.0) -> CfgNode:
+    return CfgNode({"LINK_THRESHOLD": 0.3, "LINK_GAP": link_gap, "DETECTOR_FLOOR": floor})
+
+
 def _scores(probability: np.ndarray, *detections: Detection, floor: float = 0.0) -> list[float]:
-    return score_components(find_components(probability, 0.3, 0), detections, floor).tolist()
+    settings = _settings(floor=floor)
+    return score_components(find_components(probability, settings), detections, settings).tolist()
 
 
 @pytest.fixture(params=[1024, 7])
@@ -76,12 +82,12 @@ def test_scores_are_those_of_a_plain_computation() -> None:
     corners = np.sort(rng.integers(0, 101, (12, 2, 2)), axis=2)
     found = [_box(2 * x0, y0, 2 * x1, y1, s) for ((x0, x1), (y0, y1)), s in
              zip(corners.tolist(), rng.random(12).tolist(), strict=True)]  # fmt: skip
-    components = find_components(probability, 0.3, 0)
+    components = find_components(probability, _settings())
     painted = np.zeros(SIZE)
     for detection in found:
         x0, y0, x1, y1 = detection.box
         painted[y0:y1, x0:x1] = np.maximum(painted[y0:y1, x0:x1], detection.score)
-    scores = score_components(components, found, 0.0)
+    scores = score_components(components, found, _settings())
     assert len(scores) > 20
     for index, score in enumerate(scores):
         under = np.sort(painted[components.labels == index + 1])[::-1]
@@ -109,38 +115,38 @@ def test_a_coarse_mask_covers_instead_of_its_box() -> None:
 
 @pytest.mark.parametrize("detections", [[], [_box(0, 0, 200, 100, 0.9)]])
 def test_an_empty_map_has_no_cracks(detections: list[Detection]) -> None:
-    components = find_components(_map(), 0.3, 12)
+    components = find_components(_map(), _settings(12))
     assert components.boxes.shape == (0, 4)
-    assert score_components(components, detections, 0.5).shape == (0,)
+    assert score_components(components, detections, _settings()).shape == (0,)
     assert not claimed_map(_map(), components, np.zeros(0, bool)).any()
 
 
 @pytest.mark.parametrize("crack", [(7, 9, 8, 10), (0, 0, 200, 100)])
 def test_one_pixel_and_the_whole_photo(crack: tuple[int, int, int, int]) -> None:
-    components = find_components(_map(crack), 0.3, 12)
+    components = find_components(_map(crack), _settings(12))
     assert components.boxes.tolist() == [list(crack)]
     assert (components.labels == 1).sum() == (crack[2] - crack[0]) * (crack[3] - crack[1])
 
 
 def test_pieces_across_a_gap_are_one_crack() -> None:
     pieces = _map((10, 40, 100, 43), (108, 40, 190, 43), OTHER)
-    apart, linked = (find_components(pieces, 0.3, gap) for gap in (0, 12))
+    apart, linked = (find_components(pieces, _settings(gap)) for gap in (0, 12))
     assert len(apart.boxes) == 3
     assert linked.boxes.tolist() == [[10, 40, 190, 43], [10, 80, 120, 83]]
     assert linked.confidence == pytest.approx([SURE, SURE])
     assert np.array_equal(linked.labels > 0, pieces > 2)
-    scores = score_components(linked, [_box(0, 30, 120, 50, 0.8)], 0.0)
+    scores = score_components(linked, [_box(0, 30, 120, 50, 0.8)], _settings())
     assert scores[0] == pytest.approx(np.sqrt(0.8 * SURE))
 
 
 def test_short_cracks_are_less_sure() -> None:
-    confidence = find_components(_map(LONG, (5, 5, 15, 8)), 0.3, 0).confidence
+    confidence = find_components(_map(LONG, (5, 5, 15, 8)), _settings()).confidence
     assert sorted(confidence) == pytest.approx([SURE * 10 / 80, SURE])
 
 
 def test_the_map_keeps_what_is_drawn() -> None:
     probability = _map(LONG, OTHER)
-    components = find_components(probability, 0.3, 0)
+    components = find_components(probability, _settings())
     kept = claimed_map(probability, components, np.array([False, True]))
     assert np.array_equal(kept > 0, components.labels == 2)
     assert kept.max() == 230
@@ -172,7 +178,7 @@ def test_the_map_proposes_its_cracks() -> None:
     proposals.proposal_boxes = Boxes(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     proposals.objectness_logits = torch.tensor([0.5])
     probability = _map(OTHER, (185, 5, 200, 30))
-    (joined,), (found,) = add_map_proposals([proposals], probability[None], 0.3, 0)
+    (joined,), (found,) = add_map_proposals([proposals], probability[None], _settings())
     boxes = joined.proposal_boxes.tensor.tolist()
     assert boxes[0] == [1.0, 2.0, 3.0, 4.0]
     assert len(found.boxes) == 2
