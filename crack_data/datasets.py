@@ -68,19 +68,15 @@ def register_crack_dataset(
 
 
 def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
-    """Register and check the data sets that a config trains or tests on.
+    """Register and check the data sets of DATASETS.TRAIN and DATASETS.TEST, or one of them.
 
     A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. All crack
     sets are read here, so that a fault of the test set is noticed before training and not after.
 
-    Args:
-        cfg: a config.
-        keys: of DATASETS, those whose sets will be used.
-
     Raises:
-        CrackError: ``DATASETS.TRAIN`` or ``DATASETS.TEST`` is no sequence of names; a set is
-            unknown, empty or faulty, or its photos are missing; no photo to train on has a crack;
-            or sets that were split in one run of the converter come from different ones.
+        CrackError: a key is no sequence of names; a set is unknown, empty or faulty, or its photos
+            are missing; no photo to train on has a crack; or sets that were split in one run of the
+            converter come from different ones.
     """
     found: dict[str, list[Record]] = {}
     for key in keys:
@@ -90,25 +86,30 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
             elif name not in DatasetCatalog:
                 raise CrackError(
                     f"DATASETS.{key} names {name!r}, which is not registered; use one of "
-                    f"{', '.join(_crack_names())}, or the path of a COCO JSON (ending in .json)"
+                    f"{', '.join(STANDARD_NAMES)}, or the path of a COCO JSON (ending in .json)"
                 )
-            if name in _crack_names():
+            if MetadataCatalog.get(name).get("thing_classes") == THING_CLASSES:
                 found[name] = DatasetCatalog.get(name)
                 if not found[name]:
                     raise CrackError(f"DATASETS.{key}: {name} holds no photos; convert it again")
     _check_conversions([name for name in found if MetadataCatalog.get(name).get("json_file")])
     if {"TRAIN", "TEST"} <= set(keys):  # a training; pictures may be drawn of any set
-        _check_cracks(cfg.DATASETS.TRAIN, found)
-        _warn_of_shared_photos(cfg, found)
+        _check_training(cfg, found)
 
 
-def _check_cracks(names: tuple[str, ...], found: dict[str, list[Record]]) -> None:
-    if not names or any(name not in found for name in names):
-        return
-    if not any(record["annotations"] for name in names for record in found[name]):
+def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
+    """Refuse a training without cracks; warn of photos that are trained and tested on."""
+    names = cfg.DATASETS.TRAIN
+    records = [record for name in names for record in found.get(name, [])]
+    if records and found.keys() >= set(names) and not any(x["annotations"] for x in records):
         raise CrackError(
             f"no photo of DATASETS.TRAIN ({', '.join(names)}) has a crack; add photos with cracks"
         )
+    files = {record["file_name"] for record in records}
+    for name in cfg.DATASETS.TEST:
+        shared = sum(record["file_name"] in files for record in found.get(name, []))
+        if shared and name not in names:
+            logger.warning(f"{shared} photos of {name} (DATASETS.TEST) are in DATASETS.TRAIN too")
 
 
 def _check_conversions(names: list[str]) -> None:
@@ -133,14 +134,6 @@ def _check_conversions(names: list[str]) -> None:
                 )
 
 
-def _warn_of_shared_photos(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
-    train = {x["file_name"] for name in cfg.DATASETS.TRAIN for x in found.get(name, [])}
-    for name in cfg.DATASETS.TEST:
-        shared = sum(record["file_name"] in train for record in found.get(name, []))
-        if shared and name not in cfg.DATASETS.TRAIN:
-            logger.warning(f"{shared} photos of {name} (DATASETS.TEST) are in DATASETS.TRAIN too")
-
-
 def _names(key: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise CrackError(f"{key} is the bare string {value!r}; write it as \"('{value}',)\"")
@@ -151,18 +144,6 @@ def _names(key: str, value: Any) -> tuple[str, ...]:
     return names
 
 
-def _crack_names() -> list[str]:
-    return [
-        name
-        for name in DatasetCatalog
-        if MetadataCatalog.get(name).get("thing_classes") == THING_CLASSES
-    ]
-
-
-def _register_standard_sets() -> None:
-    root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
-    for name in STANDARD_NAMES:
-        register_crack_dataset(name, os.path.join(root, "crack", f"{name}.json"))
-
-
-_register_standard_sets()
+for _name in STANDARD_NAMES:
+    _root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    register_crack_dataset(_name, os.path.join(_root, "crack", f"{_name}.json"))

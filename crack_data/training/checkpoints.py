@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,9 @@ class CrackCheckpointer(SafeCheckpointer):
         Raises:
             CrackError: it cannot be written; the previous checkpoint is still the one to resume.
         """
-        if not self.save_dir or not self.save_to_disk:
-            return
-        state = {"model": self.model.state_dict()}
-        for key, part in self.checkpointables.items():
-            state[key] = part.state_dict()
+        states = {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
-        save_state({**state, **extra}, path)
+        save_state({"model": self.model.state_dict(), **states, **extra}, path)
         self.logger.info(f"Saved checkpoint {path}")
         self.tag_last_checkpoint(f"{name}.pth")
 
@@ -68,8 +64,7 @@ def _write(data: bytes, path: str | os.PathLike[str]) -> None:
 def remove_older(folder: str, iteration: int) -> None:
     """Remove the files model_XXXXXXX.pth before this iteration, but for the latest of them."""
     files = sorted(Path(folder).glob("model_[0-9]*.pth"))
-    older = [file for file in files if file.name < f"model_{iteration:07d}.pth"]
-    for file in older[:-1]:
+    for file in [file for file in files if file.name < f"model_{iteration:07d}.pth"][:-1]:
         file.unlink(missing_ok=True)
 
 
@@ -79,10 +74,7 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     The first steps use a smaller decay, (1 + n) / (10 + n), so that the average does not remember
     the initial weights in a short training.
     """
-    return AveragedModel(model, multi_avg_fn=_average(decay), use_buffers=True)
 
-
-def _average(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
     @torch.no_grad()
     def update(averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
         count = int(steps)
@@ -93,7 +85,7 @@ def _average(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], N
             else:
                 old.copy_(new)
 
-    return update
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
@@ -112,45 +104,40 @@ def match_optimizer_state(
 
     Args:
         saved: ``state_dict()`` of the same kind of optimizer.
-        saved_names: `parameter_names` of that time; None: the parameters are grouped as now.
+        saved_names, names: `parameter_names` of that time (None: grouped as now) and of now.
         optimizer: built from the config.
-        names: `parameter_names` of now.
 
     Raises:
         ValueError: the two do not have the same parameters.
     """
-    own = optimizer.state_dict()
-    groups, own_groups = saved["param_groups"], own["param_groups"]
-    sizes, own_sizes = ([len(x["params"]) for x in y] for y in (groups, own_groups))
-    if saved_names is None and sizes != own_sizes:
-        raise ValueError("its parameters are grouped in another way")
+    groups = optimizer.state_dict()["param_groups"]
+    sizes = [[len(group["params"]) for group in x] for x in (saved["param_groups"], groups)]
     number_of = {name: number for number, name in enumerate(saved_names or names)}
-    if number_of.keys() != set(names):
-        raise ValueError("other parameters are trained")
+    if number_of.keys() != set(names) or (saved_names is None and sizes[0] != sizes[1]):
+        raise ValueError("other parameters are trained, or in other groups")
     moments = {
         number: saved["state"][number_of[name]]
         for number, name in enumerate(names)
         if number_of[name] in saved["state"]
     }
-    return {"state": moments, "param_groups": own_groups}
+    return {"state": moments, "param_groups": groups}
 
 
-def changed_keys(before: str | None, solver: CfgNode) -> str:
+def changed_keys(before: str, solver: CfgNode) -> str:
     """The SOLVER keys that differ from a checkpoint's, as ``KEY old -> new, …``.
 
     Args:
-        before: ``cfg.SOLVER.dump()`` of that time; None, as of old checkpoints: nothing is known.
+        before: ``cfg.SOLVER.dump()`` of that time; empty: nothing is known of it.
         solver: the node of now.
     """
-    if before is None:
-        return ""
-    old, new = yaml.safe_load(before), yaml.safe_load(solver.dump())
+    new = yaml.safe_load(solver.dump())
+    old = yaml.safe_load(before) if before else new
     changed = [key for key in new if new[key] != old.get(key)]
     return ", ".join(f"SOLVER.{key} {old.get(key)} -> {new[key]}" for key in changed)
 
 
 def release_weights(source: str, target: str) -> int:
-    """Write the weights of a checkpoint in fp16, and nothing else.
+    """Write the weights of a checkpoint in fp16, and nothing else; return the file's size in bytes.
 
     Averaged weights are taken where the checkpoint has them. A tensor that fp16 cannot hold stays
     in fp32.
@@ -159,29 +146,21 @@ def release_weights(source: str, target: str) -> int:
         source: of a training: model_best.pth, model_final.pth or model_XXXXXXX.pth.
         target: .pth file to write: {"model": weights}.
 
-    Returns:
-        the size of ``target`` in bytes.
-
     Raises:
         CrackError: ``source`` is missing or no checkpoint, or ``target`` cannot be written.
     """
     checkpoint = read_checkpoint(source)
-    prefix = "module."
     averaged = {
-        name.removeprefix(prefix): value
+        name.removeprefix("module."): value
         for name, value in checkpoint.get("ema", {}).items()
-        if name.startswith(prefix)
+        if name.startswith("module.")
     }
-    weights = averaged or checkpoint["model"]
-    save_state({"model": {name: _half(value) for name, value in weights.items()}}, target)
+    weights = dict(averaged or checkpoint["model"])
+    for name, value in weights.items():
+        if value.is_floating_point() and bool(torch.isfinite(value.half()).all()):
+            weights[name] = value.half()
+    save_state({"model": weights}, target)
     return os.path.getsize(target)
-
-
-def _half(value: torch.Tensor) -> torch.Tensor:
-    if not value.is_floating_point():
-        return value
-    half = value.half()
-    return half if bool(torch.isfinite(half).all()) else value
 
 
 def main() -> None:

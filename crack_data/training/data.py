@@ -44,55 +44,40 @@ class StreamSampler(Sampler[tuple[int, int]]):
             start: positions already used, by all processes together.
         """
         self.start = start
-        if bool((weights == weights[0]).all()):
-            self.photos: Sampler[int] = TrainingSampler(len(weights), seed=seed)
-        else:
+        self.photos: Sampler[int] = TrainingSampler(len(weights), seed=seed)
+        if bool((weights != weights[0]).any()):
             factors = weights / weights[weights > 0].min()
             self.photos = RepeatFactorTrainingSampler(factors, seed=seed)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         world, rank = comm.get_world_size(), comm.get_rank()
-        positions = itertools.count(rank, world)
-        stream = zip(positions, self.photos, strict=False)
+        stream = zip(itertools.count(rank, world), self.photos, strict=False)
         return itertools.islice(stream, self.start // world, None)
 
 
 def load_records(cfg: CfgNode, names: tuple[str, ...]) -> list[Record]:
     """The records of these data sets, one after the other, each with its "dataset_name"."""
-    keep_all = not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    records = []
-    for name in names:
-        for record in get_detection_dataset_dicts([name], filter_empty=not keep_all):
-            records.append({**record, "dataset_name": name})
-    return records
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    return [
+        {**record, "dataset_name": name}
+        for name in names
+        for record in get_detection_dataset_dicts([name], filter_empty=filter_empty)
+    ]
 
 
 def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
-    """(photos,) how often each record is drawn, relative to the others.
-
-    That is the weight of its data set in CRACK.SAMPLING_WEIGHTS, times CRACK.CRACK_FREE_WEIGHT
-    where it has no crack.
+    """(photos,) how often each record is drawn: the weight of its set in CRACK.SAMPLING_WEIGHTS.
 
     Raises:
-        CrackError: a weight cannot be used, or they do not go with DATASETS.TRAIN.
+        CrackError: the weights do not go with DATASETS.TRAIN, or leave no photo.
     """
-    crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
-    if not 0 <= crack_free < float("inf"):
-        raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
     of_set = value_by_set(cfg, "CRACK.SAMPLING_WEIGHTS", cfg.CRACK.SAMPLING_WEIGHTS, default=1.0)
-    weights = torch.tensor(
-        [of_set[x["dataset_name"]] * (1.0 if _has_crack(x) else crack_free) for x in records]
-    )
-    if not (weights > 0).any():
+    weights = torch.tensor([of_set[record["dataset_name"]] for record in records])
+    if not weights.any():
         raise CrackError(
-            "CRACK.SAMPLING_WEIGHTS and CRACK.CRACK_FREE_WEIGHT leave no photo of DATASETS.TRAIN "
-            "to train on; raise one of them"
+            "CRACK.SAMPLING_WEIGHTS leaves no photo of DATASETS.TRAIN to train on; raise a weight"
         )
     return weights
-
-
-def _has_crack(record: Record) -> bool:
-    return any(not annotation.get("iscrowd") for annotation in record["annotations"])
 
 
 class TrainSamples(Dataset[dict[str, Any]]):
@@ -103,10 +88,9 @@ class TrainSamples(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, cfg: CfgNode, records: list[Record], seed: int) -> None:
-        """Args: cfg: the whole config; records: see `load_records`; seed: of the augmentation."""
         self.records = DatasetFromList(records, copy=False)
         self.seed = seed
-        self.mapper = CrackMapper(cfg, augment=cfg.CRACK.AUG.ENABLED)
+        self.mapper = CrackMapper(cfg)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -127,7 +111,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
         return {"skipped": skipped}
 
 
-class BatchLoader:
+class BatchLoader(DataLoader[dict[str, Any]]):
     """Batches of samples, made in DATALOADER.NUM_WORKERS processes.
 
     They come through pipes, as bytes: tensors would lie in /dev/shm, of which a Docker container
@@ -137,16 +121,14 @@ class BatchLoader:
         photos: of how many the samples are made.
     """
 
-    def __init__(
-        self, cfg: CfgNode, samples: TrainSamples, keys: Any, drop_last: bool = True
-    ) -> None:
+    def __init__(self, cfg: CfgNode, samples: TrainSamples, keys: Any, **options: Any) -> None:
         """Make the loader.
 
         Args:
             cfg: SOLVER.IMS_PER_BATCH photos are shared among the processes.
             samples: to take from.
             keys: of the samples, in order; each process has its own.
-            drop_last: leave out what does not fill a batch.
+            options: of PyTorch's loader.
 
         Raises:
             CrackError: the processes cannot share a batch equally.
@@ -157,17 +139,11 @@ class BatchLoader:
                 f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
             )
         self.photos = len(samples)
-        self.loader = DataLoader(
-            samples,
-            batch_size=size // world,
-            sampler=keys,
-            drop_last=drop_last,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
-            collate_fn=pickle.dumps,
-        )
+        options |= {"batch_size": size // world, "num_workers": cfg.DATALOADER.NUM_WORKERS}
+        super().__init__(samples, sampler=keys, collate_fn=pickle.dumps, **options)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return map(pickle.loads, self.loader)
+    def __iter__(self) -> Any:
+        return map(pickle.loads, super().__iter__())
 
 
 def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
@@ -178,11 +154,11 @@ def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
     """
     records = load_records(cfg, cfg.DATASETS.TRAIN)
     sampler = StreamSampler(photo_weights(cfg, records), seed, start)
-    return BatchLoader(cfg, TrainSamples(cfg, records, seed), sampler)
+    return BatchLoader(cfg, TrainSamples(cfg, records, seed), sampler, drop_last=True)
 
 
-def build_validation_loader(cfg: CfgNode, seed: int) -> BatchLoader:
+def build_validation_loader(cfg: CfgNode) -> BatchLoader:
     """One training-like crop of each photo in DATASETS.TEST, the same whenever it is asked for."""
     records = load_records(cfg, cfg.DATASETS.TEST)
     keys = [(i, i) for i in range(len(records))][comm.get_rank() :: comm.get_world_size()]
-    return BatchLoader(cfg, TrainSamples(cfg, records, seed), keys, drop_last=False)
+    return BatchLoader(cfg, TrainSamples(cfg, records, seed=0), keys)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from detectron2.config import CfgNode
@@ -16,7 +18,6 @@ from ..datasets import register_datasets_of
 from ..errors import CrackError
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
-from .loop import unwritable
 from .trainer import CrackTrainer
 
 
@@ -39,7 +40,7 @@ def start(args: argparse.Namespace) -> None:
         )
     except ProcessRaisedException as error:
         if "CrackError: " in str(error):
-            raise CrackError(message_of_worker_error(error)) from error
+            raise CrackError(_own_message(error)) from error
         raise
 
 
@@ -50,91 +51,69 @@ def run(args: argparse.Namespace) -> None:
         args: of Detectron2's ``default_argument_parser``.
 
     Raises:
-        CrackError: see `crack_data.config.load_config` and `CrackTrainer`.
+        CrackError: the config, a data set or a checkpoint cannot be used; see `CrackTrainer` too.
     """
-    cfg = setup(args)
-    try:
+    cfg = load_config(args.config_file, args.opts)
+    needed = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}
+    if args.eval_only:
+        needed = {"DATASETS.TEST": cfg.DATASETS.TEST, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
+    for key, value in needed.items():
+        if not value:
+            raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
+    register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    if not args.eval_only:
+        adapt_to_random_weights(cfg)
+    cfg.freeze()
+    with outside_errors(cfg.OUTPUT_DIR):
+        # A full disk must not bury its one sentence under a traceback for each line logged.
+        logging.raiseExceptions = False
+        default_setup(cfg, args)
         if args.eval_only:
-            evaluate(cfg)
+            evaluate_datasets(CrackPredictor(cfg), cfg)
         else:
             trainer = CrackTrainer(cfg)
             trainer.resume_or_load(resume=args.resume)
             trainer.train()
-    except CrackError as error:
-        raise CrackError(message_of_worker_error(error)) from error
 
 
-def evaluate(cfg: CfgNode) -> None:
-    """Evaluate MODEL.WEIGHTS on DATASETS.TEST, which prints the metrics.
-
-    Raises:
-        CrackError: the weights do not fit the config, or there is nothing to evaluate on.
-    """
-    if not cfg.DATASETS.TEST:
-        raise CrackError("DATASETS.TEST is empty; name a data set to evaluate on")
-    if not cfg.MODEL.WEIGHTS:
-        raise CrackError("MODEL.WEIGHTS is empty; name a checkpoint to evaluate")
-    evaluate_datasets(CrackPredictor(cfg), cfg)
-
-
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config, check its data sets, start the log.
-
-    Raises:
-        CrackError: the config or a data set cannot be used, or OUTPUT_DIR cannot be written to.
-    """
-    cfg = load_config(args.config_file, args.opts)
-    if not args.eval_only and not cfg.DATASETS.TRAIN:
-        raise CrackError("DATASETS.TRAIN is empty; name a data set to train on")
-    register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
-    changed = [] if args.eval_only else adapt_to_random_weights(cfg)
-    cfg.freeze()
-    # A full disk must not bury the one sentence about it under a traceback for each line logged.
-    logging.raiseExceptions = False
-    try:
-        default_setup(cfg, args)
-    except OSError as error:
-        raise unwritable(cfg.OUTPUT_DIR, error) from error
-    if changed:
-        logging.getLogger("detectron2.crack_data.training").info(
-            f"Training starts from random weights, hence {', '.join(changed)}"
-        )
-    return cfg
-
-
-def adapt_to_random_weights(cfg: CfgNode) -> list[str]:
+def adapt_to_random_weights(cfg: CfgNode) -> None:
     """Let all layers learn, BatchNorm's statistics too, where no pretrained weights are loaded.
 
     Without statistics of its own a frozen BatchNorm lets activations grow until the loss is NaN.
-
-    Args:
-        cfg: changed in place.
-
-    Returns:
-        what was changed, as KEY VALUE.
+    The config is changed in place.
     """
-    if cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.WEIGHTS:
-        return []
-    wanted: list[tuple[str, int | str]] = [
-        ("MODEL.BACKBONE.FREEZE_AT", 0),
-        ("CRACK.FREEZE_BN_STATS", False),
-    ]
-    if "resnet" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.NORM == "FrozenBN":
-        wanted.append(("MODEL.RESNETS.NORM", "BN"))
-    before = cfg.clone()
-    cfg.merge_from_list([x for pair in wanted for x in pair])
-    return [f"{key} {value}" for key, value in wanted if _value(before, key) != value]
+    if not cfg.MODEL.WEIGHTS and not cfg.MODEL.BACKBONE.WEIGHTS:
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
+        cfg.CRACK.FREEZE_BN_STATS = False
+        if cfg.MODEL.RESNETS.NORM == "FrozenBN":
+            cfg.MODEL.RESNETS.NORM = "BN"
 
 
-def _value(cfg: CfgNode, key: str) -> object:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+@contextmanager
+def outside_errors(output_dir: str) -> Iterator[None]:
+    """Turn bad input, a full disk and data-loading processes that died into one sentence."""
+    try:
+        yield
+    except CrackError as error:
+        raise CrackError(_own_message(error)) from error
+    except OSError as error:
+        raise CrackError(
+            f"OUTPUT_DIR {output_dir} cannot be written to ({error.strerror or error}); make room "
+            "or name another folder; what was complete is still there, and --resume goes on from it"
+        ) from error
+    except RuntimeError as error:
+        # PyTorch raises it wherever the program is when such a process dies.
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise CrackError(
+            "a process that loads photos was ended from outside, probably for want of memory; give "
+            "more (in Docker --memory and --shm-size), or set DATALOADER.NUM_WORKERS 0, and go on "
+            "with --resume"
+        ) from error
 
 
-def message_of_worker_error(error: Exception) -> str:
-    """The message of a `CrackError` that another process has wrapped in its traceback."""
-    line = (str(error).strip().splitlines() or [""])[-1]
-    return line.split("CrackError: ")[-1]
+def _own_message(error: Exception) -> str:
+    """The message of a `CrackError` that another process may have wrapped in its traceback."""
+    return str(error).strip().splitlines()[-1].split("CrackError: ")[-1]

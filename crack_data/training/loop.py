@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import SimpleTrainer
+from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -22,39 +19,41 @@ from torch import nn
 
 from ..errors import CrackError
 from ..files import atomic_write
+from ..modeling.compiled import has_native_bf16
 from .data import Batch, build_validation_loader
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
 NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-# Of the validation crops and of the model's own sampling: the same at every evaluation.
-_VALIDATION_SEED = 0
 
 
 def uses_bf16(cfg: CfgNode) -> bool:
-    """Whether a training computes in bf16 on the CPU: SOLVER.CPU_BF16, where it is native.
-
-    Elsewhere PyTorch emulates bf16, several times slower than fp32.
-    """
-    able = torch.cpu.get_capabilities()
-    native = able.get("amx_bf16") or able.get("avx512_bf16")
-    return bool(cfg.SOLVER.CPU_BF16 and cfg.MODEL.DEVICE == "cpu" and native)
+    """Whether a training computes in bf16 on the CPU: SOLVER.CPU_BF16, where it is native."""
+    return bool(cfg.SOLVER.CPU_BF16) and cfg.MODEL.DEVICE == "cpu" and has_native_bf16()
 
 
-def check_solver(cfg: CfgNode) -> None:
-    """Check that accumulation goes with the rest of SOLVER.
+def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
+    """What computes an iteration, with model (shared among all processes) and optimizer.
 
     Raises:
-        CrackError: it does not.
+        CrackError: keys of SOLVER contradict each other.
     """
-    solver = cfg.SOLVER
-    if solver.AMP.ENABLED and cfg.MODEL.DEVICE != "cpu" and solver.ACCUMULATE > 1:
-        raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
+    solver, on_cpu = cfg.SOLVER, cfg.MODEL.DEVICE == "cpu"
     if solver.ACCUMULATE < 1 or solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
         raise CrackError(
             f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) must be a multiple of "
             f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), which is at least 1"
         )
+    optimizer = build_crack_optimizer(cfg, model)
+    placing = {"device_ids": None} if on_cpu else {}
+    model = create_ddp_model(model, broadcast_buffers=False, **placing)
+    if on_cpu or not solver.AMP.ENABLED:
+        bf16 = uses_bf16(cfg)
+        logger.info(f"Training computes in {'bf16' if bf16 else 'fp32'}")
+        return CrackStepper(model, optimizer, bf16, solver.ACCUMULATE)
+    if solver.ACCUMULATE > 1:
+        raise CrackError("SOLVER.ACCUMULATE above 1 does not go with SOLVER.AMP.ENABLED")
+    return AMPTrainer(model, (), optimizer)
 
 
 def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -65,26 +64,26 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
     Raises:
         CrackError: SOLVER.OPTIMIZER is neither "sgd" nor "adamw".
     """
-    factor = cfg.SOLVER.BACKBONE_LR_FACTOR
+    solver = cfg.SOLVER
+    factor = solver.BACKBONE_LR_FACTOR
     parameters = get_default_optimizer_params(
         model,
-        base_lr=cfg.SOLVER.BASE_LR,
-        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         lr_factor_func=lambda name: factor if name.startswith("backbone.bottom_up.") else 1.0,
     )
-    shared = {"lr": cfg.SOLVER.BASE_LR, "weight_decay": cfg.SOLVER.WEIGHT_DECAY}
-    if cfg.SOLVER.OPTIMIZER == "sgd":
-        kind = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
-        return kind(
-            parameters, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV, **shared
-        )
-    if cfg.SOLVER.OPTIMIZER == "adamw":
+    kind: Any
+    if solver.OPTIMIZER == "sgd":
+        kind, options = torch.optim.SGD, {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    elif solver.OPTIMIZER == "adamw":
         # A fused optimizer takes AMP's scaled gradients, which clipping must not see.
-        kind = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-        return kind(parameters, fused=not cfg.SOLVER.AMP.ENABLED, **shared)
-    raise CrackError(f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; use sgd or adamw")
+        kind, options = torch.optim.AdamW, {"fused": not solver.AMP.ENABLED}
+    else:
+        raise CrackError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; use sgd or adamw")
+    clipping = maybe_add_gradient_clipping(cfg, kind)
+    return clipping(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, **options)
 
 
 class CrackStepper(SimpleTrainer):
@@ -94,16 +93,10 @@ class CrackStepper(SimpleTrainer):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        data_loader: Any,
-        optimizer: torch.optim.Optimizer,
-        *,
-        bf16: bool,
-        accumulate: int,
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, accumulate: int
     ) -> None:
         """Args: bf16: compute in bfloat16; accumulate: iterations to an optimizer step."""
-        super().__init__(model, data_loader, optimizer)
+        super().__init__(model, (), optimizer)
         self.bf16 = bf16
         self.accumulate = accumulate
 
@@ -129,7 +122,7 @@ class BatchMonitor:
     """Counts unreadable photos and remembers the last batch's photos.
 
     Attributes:
-        photos: in the training set; whoever builds the loader knows.
+        photos: in the training set.
         bad: the unreadable ones so far, file name to reason.
         last: image_id, file_name and dataset_name of the photos in the last batch.
     """
@@ -147,91 +140,30 @@ class BatchMonitor:
         Raises:
             CrackError: more of the photos cannot be read than CRACK.MAX_BAD_PHOTOS allows.
         """
-        for sample in batch:
-            for name, reason in sample.get("skipped", ()):
-                self._note(name, reason)
+        for name, reason in (skipped for sample in batch for skipped in sample["skipped"]):
+            if name not in self.bad:
+                self.bad[name] = reason
+                logger.warning(f"skipped photo {name}: it {reason} ({len(self.bad)} so far)")
         readable = [sample for sample in batch if "image" in sample]
-        if not readable:
-            raise CrackError(self._sentence("no photo of a whole batch can be read"))
-        self.last = [
-            {key: str(sample[key]) for key in ("image_id", "file_name", "dataset_name")}
-            for sample in readable
-            if "dataset_name" in sample
-        ]
+        if not readable or len(self.bad) > self.max_bad_share * self.photos:
+            raise CrackError(
+                f"{len(self.bad)} of {self.photos} photos cannot be read, the first: "
+                f"{next(iter(self.bad))}; mend or remove them, or allow more with "
+                f"CRACK.MAX_BAD_PHOTOS (now {self.max_bad_share})"
+            )
+        keys = ("image_id", "file_name", "dataset_name")
+        self.last = [{key: str(sample[key]) for key in keys} for sample in readable]
         return readable
 
-    def report(self, folder: str, iteration: int, losses: str) -> str:
-        """Write the photos of a batch whose loss is not finite into ``folder``.
-
-        Returns:
-            what to tell the user.
-        """
-        path = os.path.join(folder, f"bad_batch_{comm.get_rank()}.json")
+    def report(self, path: Path, iteration: int, losses: str) -> CrackError:
+        """Write the photos of a batch whose loss is not finite; return what to raise."""
         content = {"iteration": iteration, "losses": losses, "photos": self.last}
         with atomic_write(path) as file:
             file.write(json.dumps(content, indent=1).encode())
-        return (
+        return CrackError(
             f"the loss became infinite or NaN at iteration {iteration}; {path} names the photos of "
             "that batch; look at them or lower SOLVER.BASE_LR, then go on with --resume"
         )
-
-    def _note(self, name: str, reason: str) -> None:
-        if name in self.bad:
-            return
-        self.bad[name] = reason
-        logger.warning(f"skipped photo {name}: it {reason} ({len(self.bad)} skipped so far)")
-        if len(self.bad) > self.max_bad_share * self.photos:
-            share = f"{len(self.bad)} of {self.photos} photos cannot be read"
-            raise CrackError(self._sentence(share))
-
-    def _sentence(self, what: str) -> str:
-        first = next(iter(self.bad), "none named")
-        return (
-            f"{what}, the first: {first}; mend or remove them, or allow more with "
-            f"CRACK.MAX_BAD_PHOTOS (now {self.max_bad_share})"
-        )
-
-
-class StopTraining(BaseException):
-    """Leaves the training loop in good order, with an error to report or without.
-
-    No Exception: of those Detectron2's loop logs a traceback, which bad input does not deserve.
-    """
-
-    def __init__(self, error: CrackError | None = None) -> None:
-        self.error = error
-
-
-@contextmanager
-def stopping(output_dir: str) -> Iterator[None]:
-    """Turn errors that have a cause outside the program into `StopTraining`, with a sentence.
-
-    These are bad input, a full disk, and data-loading processes that have died.
-    """
-    try:
-        yield
-    except CrackError as error:
-        raise StopTraining(error) from error
-    except OSError as error:
-        raise StopTraining(unwritable(output_dir, error)) from error
-    except RuntimeError as error:
-        # PyTorch raises it wherever the program is when such a process dies.
-        if not re.search(r"DataLoader worker \(pid", str(error)):
-            raise
-        message = (
-            "a process that loads photos was ended from outside, probably for want of memory; give "
-            "more (in Docker --memory and --shm-size), or set DATALOADER.NUM_WORKERS 0, and go on "
-            "with --resume"
-        )
-        raise StopTraining(CrackError(message)) from error
-
-
-def unwritable(output_dir: str, error: OSError) -> CrackError:
-    """The sentence for a full or read-only disk."""
-    return CrackError(
-        f"OUTPUT_DIR {output_dir} cannot be written to ({error.strerror or error}); make room or "
-        "name another folder; what was complete is still there, and --resume goes on from it"
-    )
 
 
 @torch.no_grad()
@@ -246,17 +178,12 @@ def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
     for module in model.modules():
         if isinstance(module, NORM_TYPES):
             module.eval()
-    torch.manual_seed(_VALIDATION_SEED)
+    torch.manual_seed(0)  # the model samples proposals: the same at every evaluation
     found = []
-    for batch in build_validation_loader(cfg, _VALIDATION_SEED):
-        readable = [sample for sample in batch if "image" in sample]
-        if readable:
-            with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(cfg)):
-                losses = model(readable)
-            values = {name: float(loss) for name, loss in losses.items()}
-            found.append({**values, "total_loss": sum(values.values())})
+    for batch in build_validation_loader(cfg):
+        with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(cfg)):
+            losses = {name: float(loss) for name, loss in model(batch).items()}
+        found.append({**losses, "total_loss": sum(losses.values())})
     model.train(was_training)
-    everyone = [loss for part in comm.all_gather(found) for loss in part]
-    if not everyone:
-        return {}
-    return {name: float(np.mean([loss[name] for loss in everyone])) for name in everyone[0]}
+    everyone = [losses for part in comm.all_gather(found) for losses in part]
+    return {name: float(np.mean([x[name] for x in everyone])) for name in everyone[0]}

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import BitMasks, Instances
 from scipy import ndimage
 
 from ..config import value_by_set
@@ -19,7 +19,15 @@ from ..datasets import ignored_pixels, instance_masks
 from ..errors import CrackError
 from ..modeling.crack_map_head import IGNORED
 from ..photos import read_photo
-from .augmentation import CrackAugmentation, CropPlan, crop_labels, crop_mask
+from .augmentation import (
+    CropPlan,
+    change_light,
+    crop_labels,
+    crop_mask,
+    crop_photo,
+    degrade,
+    draw_plan,
+)
 
 Box = tuple[slice, slice]
 
@@ -69,9 +77,9 @@ class CrackMapper:
     several instances, since nothing in the crop shows that they are one.
     """
 
-    def __init__(self, cfg: CfgNode, augment: bool) -> None:
-        """Args: cfg: the whole config; augment: draw crops, else map the photo as it is."""
-        self.augmentation = CrackAugmentation(cfg) if augment else None
+    def __init__(self, cfg: CfgNode) -> None:
+        """Args: cfg: the whole config; without CRACK.AUG.ENABLED photos are mapped as they are."""
+        self.augmentation = cfg.CRACK.AUG
         self.image_format = cfg.INPUT.FORMAT
         self.link_gap = cfg.MODEL.CRACK_MAP.LINK_GAP
         self.rim_of = value_by_set(cfg, "CRACK.LABEL_RIMS", cfg.CRACK.LABEL_RIMS, default=0.0)
@@ -93,15 +101,16 @@ class CrackMapper:
         """
         image = read_photo_of(record)
         truth = truth_of(record, self.link_gap)
-        if self.augmentation is None:
+        if self.augmentation.ENABLED:
+            plan = draw_plan(truth.union(), rng, self.augmentation)
+            image = change_light(crop_photo(image, plan), rng, self.augmentation)
+            image = degrade(image, rng, self.augmentation)
+            masks, target = crop_truth(truth, plan, self.link_gap)
+            ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
+        else:
             masks = [layer == label for layer in truth.layers for label, _ in _boxes(layer)]
             target = truth.union()
             target[truth.ignored] = IGNORED
-        else:
-            plan = self.augmentation.draw_plan(truth.union(), rng)
-            image = self.augmentation.crop_photo(image, plan, rng)
-            masks, target = crop_truth(truth, plan, self.link_gap)
-            ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
         return {
@@ -110,9 +119,7 @@ class CrackMapper:
             "sem_seg": torch.from_numpy(target),
             "height": target.shape[0],
             "width": target.shape[1],
-            "file_name": record["file_name"],
-            "image_id": record["image_id"],
-            "dataset_name": record["dataset_name"],
+            **{key: record[key] for key in ("file_name", "image_id", "dataset_name")},
         }
 
 
@@ -136,21 +143,13 @@ def truth_of(record: dict[str, Any], link_gap: float) -> Truth:
         x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
         box = (slice(y, y + height), slice(x, x + width))
         inside = np.ascontiguousarray(mask[box])
-        _place(inside, label, layers, box)
+        if all(layer[box][inside].any() for layer in layers):
+            layers.append(np.zeros_like(layers[0]))
+        free = next(layer for layer in layers if not layer[box][inside].any())
+        free[box][inside] = label
         if len(_pieces(inside, link_gap)) > 1:
             scattered.add(label)
     return Truth(layers, frozenset(scattered), ignored_pixels(record))
-
-
-def _place(inside: np.ndarray, label: int, layers: list[np.ndarray], box: Box) -> None:
-    """Draw the part of an instance within its box into the first layer where it overlaps none."""
-    for layer in layers:
-        if not layer[box][inside].any():
-            break
-    else:
-        layer = np.zeros_like(layers[0])
-        layers.append(layer)
-    layer[box][inside] = label
 
 
 def crop_truth(
@@ -219,11 +218,9 @@ def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
 
 def to_instances(masks: Sequence[np.ndarray], shape: tuple[int, ...]) -> Instances:
     """Detectron2's truth of a photo: each of N masks, bool (H, W), with its tight box."""
-    boxes = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks]
-    corners = [(x, y, x + width, y + height) for x, y, width, height in boxes]
     stacked = np.stack(masks) if masks else np.zeros((0, *shape), bool)
     instances = Instances(tuple(shape))
     instances.gt_masks = BitMasks(torch.from_numpy(stacked))
-    instances.gt_boxes = Boxes(torch.tensor(corners, dtype=torch.float32).reshape(-1, 4))
-    instances.gt_classes = torch.zeros(len(corners), dtype=torch.int64)
+    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+    instances.gt_classes = torch.zeros(len(stacked), dtype=torch.int64)
     return instances

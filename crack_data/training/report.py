@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from datetime import timedelta
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -33,23 +30,18 @@ SHOWN = (
 )
 
 
-def read_metrics(path: str) -> Rows:
+def read_metrics(path: Path) -> Rows:
     """The lines of a metrics.json, without one that a kill has cut off; [] where it is missing."""
-    if not os.path.isfile(path):
-        return []
     rows = []
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            rows.append(json.loads(line))
     return rows
 
 
-def cut_metrics(path: str, start: int) -> None:
+def cut_metrics(path: Path, start: int) -> None:
     """Drop what was written for iteration ``start`` and later: it will be written again."""
-    if not os.path.isfile(path):
+    if not path.is_file():
         return
     kept = [row for row in read_metrics(path) if row["iteration"] < start]
     with atomic_write(path) as file:
@@ -62,140 +54,88 @@ def series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
     return [point[0] for point in points], [point[1] for point in points]
 
 
-def draw_curves(rows: Rows, best_metric: str, path: str) -> None:
-    """Draw what metrics.json holds.
+def write_report(trainer: Any) -> None:
+    """Write curves.png and summary.md, also of a training that ended in an error.
 
     Args:
-        rows: of `read_metrics`.
-        best_metric: CRACK.BEST_METRIC, drawn over the F1 and AP50 values.
-        path: PNG to write.
+        trainer: a `CrackTrainer`, whose metrics.json is read.
     """
+    folder = Path(trainer.cfg.OUTPUT_DIR)
+    rows = read_metrics(folder / "metrics.json")
+    if not rows:
+        return
+    metric, bad = trainer.cfg.CRACK.BEST_METRIC, trainer.monitor.bad
+    draw_curves(rows, metric, folder / "curves.png")
+    parts = [
+        "# Training summary",
+        _facts(trainer, rows),
+        _metrics(rows, metric, trainer.best.best_iteration),
+        f"{len(bad)} photos could not be read and were skipped" + (":" if bad else "."),
+        *([] if not bad else ["\n".join([f"- {x}: {why}" for x, why in bad.items()][:20])]),
+        "![curves](curves.png)",
+    ]
+    with atomic_write(folder / "summary.md") as file:
+        file.write("\n\n".join(parts).encode() + b"\n")
+
+
+def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
+    """Draw losses, evaluation (with CRACK.BEST_METRIC) and learning rate over the iterations."""
+    names = {name for row in rows for name in row}
+    losses = sorted(name for name in names if name.startswith("loss_"))
+    metrics = dict.fromkeys([best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"])
+    panels = {
+        "total loss": ["total_loss", "validation/total_loss"],
+        "training losses": losses,
+        "evaluation (AP in percent / 100)": list(metrics),
+        "learning rate": ["lr"],
+    }
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 2)
-    _draw_totals(axes[0, 0], rows)
-    _draw_parts(axes[0, 1], rows)
-    _draw_metrics(axes[1, 0], rows, best_metric)
-    _draw_rates(axes[1, 1], rows)
-    for axis in axes.flat:
-        axis.set_xlabel("iteration")
+    for axis, (title, shown) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        axis.set(title=title, xlabel="iteration", yscale="log" if shown is losses else "linear")
         axis.grid(alpha=0.3)
+        for name in shown:
+            iterations, values = series(rows, name)
+            if "/AP" in name:
+                values = [value / 100 for value in values]
+            if values:
+                axis.plot(iterations, values, label=name, marker="o" if "/" in name else "")
+                axis.legend()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=100)
 
 
-def _draw_totals(axis: Axes, rows: Rows) -> None:
-    axis.set_title("total loss")
-    axis.plot(*series(rows, "total_loss"), label="training")
-    validation = series(rows, "validation/total_loss")
-    if validation[0]:
-        axis.plot(*validation, marker="o", label="validation")
-    axis.legend()
-
-
-def _draw_parts(axis: Axes, rows: Rows) -> None:
-    axis.set_title("training losses")
-    axis.set_yscale("log")
-    names = sorted({name for row in rows for name in row if name.startswith("loss_")})
-    for name in names:
-        axis.plot(*series(rows, name), label=name.removeprefix("loss_"))
-    if names:
-        axis.legend()
-
-
-def _draw_metrics(axis: Axes, rows: Rows, best_metric: str) -> None:
-    axis.set_title("evaluation")
-    axis.set_ylim(0, 1)
-    for name in dict.fromkeys([best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"]):
-        iterations, values = series(rows, name)
-        if "/AP" in name:  # Detectron2 gives percent
-            name, values = f"{name} / 100", [value / 100 for value in values]
-        if values:
-            axis.plot(iterations, values, marker="o", label=name)
-    if axis.lines:
-        axis.legend()
-
-
-def _draw_rates(axis: Axes, rows: Rows) -> None:
-    axis.set_title("learning rate (line), photos per second (dots)")
-    axis.plot(*series(rows, "lr"))
-    axis.set_ylim(bottom=0)
-    other = axis.twinx()
-    other.plot(*series(rows, "[metric]img_per_s"), ".", color="tab:orange")
-    other.set_ylim(bottom=0)
-
-
-def write_summary(cfg: CfgNode, rows: Rows, outcome: Mapping[str, Any], path: str) -> None:
-    """Write the page.
-
-    Args:
-        cfg: the training's config.
-        rows: of `read_metrics`.
-        outcome: "iterations", "photos", "parameters", "bad" (file name to reason),
-            "best_iteration" of CRACK.BEST_METRIC (-1: it was never computed),
-            "ended_early".
-        path: Markdown file to write.
-    """
-    text = "\n\n".join(
-        [
-            "# Training summary",
-            _facts(cfg, rows, outcome),
-            _metrics(cfg, rows, outcome),
-            _photos(outcome),
-            "![curves](curves.png)",
-        ]
-    )
-    with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
-
-
-def _facts(cfg: CfgNode, rows: Rows, outcome: Mapping[str, Any]) -> str:
+def _facts(trainer: Any, rows: Rows) -> str:
+    cfg, solver = trainer.cfg, trainer.cfg.SOLVER
+    parameters = sum(x.numel() for x in trainer.plain_model.parameters())
     seconds = series(rows, "time")[1]
-    speed = cfg.SOLVER.IMS_PER_BATCH / (sum(seconds) / len(seconds)) if seconds else 0.0
-    duration = sum(seconds) / len(seconds) * outcome["iterations"] if seconds else 0.0
-    end = "ended early" if outcome["ended_early"] else "ran to its end"
+    speed = solver.IMS_PER_BATCH * len(seconds) / sum(seconds) if seconds else 0.0
+    done = min(trainer.iter + 1, trainer.max_iter)
+    end = "ended early" if trainer.iter < trainer.max_iter else "ran to its end"
     facts = {
         "model": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}, "
-        f"{outcome['parameters'] / 1e6:.2f} million parameters",
-        "training data": f"{', '.join(cfg.DATASETS.TRAIN)}: {outcome['photos']} photos",
+        f"{parameters / 1e6:.2f} million parameters",
+        "training data": f"{', '.join(cfg.DATASETS.TRAIN)}: {trainer.monitor.photos} photos",
         "evaluation data": ", ".join(cfg.DATASETS.TEST) or "none",
-        "iterations": f"{outcome['iterations']} of {cfg.SOLVER.MAX_ITER}, {end}",
-        "photos an iteration": f"{cfg.SOLVER.IMS_PER_BATCH}, a step every "
-        f"{cfg.SOLVER.ACCUMULATE} iterations",
-        "optimizer": f"{cfg.SOLVER.OPTIMIZER}, learning rate {cfg.SOLVER.BASE_LR}, "
-        f"weight decay {cfg.SOLVER.WEIGHT_DECAY}, {cfg.SOLVER.LR_SCHEDULER_NAME}",
-        "average of weights": f"decay {cfg.CRACK.EMA_DECAY}" if cfg.CRACK.EMA_DECAY else "none",
-        "speed": f"{speed:.1f} photos/s; {timedelta(seconds=round(duration))} of iterations",
+        "iterations": f"{done} of {solver.MAX_ITER}, {end}",
+        "optimizer": f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR}, {solver.IMS_PER_BATCH} "
+        f"photos an iteration, a step every {solver.ACCUMULATE}",
+        "speed": f"{speed:.1f} photos/s",
         "seed": str(cfg.SEED),
     }
     return markdown_lines(("what", "value"), list(facts.items()))
 
 
-def _metrics(cfg: CfgNode, rows: Rows, outcome: Mapping[str, Any]) -> str:
-    names = dict.fromkeys([cfg.CRACK.BEST_METRIC, *SHOWN])
-    best_row = {
-        name: dict(zip(*series(rows, name), strict=True)).get(outcome["best_iteration"])
-        for name in names
-    }
+def _metrics(rows: Rows, best_metric: str, best_iteration: int) -> str:
     lines = []
-    for name in names:
-        values = series(rows, name)[1]
+    for name in dict.fromkeys([best_metric, *SHOWN]):
+        iterations, values = series(rows, name)
         if values:
-            at_best = best_row[name]
-            best = "" if at_best is None else f"{at_best:.4f}"
-            lines.append((name, best, f"{values[-1]:.4f}"))
+            best = [x for i, x in zip(iterations, values, strict=True) if i == best_iteration]
+            lines.append((name, f"{best[-1]:.4f}" if best else "", f"{values[-1]:.4f}"))
     if not lines:
         return "Nothing was evaluated."
     return (
-        f"`model_best.pth` is from iteration {outcome['best_iteration']}, chosen by "
-        f"{cfg.CRACK.BEST_METRIC}; `model_final.pth` is the last.\n\n"
-        + markdown_lines(("metric", "best", "last"), lines)
+        f"`model_best.pth` is from iteration {best_iteration}, chosen by {best_metric}; "
+        "`model_final.pth` is the last.\n\n" + markdown_lines(("metric", "best", "last"), lines)
     )
-
-
-def _photos(outcome: Mapping[str, Any]) -> str:
-    bad = outcome["bad"]
-    if not bad:
-        return "Every photo that came up could be read."
-    lines = [f"- {name}: {reason}" for name, reason in list(bad.items())[:20]]
-    return "\n".join([f"{len(bad)} photos could not be read and were skipped:", "", *lines])

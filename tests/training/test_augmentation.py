@@ -86,15 +86,19 @@ def photo() -> np.ndarray:
     return np.random.default_rng(3).integers(90, 160, (64, 80, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [augmentation.cast_shadow, augmentation.blur, augmentation.add_noise, augmentation.compress],
-)
-def test_each_step_changes_the_photo_and_keeps_its_form(step: Callable, photo: np.ndarray) -> None:
-    changed = step(photo, np.random.default_rng(0))
+DEGRADATIONS = ("SHADOW_PROB", "BLUR_PROB", "NOISE_PROB", "JPEG_PROB")
+
+
+@pytest.mark.parametrize("chosen", [*DEGRADATIONS, None])
+def test_each_degradation_has_its_probability_and_keeps_the_form(
+    make_config: Callable[..., CfgNode], photo: np.ndarray, chosen: str | None
+) -> None:
+    keys = make_config().CRACK.AUG
+    keys.merge_from_list([x for name in DEGRADATIONS for x in (name, float(name == chosen))])
+    changed, again = (augmentation.degrade(photo, np.random.default_rng(0), keys) for _ in "12")
     assert (changed.shape, changed.dtype) == (photo.shape, np.uint8)
-    assert not np.array_equal(changed, photo)
-    assert np.array_equal(changed, step(photo, np.random.default_rng(0)))
+    assert np.array_equal(changed, photo) == (chosen is None)
+    assert np.array_equal(changed, again)
 
 
 def test_a_shadow_only_darkens_and_leaves_a_lit_side(photo: np.ndarray) -> None:
@@ -113,13 +117,3 @@ def test_no_light_change_where_the_keys_are_zero(
     cfg = make_config(*(x for key in keys for x in (key, 0.0)))
     changed = augmentation.change_light(photo, np.random.default_rng(0), cfg.CRACK.AUG)
     assert np.abs(changed.astype(int) - photo).max() <= 1
-
-
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_probabilities(
-    make_config: Callable[..., CfgNode], photo: np.ndarray, probability: float
-) -> None:
-    names = ("SHADOW_PROB", "BLUR_PROB", "NOISE_PROB", "JPEG_PROB")
-    cfg = make_config(*(x for name in names for x in (f"CRACK.AUG.{name}", probability)))
-    changed = augmentation.degrade(photo, np.random.default_rng(0), cfg.CRACK.AUG)
-    assert np.array_equal(changed, photo) == (probability == 0.0)

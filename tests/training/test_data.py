@@ -57,18 +57,6 @@ def test_weights_go_by_data_set(make_config: Callable[..., CfgNode], data: Path)
     assert {record["dataset_name"] for record in records[12:]} == {val}
 
 
-def test_photos_without_cracks_have_a_weight_of_their_own(
-    make_config: Callable[..., CfgNode],
-) -> None:
-    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 3.0)
-    records = load_records(cfg, cfg.DATASETS.TRAIN)
-    records[2] = {**records[2], "annotations": []}
-    expected = [3.0 if not record["annotations"] else 1.0 for record in records]
-    assert photo_weights(cfg, records).tolist() == expected
-    with pytest.raises(CrackError, match=r"CRACK\.CRACK_FREE_WEIGHT"):
-        photo_weights(make_config("CRACK.CRACK_FREE_WEIGHT", -1.0), records)
-
-
 @pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
     cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
@@ -146,7 +134,7 @@ def test_no_photo_at_all(make_config: Callable[..., CfgNode], data: Path) -> Non
     loader = build_train_loader(make_config(), seed=0)
     monitor = BatchMonitor(max_bad_share=1.0)
     monitor.photos = loader.photos
-    with pytest.raises(CrackError, match="no photo of a whole batch can be read"):
+    with pytest.raises(CrackError, match=r"\d+ of 12 photos cannot be read"):
         monitor(next(iter(loader)))
 
 
@@ -165,12 +153,3 @@ def test_a_batch_that_the_processes_cannot_share(
     monkeypatch.setattr("crack_data.training.data.comm.get_world_size", lambda: 2)
     with pytest.raises(CrackError, match=rf"SOLVER\.IMS_PER_BATCH is {size}; .* the 2 process"):
         build_train_loader(make_config("SOLVER.IMS_PER_BATCH", size), seed=0)
-
-
-def test_ignored_pixels_alone_are_no_crack(make_config: Callable[..., CfgNode]) -> None:
-    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 0.0)
-    records = load_records(cfg, cfg.DATASETS.TRAIN)
-    records[0]["annotations"][0]["iscrowd"] = 1
-    assert photo_weights(cfg, records)[:3].tolist() == [0.0, 1.0, 1.0]
-    with pytest.raises(CrackError, match="leave no photo"):
-        photo_weights(cfg, records[:1])

@@ -16,7 +16,7 @@ from detectron2.modeling import build_model
 
 from crack_data.config import load_config
 from crack_data.errors import CrackError
-from crack_data.training.launch import adapt_to_random_weights, run
+from crack_data.training.launch import adapt_to_random_weights, outside_errors, run
 
 
 def _run(repo: Path, *command: str) -> None:
@@ -36,8 +36,9 @@ def test_eval_only(
     given = ["--eval-only", *small, "MODEL.WEIGHTS", str(path)]
     with pytest.raises(CrackError, match=r"cls_score\.weight is \(2, 32\) in it and \(4, 32\)"):
         _run(repo, *given, "MODEL.ROI_HEADS.NUM_CLASSES", "3")
-    with pytest.raises(CrackError, match=r"DATASETS\.TEST is empty"):
-        _run(repo, *given, "DATASETS.TEST", "()")
+    for key, value in (("DATASETS.TEST", "()"), ("MODEL.WEIGHTS", "")):
+        with pytest.raises(CrackError, match=f"{key} is empty"):
+            _run(repo, *given, key, value)
 
 
 def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Path) -> None:
@@ -91,18 +92,15 @@ def test_two_processes_train_and_evaluate(repo: Path, small: list[str], tmp_path
 
 
 def test_random_weights_let_every_layer_learn(repo: Path) -> None:
-    def adapt(name: str, *pairs: str) -> tuple[CfgNode, list[str]]:
+    def adapted(name: str, *pairs: str) -> tuple[int, bool, str]:
         cfg = load_config(str(repo / "configs" / name), pairs)
-        return cfg, adapt_to_random_weights(cfg)
+        adapt_to_random_weights(cfg)
+        return cfg.MODEL.BACKBONE.FREEZE_AT, cfg.CRACK.FREEZE_BN_STATS, cfg.MODEL.RESNETS.NORM
 
-    cfg, changed = adapt("crack_r101.yaml", "MODEL.WEIGHTS", "")
-    assert changed == ["MODEL.BACKBONE.FREEZE_AT 0", "MODEL.RESNETS.NORM BN"]
-    assert (cfg.MODEL.RESNETS.NORM, cfg.MODEL.BACKBONE.FREEZE_AT) == ("BN", 0)
-    cfg, changed = adapt("crack_r101.yaml")
-    assert (changed, cfg.MODEL.RESNETS.NORM) == ([], "FrozenBN")
-    assert adapt("crack_mobilenet.yaml")[1] == []
-    _, changed = adapt("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")
-    assert changed == ["CRACK.FREEZE_BN_STATS False"]
+    assert adapted("crack_r101.yaml") == (2, False, "FrozenBN")
+    assert adapted("crack_r101.yaml", "MODEL.WEIGHTS", "") == (0, False, "BN")
+    assert adapted("crack_mobilenet.yaml")[:2] == (0, True)
+    assert adapted("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")[:2] == (0, False)
 
 
 def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:
@@ -110,3 +108,31 @@ def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_pa
     folder = str(tmp_path / "file" / "out")  # a read-only folder does not stop root
     with pytest.raises(CrackError, match=r"OUTPUT_DIR .*out cannot be written to \(Not a dir"):
         _run(repo, *small, "OUTPUT_DIR", folder)
+
+
+def test_a_full_disk_is_a_sentence(repo: Path, small: list[str], tmp_path: Path) -> None:
+    """A device on which every write fails stands in for the disk."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").symlink_to("/dev/full")
+    with pytest.raises(CrackError, match=r"OUTPUT_DIR .*cannot be written to \(No space left"):
+        _run(repo, *small, "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "()")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (CrackError("bad photo"), "bad photo"),
+        (CrackError("Caught in process 1\n  File\n…CrackError: bad photo"), "^bad photo"),
+        (OSError(28, "No space left on device"), "OUTPUT_DIR out cannot be written to .No space"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), "--shm-size"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "NUM_WORKERS 0"),
+    ],
+)
+def test_errors_from_outside_are_sentences(error: Exception, sentence: str) -> None:
+    with pytest.raises(CrackError, match=sentence), outside_errors("out"):
+        raise error
+
+
+def test_errors_of_ours_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), outside_errors("out"):
+        raise RuntimeError("shapes do not fit")

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from crack_data.datasets import union_mask
 from crack_data.modeling.crack_map_head import IGNORED
-from crack_data.training.augmentation import CropPlan, crop_mask
+from crack_data.training.augmentation import CropPlan, crop_mask, draw_plan
 from crack_data.training.data import load_records
 from crack_data.training.mapper import (
     CrackMapper,
@@ -40,7 +40,8 @@ def test_without_augmentation_the_photo_is_as_annotated(
     cfg: CfgNode, records: list[dict[str, Any]]
 ) -> None:
     record = records[0]
-    mapped = CrackMapper(cfg, augment=False)(record, np.random.default_rng(0))
+    cfg.CRACK.AUG.ENABLED = False
+    mapped = CrackMapper(cfg)(record, np.random.default_rng(0))
     photo = cv2.imread(record["file_name"])
     assert cfg.INPUT.FORMAT == "RGB"
     assert np.array_equal(mapped["image"].numpy(), photo[:, :, ::-1].transpose(2, 0, 1))
@@ -50,7 +51,7 @@ def test_without_augmentation_the_photo_is_as_annotated(
 
 
 def test_crops_have_instances_in_tight_boxes(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
-    mapper = CrackMapper(cfg, augment=True)
+    mapper = CrackMapper(cfg)
     found = 0
     for seed in range(60):
         mapped = mapper(records[seed % len(records)], np.random.default_rng(seed))
@@ -73,9 +74,7 @@ def test_crack_crop_probability(make_config: Callable[..., CfgNode], data: Any) 
     shown = {}
     for probability in (0.0, 1.0):
         cfg = make_config("CRACK.AUG.CRACK_CROP_PROB", probability)
-        augmentation = CrackMapper(cfg, augment=True).augmentation
-        assert augmentation is not None
-        plans = [augmentation.draw_plan(mask, np.random.default_rng(s)) for s in range(40)]
+        plans = [draw_plan(mask, np.random.default_rng(s), cfg.CRACK.AUG) for s in range(40)]
         shown[probability] = sum(bool((crop_mask(mask, plan) > 127).any()) for plan in plans)
     assert shown[1.0] >= 38
     assert shown[0.0] <= 20
@@ -84,7 +83,7 @@ def test_crack_crop_probability(make_config: Callable[..., CfgNode], data: Any) 
 def test_the_same_generator_gives_the_same_sample(
     cfg: CfgNode, records: list[dict[str, Any]]
 ) -> None:
-    mapper = CrackMapper(cfg, augment=True)
+    mapper = CrackMapper(cfg)
     one, same, other = (mapper(records[0], np.random.default_rng(s)) for s in (5, 5, 6))
     assert torch.equal(one["image"], same["image"])
     assert not torch.equal(one["image"], other["image"])
@@ -186,7 +185,7 @@ def test_no_crack_is_no_instance(shape: tuple[int, int]) -> None:
 def test_a_photo_of_another_size_is_refused(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
     record = {**records[0], "height": 10}
     with pytest.raises(PhotoUnreadable, match="annotated as"):
-        CrackMapper(cfg, augment=True)(record, np.random.default_rng(0))
+        CrackMapper(cfg)(record, np.random.default_rng(0))
 
 
 def test_the_rim_of_a_label_does_not_count() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 from detectron2.config import CfgNode
 
-from crack_data.training.report import cut_metrics, draw_curves, read_metrics, series, write_summary
+from crack_data.training.report import cut_metrics, read_metrics, series, write_report
+from crack_data.training.trainer import CrackTrainer
 
 ROWS = [
     {"iteration": 19, "total_loss": 2.0, "loss_cls": 1.5, "lr": 0.1, "time": 0.5},
@@ -25,34 +26,35 @@ def _write(path: Path, tail: str = "") -> None:
 
 def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
-    assert read_metrics(str(path)) == []
+    assert read_metrics(path) == []
     _write(path, tail='{"iteration": 59, "total')
-    assert read_metrics(str(path)) == ROWS
+    assert read_metrics(path) == ROWS
     assert series(ROWS, "crack/f1") == ([29, 49], [0.625, 0.5])
 
 
 def test_cutting_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     _write(path, tail='{"iteration": 59, "total')
-    cut_metrics(str(path), 39)
+    cut_metrics(path, 39)
     assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS[:2]
 
 
-def test_curves_and_summary(tmp_path: Path, make_config: Callable[..., CfgNode]) -> None:
-    draw_curves(ROWS, "crack/f1", str(tmp_path / "curves.png"))
-    picture = cv2.imread(str(tmp_path / "curves.png"))
+def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
+    trainer = CrackTrainer(make_config("SOLVER.MAX_ITER", 60))
+    folder = Path(trainer.cfg.OUTPUT_DIR)
+    write_report(trainer)
+    assert not (folder / "summary.md").exists()
+
+    trainer.iter, trainer.best.best_iteration = 49, 29
+    trainer.monitor.bad = {"a/b.jpg": "cannot be decoded"}
+    _write(folder / "metrics.json")
+    write_report(trainer)
+    picture = cv2.imread(str(folder / "curves.png"))
     assert picture.shape == (800, 1200, 3)
     assert (picture < 250).any(axis=2).mean() > 0.02  # something is drawn
-
-    bad = {"a/b.jpg": "cannot be decoded"}
-    outcome = {
-        "iterations": 50, "photos": 12, "parameters": 2_500_000, "bad": bad,
-        "best_iteration": 29, "ended_early": True,
-    }  # fmt: skip
-    write_summary(make_config(), ROWS, outcome, str(tmp_path / "summary.md"))
-    text = (tmp_path / "summary.md").read_text()
+    text = (folder / "summary.md").read_text()
     assert "| crack/f1 | 0.6250 | 0.5000 |" in text
     assert "| bbox/AP50 | 40.0000 | 50.0000 |" in text
     assert "4.0 photos/s" in text  # 2 photos in half a second
-    assert "50 of 6, ended early" in text
+    assert "50 of 60, ended early" in text
     assert "a/b.jpg: cannot be decoded" in text
