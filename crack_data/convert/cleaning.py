@@ -36,29 +36,17 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """How a grey mask whose cracks are light becomes a binary one. Lengths in px, areas in px².
+    """How a grey mask whose cracks are light becomes a binary one. Lengths in px, areas in px²."""
 
-    Attributes:
-        threshold: "auto", "otsu", or the 8-bit level above which a pixel is crack.
-        opening, closing: side of the square kernel; 0 or 1 leaves the step out.
-        min_area: smaller components are dropped, unless `cluster_gap` saves them.
-        cluster_gap: components within this distance of each other are judged by their area
-            together: a thin crack that compression broke. 0 judges each by itself.
-        fill_holes: holes up to this area are filled; 0 fills none.
-        remove_halo: drop the halo of specks that double compression leaves, see `remove_ringing`.
-        link_gap: see `crack_data.convert.linking`; 0 makes each component an instance.
-        connectivity: 4 or 8.
-    """
-
-    threshold: str | int = "auto"
-    opening: int = 0
+    threshold: str | int = "auto"  # or "otsu", or the 8-bit level above which a pixel is crack
+    opening: int = 0  # side of the square kernel; 0 or 1 leaves the step out
     closing: int = 0
-    min_area: int = 28
-    cluster_gap: int = 6
-    fill_holes: int = 0
-    remove_halo: bool = True
-    link_gap: int = DEFAULT_GAP
-    connectivity: int = 8
+    min_area: int = 28  # smaller components are dropped, but for those of a larger cluster:
+    cluster_gap: int = 6  # components this near are judged together; 0 judges each by itself
+    fill_holes: int = 0  # holes up to this area are filled
+    remove_halo: bool = True  # of specks that double compression leaves, see `remove_ringing`
+    link_gap: int = DEFAULT_GAP  # see `linking`; 0 makes each component an instance
+    connectivity: int = 8  # or 4
 
     def __post_init__(self) -> None:
         level = self.threshold

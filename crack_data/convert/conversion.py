@@ -39,18 +39,11 @@ _ITEMS_PER_WORKER = 48
 
 @dataclass
 class ConversionResult(Pairing):
-    """The whole conversion.
+    """The whole conversion."""
 
-    Attributes:
-        notes: one sentence for everything that a person should know, such as files of other
-            kinds, or how mask values were read.
-        near_duplicates: look-alikes across splits.
-        outputs: split ("" without splits) → its JSON.
-    """
-
-    notes: list[str] = field(default_factory=list)
-    near_duplicates: list[NearDuplicate] = field(default_factory=list)
-    outputs: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # sentences that a person should read
+    near_duplicates: list[NearDuplicate] = field(default_factory=list)  # across splits
+    outputs: dict[str, Path] = field(default_factory=dict)  # split ("" without splits) → JSON
 
     def bad_files(self) -> list[str]:
         """One sentence for each file or folder that could not be used."""

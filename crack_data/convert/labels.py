@@ -35,28 +35,17 @@ _CIRCLE = 64  # corners of a circle
 
 @dataclass(frozen=True)
 class Label:
-    """One drawn instance: areas and lines, all of which belong to it.
+    """One drawn instance: areas and lines, all of which belong to it."""
 
-    Attributes:
-        where: file and number of the label, for messages; category: as the tool calls it.
-        areas: a COCO segmentation, or None; a ring of two points is a line.
-        ignored: its pixels are to be ignored (COCO's crowds).
-        contours: polygons may be pixel contours.
-        lines: polylines, each a list of (x, y) in px from the photo's corner.
-        patch: a mask, HxW of 0 and 1, with the corner x, y of its place.
-        shares: coordinates are shares of the photo's width and height.
-        size: width and height in px of the photo that it is meant for, where that is said.
-    """
-
-    where: str
+    where: str  # file and number of the label, for messages
     category: str
-    areas: Any = None
-    ignored: bool = False
-    contours: bool = False
-    lines: tuple[Any, ...] = ()
-    patch: tuple[ByteMask, int, int] | None = None
-    shares: bool = False
-    size: tuple[int, int] | None = None
+    areas: Any = None  # a COCO segmentation; a ring of two points is a line
+    ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
+    contours: bool = False  # polygons may be contours from pixel to pixel
+    lines: tuple[Any, ...] = ()  # polylines, each a list of (x, y) in px from the photo's corner
+    patch: tuple[ByteMask, int, int] | None = None  # a mask of 0 and 1, and its corner's x, y
+    shares: bool = False  # coordinates are shares of the photo's width and height
+    size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
 
 
 Entry = tuple[str, list[Label]]  # a photo's name in a label file, and its labels

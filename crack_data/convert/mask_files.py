@@ -33,31 +33,20 @@ _REGION = 6
 
 @dataclass(frozen=True)
 class MaskImage:
-    """The pixels of a mask file, upright.
+    """The pixels of a mask file, upright."""
 
-    Attributes:
-        values: HxW. Grey levels and label numbers as uint8 or int32; colours as 0xRRGGBB.
-        colours: whether the values are colours.
-        lossy: whether compression may have changed them.
-    """
-
-    values: Values
-    colours: bool = False
-    lossy: bool = False
+    values: Values  # HxW; grey levels and label numbers as uint8 or int32, colours as 0xRRGGBB
+    colours: bool = False  # whether the values are colours
+    lossy: bool = False  # whether compression may have changed them
 
 
 @dataclass
 class ValueCounts:
-    """The values of one mask: those that it holds, ascending, and how many pixels have each.
+    """The values of one mask."""
 
-    Attributes:
-        regions: value of each label → its connected regions; empty where there are but two levels.
-        colours, lossy: as in `MaskImage`.
-    """
-
-    values: npt.NDArray[Any]
-    pixels: npt.NDArray[np.int64]
-    regions: dict[int, int] = field(default_factory=dict)
+    values: npt.NDArray[Any]  # those that it holds, ascending
+    pixels: npt.NDArray[np.int64]  # of each of them
+    regions: dict[int, int] = field(default_factory=dict)  # of each label; none of two levels
     colours: bool = False
     lossy: bool = False
 

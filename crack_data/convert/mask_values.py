@@ -32,26 +32,15 @@ _LISTED = 12
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How the values of a set's masks are read.
+    """How the values of a set's masks are read."""
 
-    Attributes:
-        crack: the values that are crack; empty: those above the threshold of each mask.
-        ignored: the values whose pixels neither training nor evaluation should count.
-        per_value: each value of ``crack`` is an instance; without ``crack``, every one but
-            background and ignored.
-        dark: cracks are the dark side of the threshold.
-        background: the value of the background.
-        numbers: grey masks hold label numbers, so that what is lossy and low is not just noise.
-        sentence: what a person should know about it; "" for two plain levels.
-    """
-
-    crack: frozenset[int] = frozenset()
-    ignored: frozenset[int] = frozenset()
-    per_value: bool = False
-    dark: bool = False
+    crack: frozenset[int] = frozenset()  # empty: those above the threshold of each mask
+    ignored: frozenset[int] = frozenset()  # neither training nor evaluation should count them
+    per_value: bool = False  # each value of `crack`, or without it every other, is an instance
+    dark: bool = False  # cracks are the dark side of the threshold
     background: int = 0
-    numbers: bool = False
-    sentence: str = ""
+    numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
+    sentence: str = ""  # what a person should know about it; "" for two plain levels
 
     def apply(self, mask: MaskImage) -> tuple[Values, ByteMask | None]:
         """Read one mask.

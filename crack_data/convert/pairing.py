@@ -30,41 +30,25 @@ Folder = str | os.PathLike[str]
 
 @dataclass(slots=True)
 class PairRecord:
-    """A photo with its masks or drawn labels, and what became of them.
+    """A photo with its masks or drawn labels, and what became of them."""
 
-    Attributes:
-        photo: path; file_name: relative to the image root, with forward slashes.
-        masks: paths of its masks, which are united; none for drawn labels and crack-free photos.
-        labels: drawn labels, see `crack_data.convert.labels`, until they are drawn as masks.
-        width, height: of the upright photo, px; 0 where it could not be read.
-        annotations: JSON objects, see `crack_data.convert.coco.annotation`.
-        instances: how many of them are cracks.
-        crack_area: px; coverage: percent of the photo; mean_width: px.
-        flags: see `crack_data.convert.checks.FLAGS`, with their values.
-        photo_hash: perceptual hash, 0 where none was asked for.
-        values: what values its masks hold, see `crack_data.convert.mask_files.ValueCounts`.
-        error: why the pair is unusable, "" if it is fine.
-        split: name of the split, "" without splits.
-        left_out: why a fine pair is not in the JSON, "" if it is in.
-    """
-
-    photo: str
-    file_name: str
-    masks: tuple[str, ...] = ()
-    labels: list[Any] = field(default_factory=list, compare=False, repr=False)
-    width: int = 0
+    photo: str  # path
+    file_name: str  # relative to the image root, with forward slashes
+    masks: tuple[str, ...] = ()  # paths, which are united; none for labels and crack-free photos
+    labels: list[Any] = field(default_factory=list, compare=False, repr=False)  # `labels.Label`
+    width: int = 0  # of the upright photo, px; 0 where it could not be read
     height: int = 0
-    annotations: list[str] = field(default_factory=list)
-    instances: int = 0
-    crack_area: int = 0
-    coverage: float = 0.0
-    mean_width: float = 0.0
-    flags: dict[str, float] = field(default_factory=dict)
-    photo_hash: int = 0
-    values: list[Any] = field(default_factory=list, compare=False, repr=False)
-    error: str = ""
+    annotations: list[str] = field(default_factory=list)  # JSON objects, see `coco.annotation`
+    instances: int = 0  # how many of them are cracks
+    crack_area: int = 0  # px
+    coverage: float = 0.0  # percent of the photo
+    mean_width: float = 0.0  # px
+    flags: dict[str, float] = field(default_factory=dict)  # see `checks.FLAGS`
+    photo_hash: int = 0  # perceptual hash, where there are splits
+    values: list[Any] = field(default_factory=list, compare=False, repr=False)  # `ValueCounts`
+    error: str = ""  # why the pair is unusable
     split: str = ""
-    left_out: str = ""
+    left_out: str = ""  # why a fine pair is not in the JSON
 
     @property
     def stem(self) -> str:
@@ -74,22 +58,14 @@ class PairRecord:
 
 @dataclass
 class Pairing:
-    """The photos to use in order of `file_name`, and everything that is not in them.
-
-    Attributes:
-        records: the photos with masks or labels.
-        photos_without_mask, masks_without_photo: paths of files without partner.
-        unreadable: folders that could not be listed, with the reason.
-        other_files: how many files of each ending are neither photo nor mask.
-        other_labels: how many drawn labels of each category are left out.
-    """
+    """The photos to use in order of `file_name`, and everything that is not in them."""
 
     records: list[PairRecord] = field(default_factory=list)
     photos_without_mask: list[str] = field(default_factory=list)
     masks_without_photo: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    other_files: Counter[str] = field(default_factory=Counter)
-    other_labels: Counter[str] = field(default_factory=Counter)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # folders, and why
+    other_files: Counter[str] = field(default_factory=Counter)  # neither photo nor mask, by ending
+    other_labels: Counter[str] = field(default_factory=Counter)  # left out, by category
 
     def describe_other_files(self) -> list[str]:
         """One phrase for each ending: how many files were not read, and the remedy if any."""

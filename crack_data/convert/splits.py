@@ -22,7 +22,8 @@ def parse_shares(text: str) -> dict[str, float]:
     """Parse ``train=0.8,val=0.2``.
 
     Raises:
-        CrackError: not NAME=SHARE, a name twice, or a name that no file could carry.
+        CrackError: not NAME=SHARE, a name twice, a name that no file could carry, or shares that
+            are not positive or do not sum to 1.
     """
     shares: dict[str, float] = {}
     for part in filter(None, text.split(",")):
@@ -33,30 +34,25 @@ def parse_shares(text: str) -> dict[str, float]:
             raise CrackError(f"--split {part!r} is not NAME=SHARE, e.g. train=0.8") from error
         if not re.fullmatch(r"\w+", name) or name in shares:
             raise CrackError(f"--split {part!r}: {name!r} is not a name, or stands there twice")
+        if share <= 0:
+            raise CrackError(f"--split {part!r}: a share must be greater than 0")
         shares[name] = share
+    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+        raise CrackError(f"the shares of --split sum to {sum(shares.values()):g}, not 1")
     return shares
 
 
-def check_splits(shares: Shares, group_by: str) -> None:
-    """Refuse shares that are not positive or do not sum to 1, and a broken pattern.
+def group_of(file_name: str, group_by: str) -> str:
+    """The group of a photo: what ``group_by`` finds in its stem, else its name without ending.
 
     Raises:
-        CrackError: so it is.
+        CrackError: it is no regular expression.
     """
-    if shares and abs(sum(shares.values()) - 1) > 1e-6:
-        raise CrackError(f"the shares of --split sum to {sum(shares.values()):g}, not 1")
-    if any(share <= 0 for share in shares.values()):
-        raise CrackError("every share of --split must be greater than 0")
+    name = PurePosixPath(file_name)
     try:
-        re.compile(group_by)
+        match = re.search(group_by, name.stem) if group_by else None
     except re.error as error:
         raise CrackError(f"--group-by {group_by!r} is no pattern: {error}") from error
-
-
-def group_of(file_name: str, group_by: str) -> str:
-    """The group of a photo: what ``group_by`` finds in its stem, else its name without ending."""
-    name = PurePosixPath(file_name)
-    match = re.search(group_by, name.stem) if group_by else None
     found = match and (match.group(1) if match.re.groups else match.group())
     return found or str(name.with_suffix(""))
 

@@ -19,7 +19,7 @@ from .labels import draw_label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
 from .pairing import PairRecord
-from .splits import check_splits
+from .splits import group_of
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
 
@@ -33,59 +33,34 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What to convert and how.
+    """What to convert and how."""
 
-    Attributes:
-        images: folder of the photos.
-        masks: folder of the masks, see `crack_data.convert.pairing.pair_files`; or
-        labels: file or folder of drawn labels, see `crack_data.convert.labels.read_labels`.
-        output: the JSON; with splits its name is the pattern of theirs.
-        cleaning: how masks are cleaned.
-        invert: "yes" where cracks are dark on light, "no" where they are light, "auto" to tell it
-            from the whole set.
-        instances: "components" of the cleaned masks, "values" where each value of a mask is an
-            instance, or "single" for one instance per photo.
-        mask_format: "rle" or "polygon".
-        shares, seed, group_by: of splits, see `crack_data.convert.splits`.
-        workers: processes; 0 chooses. Scripts that want several need the usual
-            ``if __name__ == "__main__":``.
-        crack_values, ignore_values: what values of the masks mean; empty: told from the set.
-        mask_pattern: what masks are called, e.g. "mask_{stem}".
-        without_mask: "leave-out" photos without mask or label, or take them as "crack-free".
-        categories: of labels, those that are cracks; empty: the only one, or "crack".
-        line_width: of labels that are lines, px.
-        resize_masks: scale masks to their photo where sizes differ.
-        drop_empty: leave out photos without cracks.
-        skip_bad: convert the rest when files are bad, and record what was left out.
-        skip_flagged: flags (keys of `checks.FLAGS`) whose pairs are left out.
-        strict: photos without mask and masks without photo are errors.
-    """
-
-    images: Path
-    masks: Path | None
-    output: Path
-    labels: Path | None = None
+    images: Path  # folder of the photos
+    masks: Path | None  # folder of the masks, see `pairing.pair_files`; or
+    output: Path  # the JSON; with splits its name is the pattern of theirs
+    labels: Path | None = None  # file or folder of drawn labels, see `labels.read_labels`
     cleaning: CleaningOptions = PRESETS["thin"]
-    invert: str = "auto"
-    instances: str = "components"
-    mask_format: str = "rle"
-    shares: dict[str, float] = field(default_factory=dict)
+    invert: str = "auto"  # "yes": cracks are dark, "no": light, "auto": told from the set
+    instances: str = "components"  # or "values": each value of a mask is one; or "single"
+    mask_format: str = "rle"  # or "polygon"
+    shares: dict[str, float] = field(default_factory=dict)  # of splits, see `splits`
     seed: int = 0
     group_by: str = ""
-    workers: int = 1
-    crack_values: frozenset[int] = frozenset()
-    ignore_values: frozenset[int] = frozenset()
-    mask_pattern: str = ""
-    without_mask: str = "leave-out"
-    categories: tuple[str, ...] = ()
-    line_width: float = 3.0
-    resize_masks: bool = False
-    drop_empty: bool = False
-    skip_bad: bool = False
-    skip_flagged: tuple[str, ...] = ()
-    strict: bool = False
+    workers: int = 1  # processes, 0 chooses; scripts need `if __name__ == "__main__":` for several
+    crack_values: frozenset[int] = frozenset()  # what values of the masks mean; empty: told from
+    ignore_values: frozenset[int] = frozenset()  # the set
+    mask_pattern: str = ""  # what masks are called, e.g. "mask_{stem}"
+    without_mask: str = "leave-out"  # or "crack-free": photos without mask or label
+    categories: tuple[str, ...] = ()  # of labels that are cracks; empty: the only one, or "crack"
+    line_width: float = 3.0  # of labels that are lines, px
+    resize_masks: bool = False  # scale masks to their photo where sizes differ
+    drop_empty: bool = False  # leave out photos without cracks
+    skip_bad: bool = False  # convert the rest when files are bad, and record what was left out
+    skip_flagged: tuple[str, ...] = ()  # keys of `checks.FLAGS` whose pairs are left out
+    strict: bool = False  # photos without mask and masks without photo are errors
 
     def __post_init__(self) -> None:
+        group_of("photo", self.group_by)  # refuses a broken pattern before the work
         if (self.masks is None) == (self.labels is None):
             raise CrackError("give either --masks or --labels")
         for kind in self.skip_flagged:
@@ -98,7 +73,6 @@ class ConversionOptions:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise CrackError(f"{name} must be one of {', '.join(choices)}")
-        check_splits(self.shares, self.group_by)
 
 
 def process_photo(

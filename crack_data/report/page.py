@@ -1,4 +1,4 @@
-"""index.html and flags.csv: counts, histograms, suspicious pairs and a contact sheet."""
+"""index.html and flags.csv: counts, suspicious pairs and a contact sheet."""
 
 from __future__ import annotations
 
@@ -13,13 +13,7 @@ from typing import Any
 
 import cv2
 import jinja2
-import matplotlib as mpl
 import numpy as np
-from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..convert.checks import FLAGS
 from ..convert.conversion import ConversionResult
@@ -34,7 +28,6 @@ MAX_SAMPLES = 60
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034
 IGNORED = 140  # grey level
-BINS = 24
 
 Pictures = list[tuple[str, str]]  # captions and data: URLs
 
@@ -71,7 +64,7 @@ def write_report(
         result=result,
         options=options,
         counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
-        histograms=_draw_histograms(result.used()),
+        spreads=_spreads(result.used()),
         meanings=FLAGS,
         flagged=[record for record in usable if record.flags],
         left_out=[record for record in result.records if record.error or record.left_out],
@@ -173,42 +166,16 @@ def _url(image: np.ndarray, suffix: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
-def _draw_histograms(records: Sequence[PairRecord]) -> Markup:
-    """Four histograms over photos as one SVG element; photos without crack count in the first."""
-    cracked = [record for record in records if record.instances]
-    figure = Figure(figsize=(11, 5.4), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots(2, 2).flat
-    _histogram(next(axes), "instances per photo", [record.instances for record in records])
-    _histogram(next(axes), "crack area per photo, px", [r.crack_area for r in cracked], log=True)
-    _histogram(next(axes), "mean crack width, px", [record.mean_width for record in cracked])
-    coverage = [record.coverage for record in cracked]
-    _histogram(next(axes), "coverage, percent of the photo", coverage, log=True)
-    text = io.StringIO()
-    # A fixed salt and no date: the same data gives the same page.
-    with mpl.rc_context({"svg.hashsalt": "cracks", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-    svg = text.getvalue()
-    return Markup(svg[svg.index("<svg") :])
-
-
-def _histogram(axes: Axes, label: str, values: Sequence[float], log: bool = False) -> None:
-    low, high = min(values, default=1), max(values, default=1)
-    if log:
-        edges = np.geomspace(low / 1.05, high * 1.05, BINS + 1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    elif high <= 2 * BINS and all(isinstance(value, int) for value in values):
-        edges = np.arange(-0.5, high + 1)
-    else:
-        edges = np.linspace(0, max(high, 1e-9), BINS + 1)
-    axes.hist(values, bins=edges.tolist(), color="#b3261e", edgecolor="white", linewidth=0.5)
-    if len(values):
-        middle = float(np.median(values))
-        axes.axvline(middle, color="#333", linewidth=1, linestyle="--")
-        label = f"{label} (median {middle:{'.0f' if middle >= 100 else '.3g'}})"
-    axes.set_xlabel(label)
-    axes.set_ylabel("photos")
-    axes.spines[["top", "right"]].set_visible(False)
+def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
+    """Smallest, quarter, median, three quarters and largest of what the photos with cracks hold."""
+    measures = {
+        "instances": "instances per photo",
+        "crack_area": "crack area per photo, px",
+        "coverage": "coverage, percent of the photo",
+        "mean_width": "mean crack width, px",
+    }
+    rows = []
+    for name, label in measures.items():
+        values = [getattr(record, name) for record in records if record.instances] or [0]
+        rows.append((label, [f"{x:.4g}" for x in np.percentile(values, (0, 25, 50, 75, 100))]))
+    return rows

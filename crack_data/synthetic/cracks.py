@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .masonry import Masonry
-from .textures import Points
+from .textures import Points, Shape
 
 MIN_WIDTH = 1.0  # px
 MAX_WIDTH = 80.0  # px
@@ -29,22 +28,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Crack:
-    """One branch.
+    """One branch: N points along it, about 1.5 px apart, and what it is like there."""
 
-    Attributes:
-        points: Nx2, (x, y) in px, about 1.5 px apart, pixel centres at integers.
-        left, right: N, distance of either rim from the points, px.
-        darkness: N, 0 (as the ground) to 1 (black).
-        visible: N, False where the crack is interrupted.
-        number: branches of one number are one crack.
-    """
-
-    points: Points
-    left: Points
+    points: Points  # Nx2, (x, y) in px, pixel centres at integers
+    left: Points  # N, distance of the left rim from the points, px
     right: Points
-    darkness: Points
-    visible: npt.NDArray[np.bool_]
-    number: int = 0
+    darkness: Points  # N, 0 (as the ground) to 1 (black)
+    visible: npt.NDArray[np.bool_]  # N, False where the crack is interrupted
+    number: int = 0  # branches of one number are one crack
 
 
 def normals_of(steps: Points) -> Points:
@@ -55,7 +46,7 @@ def normals_of(steps: Points) -> Points:
 
 def random_cracks(
     rng: np.random.Generator,
-    shape: tuple[int, int],
+    shape: Shape,
     masonry: Masonry | None = None,
     kind: str | None = None,
     interrupted_share: float = INTERRUPTED_SHARE,
@@ -111,26 +102,24 @@ def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None)
     )
 
 
-def _across(rng: np.random.Generator, shape: tuple[int, int]) -> Points:
+def _across(rng: np.random.Generator, shape: Shape) -> Points:
     """A way from one side of the photo to the opposite one."""
-    height, extent = shape
-    ends = np.array(
-        [(-5.0, rng.uniform(0.1, 0.9) * height), (extent + 5.0, rng.uniform(0.1, 0.9) * height)]
-    )
-    if rng.random() < 0.5:
-        ends = np.array(
-            [(rng.uniform(0.1, 0.9) * extent, -5.0), (rng.uniform(0.1, 0.9) * extent, height + 5.0)]
-        )
+    axis = int(rng.random() < 0.5)  # 0: from left to right
+    ends = np.array([(-5.0, 0.0), (shape[1 - axis] + 5.0, 0.0)])
+    ends[:, 1] = rng.uniform(0.1, 0.9, 2) * shape[axis]
+    ends = ends[:, ::-1] if axis else ends
     return _path(rng, ends[0], ends[1], rng.uniform(0.08, 0.22))
 
 
-def _along_joints(rng: np.random.Generator, masonry: Masonry, shape: tuple[int, int]) -> Points:
+def _along_joints(rng: np.random.Generator, masonry: Masonry, shape: Shape) -> Points:
     corners = masonry.stepped_path(rng, shape)
     corners = corners + rng.normal(0, 0.15 * masonry.joint, corners.shape)
+    beyond = (corners < -masonry.width) | (corners > np.array(shape[::-1]) + masonry.width)
+    near = ~beyond.any(axis=1)
     ways = [
         _path(rng, start, end, 0.03)[:-1]
-        for start, end in pairwise(corners)
-        if _touches((tuple(start), tuple(end)), shape, margin=masonry.width)
+        for (start, end), seen in zip(pairwise(corners), near[1:] | near[:-1], strict=True)
+        if seen
     ]
     return np.concatenate(ways) if ways else _across(rng, shape)
 
@@ -154,7 +143,7 @@ def _parallel(rng: np.random.Generator, path: Points, width: float) -> list[Crac
     return cracks
 
 
-def _branch(rng: np.random.Generator, trunk: Crack, shape: tuple[int, int]) -> Crack:
+def _branch(rng: np.random.Generator, trunk: Crack, shape: Shape) -> Crack:
     at = int(rng.uniform(0.1, 0.9) * (len(trunk.points) - 1))
     ahead = trunk.points[min(at + 16, len(trunk.points) - 1)] - trunk.points[max(at - 16, 0)]
     angle = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.5, 1.3)
@@ -166,39 +155,20 @@ def _branch(rng: np.random.Generator, trunk: Crack, shape: tuple[int, int]) -> C
     return _crack(rng, path, width, True, trunk.number)
 
 
-def _network(rng: np.random.Generator, shape: tuple[int, int], width: float) -> list[Crack]:
-    """Alligator cracking: edges of the Voronoi cells of jittered points, some left out."""
-    height, extent = shape
+def _network(rng: np.random.Generator, shape: Shape, width: float) -> list[Crack]:
+    """Alligator cracking: jittered points joined to their neighbours, some left out."""
     cell = rng.uniform(0.25, 0.5) * min(shape)
-    rows, columns = np.mgrid[-1 : height / cell + 1, -1 : extent / cell + 1]
-    sites = np.stack([columns, rows], axis=-1).reshape(-1, 2)
-    sites = (sites + rng.uniform(0.0, 0.9, sites.shape)) * cell
-    subdivision = cv2.Subdiv2D(
-        (int(-3 * cell), int(-3 * cell), int(extent + 6 * cell), int(height + 6 * cell))
-    )
-    subdivision.insert(sites.astype(np.float32))
-    facets, _ = subdivision.getVoronoiFacetList([])
-    edges = set()
-    for facet in facets:
-        corners = [tuple(corner) for corner in np.rint(facet).astype(int).tolist()]
-        for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
-            edges.add((min(start, end), max(start, end)))
-    inside = [edge for edge in sorted(edges) if _touches(edge, shape)]
-    keep = rng.random(len(inside)) < rng.uniform(0.7, 0.95)
-    cracks = []
-    for (start, end), kept in zip(inside, keep, strict=True):
-        if kept and start != end:
-            path = _path(rng, np.array(start, float), np.array(end, float), 0.15)
-            cracks.append(_crack(rng, path, width * rng.uniform(0.6, 1.0), False, 0))
-    return cracks
-
-
-def _touches(
-    edge: tuple[tuple[float, ...], tuple[float, ...]], shape: tuple[int, int], margin: float = 0
-) -> bool:
-    return any(
-        -margin <= x < shape[1] + margin and -margin <= y < shape[0] + margin for x, y in edge
-    )
+    rows, columns = (int(side / cell) + 2 for side in shape)
+    grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1)
+    sites = (grid + rng.uniform(-0.9, 0.0, grid.shape)) * cell
+    edges = [*zip(sites[:, :-1].reshape(-1, 2), sites[:, 1:].reshape(-1, 2), strict=True)]
+    edges += zip(sites[:-1].reshape(-1, 2), sites[1:].reshape(-1, 2), strict=True)
+    share = rng.uniform(0.7, 0.95)
+    return [
+        _crack(rng, _path(rng, start, end, 0.15), width * rng.uniform(0.6, 1.0), False, 0)
+        for start, end in edges
+        if rng.random() < share
+    ]
 
 
 def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float) -> Points:

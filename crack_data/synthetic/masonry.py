@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from .textures import (
     FloatImage,
     Light,
     Points,
+    Shape,
     relief,
     smoothstep,
     tinted,
@@ -31,25 +31,17 @@ BRICKS = (
 
 @dataclass(frozen=True)
 class Masonry:
-    """Where the units lie.
+    """Where the units lie."""
 
-    Attributes:
-        width, height: of a unit with its joint, px.
-        joint: width of the joints, px.
-        offset: of each second course, as a share of the width: 0.5 in running bond, 0 in a grid.
-        angle: of the courses, radians.
-        origin: (x, y) of a unit's corner, px.
-    """
-
-    width: float
+    width: float  # of a unit with its joint, px
     height: float
-    joint: float
-    offset: float
-    angle: float
-    origin: tuple[float, float]
+    joint: float  # width of the joints, px
+    offset: float  # of each second course, in widths: 0.5 in running bond, 0 in a grid
+    angle: float  # of the courses, radians
+    origin: tuple[float, float]  # (x, y) of a unit's corner, px
 
     @classmethod
-    def random(cls, rng: np.random.Generator, shape: tuple[int, int]) -> Masonry:
+    def random(cls, rng: np.random.Generator, shape: Shape) -> Masonry:
         """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
         side = max(shape)
         if rng.random() < 0.7:
@@ -66,99 +58,72 @@ class Masonry:
         origin = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
         return cls(width, float(height), float(joint), offset, float(angle), origin)
 
-    def coordinates(self, shape: tuple[int, int]) -> tuple[FloatImage, FloatImage]:
-        """Distance along and across the courses, each HxW px."""
-        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-        x, y = x - np.float32(self.origin[0]), y - np.float32(self.origin[1])
-        cosine, sine = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
-        return x * cosine + y * sine, y * cosine - x * sine
-
-    def stepped_path(self, rng: np.random.Generator, shape: tuple[int, int]) -> Points:
+    def stepped_path(self, rng: np.random.Generator, shape: Shape) -> Points:
         """Corners of a crack that climbs down through the joints like stairs, in px."""
         reach = float(np.hypot(*shape))
-        course = int(-reach / self.height)
         column = round(rng.uniform(-0.6, 0.6) * reach / self.width)
         forward = int(rng.choice([-1, 1]))
         corners = []
-        while course * self.height < reach:
+        for course in range(int(-reach / self.height), int(reach / self.height) + 1):
             along = (column + self.offset * (course % 2)) * self.width
-            corners += [
-                (along, course * self.height),
-                (along, (course + 1) * self.height),
-            ]
+            corners += [(along, course * self.height), (along, (course + 1) * self.height)]
             # The next head joint: half a unit on in running bond, a whole one in a grid.
             if self.offset:
-                column += (forward if course % 2 else 0) if forward > 0 else -(1 - course % 2)
+                column += course % 2 if forward > 0 else course % 2 - 1
             elif rng.random() < 0.6:
                 column += forward
-            course += 1
-        turned = np.array(corners, float)
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         turn = np.array([[cosine, sine], [-sine, cosine]])
-        return np.asarray(turned @ turn + self.origin)
+        return np.asarray(np.array(corners, float) @ turn + self.origin)
 
 
 def draw_masonry(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    light: Light,
-    masonry: Masonry,
+    rng: np.random.Generator, shape: Shape, light: Light, masonry: Masonry
 ) -> FloatImage:
     """Units and joints, HxWx3, about 0 to 1."""
-    along, across = masonry.coordinates(shape)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    x, y = x - np.float32(masonry.origin[0]), y - np.float32(masonry.origin[1])
+    cosine, sine = np.float32(np.cos(masonry.angle)), np.float32(np.sin(masonry.angle))
+    along, across = x * cosine + y * sine, y * cosine - x * sine
     # Rims of bricks are worn: the coordinates are warped by noise.
     wear = rng.uniform(0.02, 0.25) * masonry.joint
     for values in (along, across):
         values += wear * value_noise(rng, shape, max(3.0, masonry.height / 4), octaves=3)
-    course = np.floor(across / np.float32(masonry.height))
-    shifted = along - (course % 2) * np.float32(masonry.offset * masonry.width)
-    column = np.floor(shifted / np.float32(masonry.width))
-    to_bed = _distance_to_multiple(across, masonry.height)
-    to_head = _distance_to_multiple(shifted, masonry.width)
-    inside = np.minimum(to_bed, to_head) - np.float32(masonry.joint / 2)
+    course = np.floor(across / np.float32(masonry.height)).astype(np.intp)
+    along -= (course % 2 * masonry.offset * masonry.width).astype(np.float32)
+    column = np.floor(along / np.float32(masonry.width)).astype(np.intp)
+    to_bed, to_head = (
+        np.minimum(values % np.float32(step), np.float32(step) - values % np.float32(step))
+        for values, step in ((across, masonry.height), (along, masonry.width))
+    )
     soft = rng.uniform(0.5, 1.5) + 0.04 * masonry.joint
-    unit = smoothstep(inside, -soft, soft)[..., None]
-    photo = _faces(rng, shape, light, course, column) * unit
-    photo += _mortar(rng, shape, light) * (1 - unit)
+    inside = np.minimum(to_bed, to_head) - np.float32(masonry.joint / 2)
+    unit = smoothstep(inside, -soft, soft)
+    grain = rng.uniform(0.6, 2.0)
+    mortar = rng.uniform(0.2, 0.85) + 0.04 * value_noise(rng, shape, 30, octaves=3)
+    mortar += rng.uniform(0.02, 0.09) * relief(white_noise(rng, shape, grain), light, grain)
+    photo = tinted(rng, mortar, rng.uniform(-0.1, 0.3)) * (1 - unit[..., None])
+    faces = _faces(rng, shape, light, course - course.min(), column - column.min())
+    photo += faces * unit[..., None]
     # The joint lies deeper (or stands out): one rim of each unit is in shadow, the other lit.
-    depth = rng.uniform(-0.25, 1.0)
-    slope = relief(cv2.GaussianBlur(unit[..., 0], (0, 0), soft), light, 1 + 0.1 * masonry.joint)
-    photo *= 1 + np.clip(0.09 * depth * slope, -0.6, 0.3)[..., None]
-    return photo
-
-
-def _distance_to_multiple(values: FloatImage, step: float) -> FloatImage:
-    rest = np.mod(values, np.float32(step))
-    return np.minimum(rest, np.float32(step) - rest)
+    slope = relief(cv2.GaussianBlur(unit, (0, 0), soft), light, 1 + 0.1 * masonry.joint)
+    photo *= 1 + np.clip(0.09 * rng.uniform(-0.25, 1.0) * slope, -0.6, 0.3)[..., None]
+    return photo.astype(np.float32)
 
 
 def _faces(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    light: Light,
-    course: FloatImage,
-    column: FloatImage,
+    rng: np.random.Generator, shape: Shape, light: Light, rows: np.ndarray, columns: np.ndarray
 ) -> FloatImage:
-    """The units' own colours and roughness, HxWx3."""
+    """The units' own colours and roughness, HxWx3, from the number of each pixel's unit."""
     base = np.array(BRICKS[rng.integers(len(BRICKS))]) * rng.uniform(0.75, 1.2)
-    rows = (course - course.min()).astype(np.intp)
-    columns = (column - column.min()).astype(np.intp)
     table = (int(rows.max()) + 1, int(columns.max()) + 1)
     level = 1 + rng.uniform(0.03, 0.16) * rng.standard_normal(table)
     hue = np.clip(rng.uniform(0.0, 0.05) * rng.standard_normal(table), -0.1, 0.1)
     colours = base * level[..., None] * (1 + hue[..., None] * np.array([1.0, 0.2, -1.0]))
-    faces: npt.NDArray[np.float32] = colours.astype(np.float32)[rows, columns]
     bumps = value_noise(rng, shape, rng.uniform(3, 25), octaves=4)
-    texture = rng.uniform(0.02, 0.09) * value_noise(rng, shape, 60, octaves=5)
+    texture = 1 + rng.uniform(0.02, 0.09) * value_noise(rng, shape, 60, octaves=5)
     texture += rng.uniform(0.01, 0.08) * relief(bumps, light, 1.5)
     texture += rng.uniform(0.01, 0.06) * white_noise(rng, shape)
     pits = smoothstep(white_noise(rng, shape, rng.uniform(0.8, 2.5)), 2.2, 2.8)
     texture -= rng.uniform(0.0, 0.35) * pits
-    return faces * (1 + texture)[..., None]
-
-
-def _mortar(rng: np.random.Generator, shape: tuple[int, int], light: Light) -> FloatImage:
-    grain = rng.uniform(0.6, 2.0)
-    ground = rng.uniform(0.2, 0.85) + 0.04 * value_noise(rng, shape, 30, octaves=3)
-    ground += rng.uniform(0.02, 0.09) * relief(white_noise(rng, shape, grain), light, grain)
-    return tinted(rng, ground, rng.uniform(-0.1, 0.3))
+    return colours.astype(np.float32)[rows, columns] * texture[..., None]

@@ -1,4 +1,4 @@
-"""Drawn photos: ground, paint, joints, stains, cracks, leaves, light, camera; and their files."""
+"""Drawn photos: ground, joints, stains, cracks, shadows, camera; and their files."""
 
 from __future__ import annotations
 
@@ -11,61 +11,50 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from ..convert.coco import annotation
 from ..errors import CrackError
 from ..files import atomic_write
 from .cracks import random_cracks
-from .distractors import cast_shadow, cut_joint, drop_leaves, paint_lane, spill
 from .masonry import Masonry, draw_masonry
 from .rendering import cover_gaps, draw_cracks, open_cracks
 from .textures import (
     ByteImage,
     FloatImage,
-    Light,
     asphalt,
+    cast_shadow,
     concrete,
+    cut_joint,
     gravel,
     plaster,
+    spill,
     value_noise,
     white_noise,
 )
 
-Change = Callable[[np.random.Generator, FloatImage], None]
-
-INSTANCES_NAME = "instances.json"
 MIN_SIDE = 32  # px
 CRACK_FREE_SHARE = 0.2
 MASONRY_SHARE = 0.2
-GROUNDS = {asphalt: 0.3, gravel: 0.25, concrete: 0.3, plaster: 0.15}  # of the others
+GROUNDS = {asphalt: 0.3, gravel: 0.2, concrete: 0.35, plaster: 0.15}  # of the others
 
 
 @dataclass(frozen=True)
 class SyntheticPhoto:
-    """A drawn photo and what it shows.
+    """A drawn photo and what it shows."""
 
-    Attributes:
-        image: HxWx3 uint8, BGR.
-        instances: HxW uint8 each, 255 where that crack is visible, else 0; exact. They overlap
-            where cracks cross. A network of cracks is one.
-    """
-
-    image: ByteImage
-    instances: list[ByteImage]
+    image: ByteImage  # HxWx3, BGR
+    instances: list[ByteImage]  # HxW each, 255 where that crack is visible; they may cross
 
     @property
     def mask(self) -> ByteImage:
         """HxW uint8, 255 where any crack is visible, else 0."""
-        mask = np.zeros(self.image.shape[:2], np.uint8)
-        for instance in self.instances:
-            mask |= instance
-        return mask
+        return np.max([np.zeros(self.image.shape[:2], np.uint8), *self.instances], axis=0)
 
 
 def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -> SyntheticPhoto:
     """Draw photo number ``index`` of the series ``seed``, whatever others are drawn.
 
-    One photo in five shows distractors only.
+    One photo in five shows no crack.
 
     Raises:
         CrackError: a side is shorter than `MIN_SIDE`.
@@ -79,10 +68,15 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(angle)), float(np.sin(angle)))
     masonry = Masonry.random(rng, shape) if rng.random() < MASONRY_SHARE else None
-    photo = _ground(rng, shape, light, masonry)
-    _perhaps(rng, 0.0 if masonry else 0.12, paint_lane, photo)
-    _perhaps(rng, 0.0 if masonry else 0.18, cut_joint, photo)
-    _perhaps(rng, 0.4, spill, photo)
+    if masonry:
+        photo = draw_masonry(rng, shape, light, masonry)
+    else:
+        ground = rng.choice(len(GROUNDS), p=list(GROUNDS.values()))
+        photo = list(GROUNDS)[ground](rng, shape, light)
+        if rng.random() < 0.25:
+            cut_joint(rng, photo)
+    if rng.random() < 0.4:
+        spill(rng, photo)
     instances: list[ByteImage] = []
     if rng.random() >= CRACK_FREE_SHARE:
         cracks = random_cracks(rng, shape, masonry)
@@ -90,26 +84,9 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
         open_cracks(rng, photo, layer, light)
         cover_gaps(rng, photo, cracks)
         instances = layer.masks
-    if rng.random() < 0.12:
-        drop_leaves(rng, photo, instances)
-    _perhaps(rng, 0.25, cast_shadow, photo)
-    return SyntheticPhoto(_exposed(rng, photo), [mask for mask in instances if mask.any()])
-
-
-def _perhaps(
-    rng: np.random.Generator, probability: float, change: Change, photo: FloatImage
-) -> None:
-    if rng.random() < probability:
-        change(rng, photo)
-
-
-def _ground(
-    rng: np.random.Generator, shape: tuple[int, int], light: Light, masonry: Masonry | None
-) -> FloatImage:
-    if masonry:
-        return draw_masonry(rng, shape, light, masonry)
-    chosen = rng.choice(len(GROUNDS), p=list(GROUNDS.values()))
-    return list(GROUNDS)[chosen](rng, shape, light)
+    if rng.random() < 0.25:
+        cast_shadow(rng, photo)
+    return SyntheticPhoto(_exposed(rng, photo), instances)
 
 
 def _exposed(rng: np.random.Generator, photo: FloatImage) -> ByteImage:
@@ -149,7 +126,8 @@ def write_photos(
     Raises:
         CrackError: the size is too small, or the folder cannot be written to.
     """
-    coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for index in range(count):
         photo = draw_photo(index, seed, height, width)
         mask = photo.mask
@@ -159,31 +137,21 @@ def write_photos(
         name = f"drawn_{index:05d}"
         _write(Path(folder, "images", f"{name}.jpg"), photo.image)
         _write(Path(folder, "masks", f"{name}.png"), mask)
-        image = {"id": index + 1, "file_name": f"{name}.jpg", "height": height, "width": width}
-        coco["images"].append(image)
-        for instance in photo.instances if instances else []:
-            ids = {"id": len(coco["annotations"]) + 1, "image_id": index + 1, "category_id": 1}
-            coco["annotations"].append(ids | _annotation(instance))
+        size = {"height": height, "width": width}
+        images.append({"id": index + 1, "file_name": f"{name}.jpg", **size})
+        for instance in photo.instances:
+            x, y, w, h = cv2.boundingRect(instance)
+            part = instance[y : y + h, x : x + w] // 255
+            entry = json.loads("{" + annotation(part, x, y, instance.shape, "rle"))
+            annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | entry)
         if progress:
             progress(index + 1, count)
     if instances:
-        content = {
-            "info": {"image_root": "images"},
-            "categories": [{"id": 1, "name": "crack"}],
-            **coco,
-        }
-        with atomic_write(Path(folder, INSTANCES_NAME)) as stream:
+        categories = [{"id": 1, "name": "crack"}]
+        content = {"info": {"image_root": "images"}, "categories": categories}
+        with atomic_write(Path(folder, "instances.json")) as stream:
+            content |= {"images": images, "annotations": annotations}
             stream.write(json.dumps(content).encode())
-
-
-def _annotation(instance: ByteImage) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(instance))
-    return {
-        "bbox": coco_mask.toBbox(rle).tolist(),
-        "area": int(coco_mask.area(rle)),
-        "iscrowd": 0,
-        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
-    }
 
 
 def _write(path: Path, image: ByteImage) -> None:
@@ -203,18 +171,12 @@ def noisy_mask(mask: ByteImage, rng: np.random.Generator) -> ByteImage:
         HxW, 0 to 255, with the ringing that JPEG leaves around edges.
     """
     if rng.random() < 0.4:
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-        mask = cv2.dilate(mask, kernel)
-    blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.6))
-    speckled = np.maximum(blurred, _specks(rng, mask.shape[:2]))
-    quality = int(rng.integers(70, 96))
-    _, data = cv2.imencode(".jpg", speckled, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
-
-
-def _specks(rng: np.random.Generator, shape: tuple[int, ...]) -> ByteImage:
-    specks = np.zeros(shape, np.uint8)
+        mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
+    mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.6))
     for _ in range(int(rng.integers(0, 25))):
-        y, x = rng.integers(shape[0]), rng.integers(shape[1])
-        specks[y : y + rng.integers(1, 3), x : x + rng.integers(1, 3)] = rng.integers(150, 256)
-    return specks
+        y, x = rng.integers(mask.shape[0]), rng.integers(mask.shape[1])
+        speck = mask[y : y + rng.integers(1, 3), x : x + rng.integers(1, 3)]
+        np.maximum(speck, rng.integers(150, 256), out=speck, casting="unsafe")
+    quality = int(rng.integers(70, 96))
+    _, data = cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -1,4 +1,4 @@
-"""Cracks as they look: their masks, thin dark lines, trenches with rubble, spalled rims, gaps."""
+"""Cracks as they look: their masks, thin dark lines, trenches with rubble, covered gaps."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ import numpy as np
 import numpy.typing as npt
 
 from .cracks import Crack, normals_of
-from .distractors import cover_gap
-from .textures import ByteImage, FloatImage, Light, relief, smoothstep, tinted, value_noise
+from .textures import (
+    ByteImage,
+    FloatImage,
+    Light,
+    Shape,
+    relief,
+    shifted,
+    smoothstep,
+    tinted,
+    value_noise,
+    white_noise,
+)
 
 SCALE = 4  # cracks are drawn this many times larger, then averaged down
 DEEP = 3.0  # px from the rim of a crack: from here on one sees into it
+PAINTS = ((0.88, 0.9, 0.9), (0.35, 0.75, 0.9))  # BGR: white, yellow
 
 
 @dataclass(frozen=True)
 class CrackLayer:
-    """What cracks look like on a photo.
+    """What cracks look like on a photo of HxW px."""
 
-    Attributes:
-        masks: HxW each, 0 or 255, one for each crack, which may cross: at least half of the pixel
-            is crack, or the centreline crosses it.
-        darkness: HxW, 0 to 1: share of the light that is lost, antialiased.
-        coverage: HxW, 0 to 1: share of each pixel that is crack.
-    """
-
-    masks: list[ByteImage]
-    darkness: FloatImage
-    coverage: FloatImage
+    masks: list[ByteImage]  # of each crack, 0 or 255: half of the pixel, or the centreline, is it
+    darkness: FloatImage  # 0 to 1: share of the light that is lost, antialiased
+    coverage: FloatImage  # 0 to 1: share of each pixel that is crack
 
 
-def draw_cracks(cracks: list[Crack], shape: tuple[int, int]) -> CrackLayer:
+def draw_cracks(cracks: list[Crack], shape: Shape) -> CrackLayer:
     """Draw cracks on an empty ground of (H, W) px."""
-    darkness = np.zeros(shape, np.uint8)
-    coverage = np.zeros(shape, np.uint8)
+    darkness, coverage = np.zeros((2, *shape), np.uint8)
     masks = []
     for number in sorted({crack.number for crack in cracks}):
         branches = [crack for crack in cracks if crack.number == number]
@@ -44,35 +47,30 @@ def draw_cracks(cracks: list[Crack], shape: tuple[int, int]) -> CrackLayer:
         darkness, coverage = np.maximum(darkness, dark), np.maximum(coverage, covered)
         if mask.any():
             masks.append(mask)
-    return CrackLayer(
-        masks,
-        darkness.astype(np.float32) / np.float32(255),
-        coverage.astype(np.float32) / np.float32(255),
-    )
+    full = np.float32(255)
+    return CrackLayer(masks, darkness.astype(np.float32) / full, coverage.astype(np.float32) / full)
 
 
-def _draw_one(
-    branches: list[Crack], shape: tuple[int, int]
-) -> tuple[ByteImage, ByteImage, ByteImage]:
+def _draw_one(branches: list[Crack], shape: Shape) -> tuple[ByteImage, ByteImage, ByteImage]:
     height, width = shape
     large = np.zeros((height * SCALE, width * SCALE), np.uint8)
     centreline = np.zeros(shape, np.uint8)
     for crack in branches:
         for quad, level in _quads(crack):
             cv2.fillConvexPoly(large, quad, level)
-        corners = np.flatnonzero(np.diff(crack.visible)) + 1
-        for line, seen in zip(
-            np.split(crack.points, corners), np.split(crack.visible, corners), strict=True
-        ):
-            if seen[0]:
-                points = np.rint(line).astype(np.int32).reshape(-1, 1, 2)
-                cv2.polylines(centreline, [points], False, 255)
+        for line in runs(crack.points, crack.visible):
+            cv2.polylines(centreline, [np.rint(line).astype(np.int32)], False, 255)
     darkness = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    np.minimum(large, 1, out=large)
-    large *= 255
+    large[large > 0] = 255
     covered = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
     mask = np.where((covered >= 128) | (centreline > 0), np.uint8(255), np.uint8(0))
-    return darkness, covered, mask
+    return np.asarray(darkness), np.asarray(covered), mask
+
+
+def runs(points: np.ndarray, chosen: npt.NDArray[np.bool_]) -> Iterator[np.ndarray]:
+    """The stretches of points that are chosen."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
+    return (points[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True))
 
 
 def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
@@ -96,21 +94,18 @@ def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
 def open_cracks(
     rng: np.random.Generator, photo: FloatImage, layer: CrackLayer, light: Light
 ) -> None:
-    """Draw the cracks: thin ones as dark lines, wide ones as trenches that one sees into."""
-    shape = layer.coverage.shape
+    """Draw the cracks, in place: thin ones as dark lines, wide ones as trenches with a floor."""
     inside = (layer.coverage >= 0.5).view(np.uint8)
     to_rim = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    deep = smoothstep(to_rim, 0.5 * DEEP, 1.5 * DEEP) if to_rim.max() > DEEP else None
-    if deep is not None and rng.random() < 0.5:
-        _spall(rng, photo, inside, light)
-    trench = None if deep is None else _trench(rng, photo, layer.coverage, to_rim, light)
+    trench = _trench(rng, photo, layer.coverage, to_rim, light) if to_rim.max() > DEEP else None
+    # Rims are worn to lighter or darker, to one side more.
     rim = cv2.GaussianBlur(layer.darkness, (0, 0), rng.uniform(1.2, 3.5))
     rim = np.roll(rim, rng.integers(-2, 3, 2), axis=(0, 1)) * (1 - layer.darkness)
     photo *= (1 + rng.uniform(-0.3, 0.25) * rim)[..., None]
-    depth = layer.darkness * (1 + rng.uniform(0.1, 0.3) * value_noise(rng, shape, 3))
-    photo *= 1 - np.clip(depth, 0, 1)[..., None]
-    if trench is not None and deep is not None:
-        photo += deep[..., None] * (trench - photo)
+    rough = rng.uniform(0.1, 0.3) * value_noise(rng, layer.darkness.shape, 3)
+    photo *= 1 - np.clip(layer.darkness * (1 + rough), 0, 1)[..., None]
+    if trench is not None:
+        photo += smoothstep(to_rim, 0.5 * DEEP, 1.5 * DEEP)[..., None] * (trench - photo)
 
 
 def _trench(
@@ -120,76 +115,53 @@ def _trench(
     to_rim: FloatImage,
     light: Light,
 ) -> FloatImage:
-    """The inside of wide cracks, HxWx3: walls, a floor in shadow, rubble, dirt or leaves."""
-    shape = coverage.shape
+    """The inside of wide cracks, HxWx3: walls, a floor in shadow, rubble and dirt."""
     half = float(to_rim.max())
-    ground = photo.mean(axis=(0, 1))
     filled = rng.uniform(0, 1) ** 1.5 * min(1.0, half / 12)  # 0: deep and black, 1: full of dirt
-    rubble = value_noise(rng, shape, rng.uniform(4, 12), octaves=3)
-    floor = (rng.uniform(0.05, 0.2) + 0.4 * filled) * ground.mean() * (1 + 0.25 * rubble)
+    rubble = value_noise(rng, coverage.shape, rng.uniform(4, 12), octaves=3)
+    floor = (rng.uniform(0.05, 0.2) + 0.4 * filled) * float(photo.mean()) * (1 + 0.25 * rubble)
     floor += (0.02 + 0.12 * filled) * relief(rubble, light, 1.5)
     inner = tinted(rng, floor, rng.uniform(-0.1, 0.7))
-    if filled > 0.35 and rng.random() < 0.5:
-        _strew(rng, inner, half, ground)
     # Walls: what is near the rim is still lit, most where it faces the light.
     blurred = cv2.GaussianBlur(to_rim, (0, 0), 1.5)
-    slope_x, slope_y = cv2.Sobel(blurred, cv2.CV_32F, 1, 0), cv2.Sobel(blurred, cv2.CV_32F, 0, 1)
-    steep = np.maximum(cv2.magnitude(slope_x, slope_y), 1e-3)
-    facing = -(slope_x * np.float32(light[0]) + slope_y * np.float32(light[1])) / steep
+    facing = shifted(blurred, light, -1) - shifted(blurred, light, 1)
     wall = np.exp(-to_rim / np.float32(rng.uniform(0.08, 0.45) * half + 1))
-    lit = np.clip(0.35 + rng.uniform(0.1, 0.4) * facing + 0.08 * rubble, 0.05, 1)
+    lit = np.clip(0.35 + rng.uniform(0.05, 0.2) * facing + 0.08 * rubble, 0.05, 1)
     inner += (wall * lit)[..., None] * (photo * 0.8 - inner)
     # The rim towards the light throws its shadow inside.
     reach = rng.uniform(0.15, 1.0) * half
-    move = np.array([[1, 0, -light[0] * reach], [0, 1, -light[1] * reach]])
-    lid = cv2.warpAffine(1 - coverage, move, shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    shade = cv2.GaussianBlur(lid, (0, 0), 0.7 + 0.06 * reach)
+    shade = cv2.GaussianBlur(shifted(1 - coverage, light, reach), (0, 0), 0.7 + 0.06 * reach)
     inner *= 1 - rng.uniform(0.2, 0.75) * shade[..., None]
-    return np.clip(inner, 0.01, 1).astype(np.float32)
-
-
-def _strew(rng: np.random.Generator, inner: FloatImage, half: float, ground: FloatImage) -> None:
-    """Strew stones, twigs and bits of leaves over the floor of a crack, in place."""
-    height, width = inner.shape[:2]
-    layer = np.clip(inner * 255, 0, 255).astype(np.uint8)
-    dead_leaves = rng.random() < 0.5
-    for _ in range(int(rng.uniform(0.05, 0.3) * height * width / half**2) + 20):
-        size = rng.uniform(0.1, 0.6) * half
-        axes = (int(size * 16), int(size * (0.2 if dead_leaves else 0.7) * 16))
-        level = rng.uniform(0.3, 1.1)
-        colour = np.array([0.2, 0.4, 0.65]) if dead_leaves else ground
-        centre = (int(rng.integers(width * 16)), int(rng.integers(height * 16)))
-        angle = float(rng.uniform(0, 180))
-        paint = np.clip(colour * level * 255, 0, 255).tolist()
-        dark = np.clip(colour * level * 90, 0, 255).tolist()
-        below = (centre[0] + int(size * 3), centre[1] + int(size * 3))
-        cv2.ellipse(layer, below, axes, angle, 0, 360, dark, -1, cv2.LINE_AA, 4)
-        cv2.ellipse(layer, centre, axes, angle, 0, 360, paint, -1, cv2.LINE_AA, 4)
-    inner[:] = layer.astype(np.float32) / np.float32(255)
-
-
-def _spall(rng: np.random.Generator, photo: FloatImage, inside: ByteImage, light: Light) -> None:
-    """Break the surface off in patches along the rims, in place: rough, lighter or darker."""
-    shape = inside.shape
-    away = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    reach = rng.uniform(3, max(4, 0.05 * max(shape)))
-    patchy = value_noise(rng, shape, rng.uniform(15, 60), octaves=4)
-    broken = smoothstep(reach * (0.4 * patchy + rng.uniform(-0.3, 0.4)) - away, -1, 1)
-    rough = relief(value_noise(rng, shape, rng.uniform(4, 10), octaves=3), light, 1.5)
-    move = np.array([[1, 0, 2 * light[0]], [0, 1, 2 * light[1]]])
-    edge = cv2.GaussianBlur(broken, (0, 0), 1.0)
-    step = edge - cv2.warpAffine(edge, move, shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    change = broken * (rng.uniform(-0.2, 0.15) + rng.uniform(0.03, 0.1) * rough)
-    photo *= 1 + np.clip(change - rng.uniform(0.1, 0.4) * step, -0.5, 0.4)[..., None]
+    return np.clip(inner, 0.01, 1)
 
 
 def cover_gaps(rng: np.random.Generator, photo: FloatImage, cracks: list[Crack]) -> None:
     """Lay sand or paint over some of the interruptions; others are healed or too faint to see."""
     for crack in cracks:
-        gaps = np.flatnonzero(np.diff(np.concatenate([[1], crack.visible, [1]])))
-        for start, stop in zip(gaps[::2], gaps[1::2], strict=True):
+        for points in runs(crack.points, ~crack.visible):
             kind = rng.choice(["none", "sand", "paint"])
-            points = crack.points[start:stop]
-            if kind != "none" and len(points) > 1:
-                half = float(np.hypot(*(points[-1] - points[0]))) / 2
-                cover_gap(rng, photo, points.mean(axis=0), 0.75 * half, str(kind))
+            reach = 0.375 * float(np.hypot(*(points[-1] - points[0])))
+            if kind != "none" and reach > 0:
+                _cover(rng, photo, points.mean(axis=0), reach, kind == "paint")
+
+
+def _cover(
+    rng: np.random.Generator, photo: FloatImage, centre: np.ndarray, reach: float, paint: bool
+) -> None:
+    """Lay a patch of sand or paint, ``reach`` px in radius, in place."""
+    margin = int(2 * reach) + 4
+    x, y = np.rint(centre).astype(int).tolist()
+    top, left = max(y - margin, 0), max(x - margin, 0)
+    part = photo[top : max(y + margin, 0), left : max(x + margin, 0)]
+    if not part.size:
+        return
+    shape = part.shape[:2]
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    away = np.hypot(rows - np.float32(y - top), columns - np.float32(x - left))
+    away += 0.25 * reach * value_noise(rng, shape, max(4.0, reach / 2), octaves=3)
+    cover = 1 - smoothstep(away, 0.9 * reach, 1.25 * reach)
+    sand = photo.mean(axis=(0, 1)) * np.array([0.85, 1.0, 1.1])
+    colour = np.array(PAINTS[rng.integers(len(PAINTS))]) if paint else sand
+    colour = (colour * rng.uniform(0.75, 1.1)).astype(np.float32)
+    grain = (0.02 if paint else 0.1) * white_noise(rng, shape, 0.7)
+    part += cover[..., None] * (colour * (1 + grain)[..., None] - part)

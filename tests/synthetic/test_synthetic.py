@@ -126,9 +126,9 @@ def test_a_stepped_crack_follows_the_joints() -> None:
     assert np.allclose(turned[1::2], 20, atol=1e-9)  # half a brick along a bed joint
 
 
-@pytest.mark.parametrize("cell", [3.0, 40.0, (2.0, 60.0)])
+@pytest.mark.parametrize("cell", [3.0, 40.0])
 @pytest.mark.parametrize("shape", [(33, 47), (160, 64)])
-def test_noise_is_standardised(cell: float | tuple[float, float], shape: tuple[int, int]) -> None:
+def test_noise_is_standardised(cell: float, shape: tuple[int, int]) -> None:
     noise = value_noise(np.random.default_rng(0), shape, cell, octaves=2)
     assert noise.shape == shape
     assert noise.dtype == np.float32
