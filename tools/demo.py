@@ -112,8 +112,10 @@ def run_demo(args: argparse.Namespace) -> Path:
     )
     judge(shell, output, "tuned", tuned, test)
     serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
-    small = f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\nINPUT: {{MIN_SIZE_TEST: 320}}\n"
-    (output / "r101_320.yaml").write_text(small)
+    (output / "r101_320.yaml").write_text(
+        f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\n"
+        "INPUT: {MIN_SIZE_TEST: 320}\nMODEL: {RPN: {POST_NMS_TOPK_TEST: 300}}\n"
+    )
     shell.run(
         "Compare the light model's speed with R101's",
         f"python tools/benchmark.py --images {out}/samples --max-images 1 --rounds 2 "
