@@ -28,7 +28,6 @@ from crack_data.errors import CrackError, run_tool
 from .process import ServerProcess
 
 _CLIENTS = 4
-_WARM_UP = 200
 _OF_PHOTO = ("height", "width", "threshold", "percent_masked", "percent_unmasked")
 
 
@@ -39,7 +38,7 @@ class SoakResult:
     Attributes:
         answers: photos answered as expected.
         failures: a sentence for each lost or different answer.
-        memory_mb: resident memory of the server after the 200th photo, and after the last.
+        memory_mb: resident memory of the server after a tenth of the photos, and after the last.
         seconds: from the first photo to the last.
         times_ms: of each answer, from sending the photo.
     """
@@ -52,7 +51,7 @@ class SoakResult:
 
     @property
     def growth_percent(self) -> float:
-        """Change of the resident memory from the 200th photo to the last."""
+        """Change of the resident memory after the first tenth of the photos."""
         return 100 * (self.memory_mb[1] / self.memory_mb[0] - 1)
 
     def lines(self) -> list[str]:
@@ -62,7 +61,7 @@ class SoakResult:
             f"{self.answers / self.seconds:.1f} a second by {_CLIENTS} clients",
             f"time of an answer: median {statistics.median(self.times_ms):.0f} ms, 99 of 100 under "
             f"{statistics.quantiles(self.times_ms, n=100)[98]:.0f} ms",
-            f"resident memory: {self.memory_mb[0]:.0f} MB after the {_WARM_UP}th, "
+            f"resident memory: {self.memory_mb[0]:.0f} MB after a tenth, "
             f"{self.memory_mb[1]:.0f} MB after the last ({self.growth_percent:+.1f} %)",
             f"failures: {len(self.failures)}",
             *self.failures[:20],
@@ -91,14 +90,15 @@ def soak(
         server: ready.
         photos: a folder of photos.
         expected: the answer to each, by file name.
-        count: more than 200.
+        count: at least 10.
     """
     result = SoakResult()
     endless = itertools.cycle(sorted(photos / name for name in expected))
     order = list(itertools.islice(endless, count))
     started = time.monotonic()
-    early = _post_all(server, order[:_WARM_UP], expected, result)
-    late = _post_all(server, order[_WARM_UP:], expected, result)
+    tenth = count // 10
+    early = _post_all(server, order[:tenth], expected, result)
+    late = _post_all(server, order[tenth:], expected, result)
     result.seconds = time.monotonic() - started
     result.memory_mb = (early, late)
     return result
