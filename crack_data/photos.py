@@ -34,9 +34,9 @@ if HAS_HEIF:
     pillow_heif.register_heif_opener()
     FORMATS += ("HEIF",)
 
-_SIGNATURES = (
-    b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"P5", b"P6",
-)  # fmt: skip
+_JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"P5", b"P6")
 
 # Below Pillow's own limit for decompression bombs (2 x 89,478,485).
 MAX_PIXELS = 178_000_000
@@ -52,7 +52,6 @@ PROBE_SCALE = 4
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BAND = 512  # rows converted at a time
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -71,21 +70,14 @@ class PhotoError(CrackError):
 
 
 def read_photo(path: str | os.PathLike[str], max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
-    """Read a photo from a file.
-
-    Args:
-        path: the file, a path or a URL that fsspec reads.
-        max_pixels: refuse photos of more pixels; None: no limit but Pillow's.
-
-    Returns:
-        BGR uint8 (H, W, 3), upright.
+    """Read a photo from a file, a path or a URL that fsspec reads, as `decode_photo` does.
 
     Raises:
         PhotoError: as `decode_photo`, the file named.
         CrackError: the file cannot be read.
     """
     data = read_bytes(os.fspath(path))
-    with _naming(path):
+    with _decoding(path):
         return decode_photo(data, max_pixels)
 
 
@@ -96,7 +88,8 @@ def decode_photo(data: bytes, max_pixels: int | None = MAX_PIXELS) -> np.ndarray
         data: content of a file in one of `FORMATS`: grey, RGB, CMYK or palette, with or without
             transparency (which is dropped); samples of more than 8 bits and floats are scaled by
             their own range, see `to_8_bits`.
-        max_pixels: refuse photos of more pixels, by the header, before decoding.
+        max_pixels: refuse photos of more pixels, by the header, before decoding; None: no limit
+            but Pillow's.
 
     Returns:
         BGR uint8 (H, W, 3), turned upright by the EXIF orientation.
@@ -112,11 +105,14 @@ def decode_photo(data: bytes, max_pixels: int | None = MAX_PIXELS) -> np.ndarray
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
         orientation = image.getexif().get(_ORIENTATION, 1)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            pixels = to_8_bits(_grey_samples(image))
+            samples = np.asarray(image)
+            if image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
+                samples = samples.max() - samples
+            pixels = to_8_bits(samples)
         else:
             pixels = _to_bgr(image)
         del image
-        return _bgr(_upright(pixels, orientation))
+        return _upright_bgr(pixels, orientation)
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
@@ -130,39 +126,44 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
         CrackError: as `read_photo`.
     """
     data = read_bytes(os.fspath(path))
-    with _naming(path):
-        if data.startswith(b"\xff\xd8\xff"):
-            return _probe_jpeg(data)
-        photo = decode_photo(data)
-    height, width = photo.shape[:2]
-    grey = Image.fromarray(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY))
-    return width, height, _quarter(grey, width, height)
+    with _decoding(path):
+        if not data.startswith(_JPEG):
+            photo = decode_photo(data)
+            height, width = photo.shape[:2]
+            grey = Image.fromarray(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY))
+            return width, height, _quarter(grey, width, height)
+        image = _open(data, MAX_PIXELS)
+        assert image is not None
+        width, height = image.size
+        # Draft takes the largest scale that is not below the size asked for.
+        image.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
+        image.load()
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        grey = image if image.mode == "L" else image.convert("RGB").convert("L")
+        quarter = _upright(_quarter(grey, width, height), orientation)
+        return (height, width, quarter) if orientation in (5, 6, 7, 8) else (width, height, quarter)
 
 
 @contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except PhotoError as error:
-        raise PhotoError(error.kind, f"photo {path}: {error}") from error
-
-
-@contextmanager
-def _decoding() -> Iterator[None]:
+def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
+    """Make a `PhotoError` of whatever a decoder raises, with the file's name where it has one."""
     with warnings.catch_warnings():
         # The size is checked here; damaged metadata is no reason to refuse a readable photo.
         warnings.simplefilter("ignore")
         try:
             yield
-        except (PhotoError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # each decoder raises its own types
-            raise PhotoError("corrupt", f"the photo is corrupt or cut off ({error})") from error
+            if not isinstance(error, PhotoError):
+                error = PhotoError("corrupt", f"the photo is corrupt or cut off ({error})")
+            named = f"photo {path}: {error}" if path else str(error)
+            raise PhotoError(error.kind, named) from error
 
 
 def _open(data: bytes, max_pixels: int | None) -> Image.Image | None:
     """Open a photo by its header; None: a TIFF whose samples Pillow does not know."""
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         _check_scans(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -217,19 +218,12 @@ def _has_wide_colour(image: Image.Image, data: bytes) -> bool:
         return False
     if image.format == "PNG":
         return data[24] > 8
-    bits = _tiff_tag(image, _BITS_PER_SAMPLE)
+    bits = _tag(image, _BITS_PER_SAMPLE)
     return bits is not None and bits[0] > 8
 
 
-def _tiff_tag(image: Image.Image, number: int) -> Any:
+def _tag(image: Image.Image, number: int) -> Any:
     return image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
-
-
-def _grey_samples(image: Image.Image) -> np.ndarray:
-    samples = np.asarray(image)
-    if image.mode.startswith("I;16") and _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
-        samples = samples.max() - samples
-    return samples
 
 
 def _decode_wide(data: bytes, max_pixels: int | None) -> np.ndarray:
@@ -237,7 +231,7 @@ def _decode_wide(data: bytes, max_pixels: int | None) -> np.ndarray:
     if data.startswith(_TIFF):
         header = tiff_header(data)
         _check_size(header.width, header.height, wide_peak(header.pixel_bytes), max_pixels)
-        return _bgr(_upright(to_8_bits(read_tiff(data)), header.orientation))
+        return _upright_bgr(to_8_bits(read_tiff(data)), header.orientation)
     orientation = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
     return _upright(to_8_bits(read_by_opencv(data)), orientation)
 
@@ -256,7 +250,8 @@ def _to_bgr(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _bgr(pixels: np.ndarray) -> np.ndarray:
+def _upright_bgr(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    pixels = _upright(pixels, orientation)
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
@@ -269,22 +264,6 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _probe_jpeg(data: bytes) -> tuple[int, int, npt.NDArray[np.uint8]]:
-    with _decoding():
-        image = _open(data, MAX_PIXELS)
-        assert image is not None
-        width, height = image.size
-        # Draft takes the largest scale that is not below the size asked for.
-        image.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        grey = image if image.mode == "L" else image.convert("RGB").convert("L")
-        quarter = _upright(_quarter(grey, width, height), orientation)
-    if orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return width, height, quarter
 
 
 def _quarter(grey: Image.Image, width: int, height: int) -> npt.NDArray[np.uint8]:
