@@ -140,7 +140,7 @@ def print_result(result: ConversionResult) -> None:
     _list_flags(result.records)
     _list(
         "near-duplicates across splits",
-        [f"{d.photo} ({d.split}), {d.other} ({d.other_split})" for d in result.near_duplicates],
+        [f"{a.photo} ({a.split}), {b.photo} ({b.split})" for a, b, _ in result.near_duplicates],
     )
     for note in result.notes:
         print(_printable(note))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -40,14 +39,11 @@ _SAYS_NONE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class NearDuplicate:
+class NearDuplicate(NamedTuple):
     """Two photos of different splits whose perceptual hashes differ in ``distance`` bits."""
 
-    photo: str
-    split: str
-    other: str
-    other_split: str
+    one: PairRecord
+    other: PairRecord
     distance: int
 
 
@@ -171,8 +167,5 @@ def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
         for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
             other = chosen[place + 1 + near]
             if one.split != other.split:
-                distance = int(distances[near])
-                found.append(
-                    NearDuplicate(one.photo, one.split, other.photo, other.split, distance)
-                )
+                found.append(NearDuplicate(one, other, int(distances[near])))
     return found

@@ -14,9 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 Numbers = npt.NDArray[Any]  # of integers
 Floats = npt.NDArray[np.float64]
@@ -49,10 +46,8 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
         return np.arange(count + 1)
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
     if np.ptp(crack[1:]):
-        joined = crack[_facing_pairs(labels, crack, gap)]
-        size = int(crack.max()) + 1
-        graph = coo_array((np.ones(joined.shape[1]), joined), shape=(size, size))
-        crack = connected_components(graph, directed=False)[1][crack]
+        for piece, other in _facing_pairs(labels, crack, gap):
+            crack[crack == crack[other]] = crack[piece]
     # Numbered in order of the first piece of each.
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1)
@@ -74,8 +69,11 @@ def cluster_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     return cluster
 
 
-def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> Numbers:
-    """Pairs of pieces, 2xN: each end with what it faces best within ``gap`` px, if anything."""
+def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int, int]]:
+    """Pairs of pieces: each end with what it faces best within ``gap`` px, if anything.
+
+    What has no other crack in reach is left out soon: most rims, in most photos.
+    """
     points, owner = _rims(labels)
     areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
     near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
@@ -86,26 +84,36 @@ def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> Numbers:
         width = 2 * areas[piece] / rims[piece]  # a band has two rims
         outward[part], ends = _outward(labels, piece, points[part], width)
         end[part] = np.where(ends > 0, ends + end.max(), 0)
-    open_ends = end[_near_others(points, crack[owner], gap + 1)]
-    tips = np.flatnonzero(np.isin(end, open_ends[open_ends > 0]))
-    others = np.flatnonzero(_near_others(points, owner, gap + 1, tips))
-    if not len(others):
-        return np.zeros((2, 0), np.int64)
-    pairs = cKDTree(points[tips]).sparse_distance_matrix(
-        cKDTree(points[others]), gap + 1, output_type="ndarray"
-    )
-    a, b, distance = tips[pairs["i"]], others[pairs["j"]], pairs["v"]
-    low, high = _FACING
+    open_ends = np.unique(end[_near_others(points, crack[owner], gap + 1)])
     length = np.hypot(*outward.T)
-    # What is too little of an end faces none, however that lies.
-    apart = (owner[a] != owner[b]) & (length[a] + length[b] > 2 * low)
-    a, b, distance = a[apart], b[apart], distance[apart]
-    facing = ((outward[a] - outward[b]) * (points[b] - points[a])).sum(axis=1) / (2 * distance)
+    pairs = set()
+    for number in open_ends[open_ends > 0].tolist():
+        tips = np.flatnonzero(end == number)
+        piece = int(owner[tips[0]])
+        low, high = points[tips].min(axis=0) - gap - 1, points[tips].max(axis=0) + gap + 1
+        around = ((points >= low) & (points <= high)).all(axis=1) & (owner != piece)
+        # What is too little of an end faces none, however that lies.
+        able = around & (length > 2 * _FACING[0] - length[tips].max())
+        others = np.flatnonzero(able)
+        if (crack[owner[others]] != crack[piece]).any():
+            best = _faced(points[tips], outward[tips], points[others], outward[others], gap)
+            pairs |= {(piece, other) for other in owner[others[best]].tolist()}
+    return pairs
+
+
+def _faced(
+    tips: Numbers, ahead: Floats, others: Numbers, back: Floats, gap: float
+) -> npt.NDArray[np.bool_]:
+    """Which of some pixels of rims an end faces best; pixels (x, y) and their vectors, Nx2."""
+    x, y = (others[:, axis] - tips[:, None, axis] for axis in (0, 1))
+    distance = np.hypot(x, y)
+    turn_x, turn_y = (ahead[:, None, axis] - back[:, axis] for axis in (0, 1))
+    facing = (turn_x * x + turn_y * y) / (2 * distance)
+    low, high = _FACING
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
-    least = np.full(int(end.max()) + 1, np.inf)
-    np.minimum.at(least, end[a], needed)
-    best = needed <= np.minimum(least[end[a]] + 1e-6, gap)
-    return np.stack([owner[a[best]], owner[b[best]]])
+    needed[distance > gap + 1] = np.inf
+    best = needed <= min(needed.min() + 1e-6, gap)
+    return best.any(axis=0)
 
 
 def _rims(labels: Numbers) -> tuple[Numbers, Numbers]:
@@ -121,21 +129,19 @@ def _rims(labels: Numbers) -> tuple[Numbers, Numbers]:
     return np.stack([x, y], axis=1), owner[order]
 
 
-def _near_others(
-    points: Numbers, numbers: Numbers, reach: float, among: Any = slice(None)
-) -> npt.NDArray[np.bool_]:
-    """Which points, Nx2, may have one of another number in reach (``among`` some); by cells."""
+def _near_others(points: Numbers, numbers: Numbers, reach: float) -> npt.NDArray[np.bool_]:
+    """Which points, Nx2, may have one of another number in reach, as told by cells."""
     cells = points // _CELL
     columns, rows = cells.max(axis=0, initial=0) + 1
     cell = cells[:, 1] * columns + cells[:, 0]
     number = numbers.astype(np.float32)
     high, low = (np.full(rows * columns, empty, np.float32) for empty in (-np.inf, np.inf))
-    np.maximum.at(high, cell[among], number[among])
-    np.minimum.at(low, cell[among], number[among])
+    np.maximum.at(high, cell, number)
+    np.minimum.at(low, cell, number)
     square = np.ones((2 * (int(reach) // _CELL + 1) + 1,) * 2, np.uint8)
-    high = cv2.dilate(high.reshape(rows, columns), square).ravel()[cell]
-    low = cv2.erode(low.reshape(rows, columns), square).ravel()[cell]
-    return (high > number) | (low < number)
+    high = cv2.dilate(high.reshape(rows, columns), square)
+    low = cv2.erode(low.reshape(rows, columns), square)
+    return (high > low).ravel()[cell]
 
 
 def _outward(labels: Numbers, piece: int, points: Numbers, width: float) -> tuple[Floats, Numbers]:

@@ -104,9 +104,11 @@ def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None)
 
 def _across(rng: np.random.Generator, shape: Shape) -> Points:
     """A way from one side of the photo to the opposite one."""
+    places = rng.uniform(0.1, 0.9, 2) * shape[0]
     axis = int(rng.random() < 0.5)  # 0: from left to right
-    ends = np.array([(-5.0, 0.0), (shape[1 - axis] + 5.0, 0.0)])
-    ends[:, 1] = rng.uniform(0.1, 0.9, 2) * shape[axis]
+    if axis:
+        places = rng.uniform(0.1, 0.9, 2) * shape[1]
+    ends = np.stack([(-5.0, shape[1 - axis] + 5.0), places], axis=1)
     ends = ends[:, ::-1] if axis else ends
     return _path(rng, ends[0], ends[1], rng.uniform(0.08, 0.22))
 

@@ -123,10 +123,10 @@ def test_a_saved_again_and_resized_photo_is_a_near_duplicate() -> None:
     small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     hashes = [perceptual_hash(p) for p in (photo, saved, small, _noise(1))]
     found = near_duplicates(_hashed("abcd", ["train", "val", "train", "val"], hashes))
-    pairs = {(pair.photo, pair.other) for pair in found}
+    pairs = {(pair.one.photo, pair.other.photo) for pair in found}
     assert ("a", "b") in pairs
     assert pairs <= {("a", "b"), ("b", "c")}
-    assert all(pair.split != pair.other_split for pair in found)
+    assert all(pair.one.split != pair.other.split for pair in found)
 
 
 def test_the_hash_is_the_librarys() -> None:
@@ -154,14 +154,14 @@ def test_as_many_as_comparing_all_with_all(seed: int) -> None:
     }
     assert expected
     found = near_duplicates(_hashed(names, splits, hashes))
-    assert {(pair.photo, pair.other) for pair in found} == expected
+    assert {(pair.one.photo, pair.other.photo) for pair in found} == expected
 
 
 def test_thousands_of_the_same_photo_are_named_once() -> None:
     count = 20000
     splits = ["train", "val"] * (count // 2)
     found = near_duplicates(_hashed([str(i) for i in range(count)], splits, [7] * count))
-    assert [(pair.photo, pair.other, pair.distance) for pair in found] == [("0", "1", 0)]
+    assert [(pair.one.photo, pair.other.photo, pair.distance) for pair in found] == [("0", "1", 0)]
 
 
 def test_a_mask_that_several_photos_share_is_flagged() -> None:

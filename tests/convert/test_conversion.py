@@ -230,7 +230,7 @@ def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
     assert not names["train"] & names["val"]
     assert len(names["train"] | names["val"]) == 11
     assert result.near_duplicates
-    assert all(Path(pair.photo).stem.startswith("a") for pair in result.near_duplicates)
+    assert all(Path(pair.one.photo).stem.startswith("a") for pair in result.near_duplicates)
     assert not convert(_options(folder, shares=shares, group_by="^.")).near_duplicates
 
 
