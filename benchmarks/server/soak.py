@@ -28,7 +28,6 @@ from crack_data.errors import CrackError, run_tool
 from .process import ServerProcess
 
 _CLIENTS = 4
-_OF_PHOTO = ("height", "width", "threshold", "percent_masked", "percent_unmasked")
 
 
 @dataclass
@@ -72,8 +71,7 @@ def expected_answers(predictions_json: Path) -> dict[str, dict[str, Any]]:
     """What the server should answer for each photo, by file name, from ``predictions.json``."""
     document = json.loads(predictions_json.read_text())
     answers: dict[int, dict[str, Any]] = {
-        image["id"]: {"file_name": Path(image["file_name"]).name, "instances": []}
-        | {key: image[key] for key in _OF_PHOTO}
+        image["id"]: {**image, "file_name": Path(image["file_name"]).name, "instances": []}
         for image in document["images"]
     }
     for annotation in document["annotations"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -11,10 +12,14 @@ import pytest
 import requests
 from pycocotools import mask as coco_mask
 
+from crack_data.calibration import Interval
 from crack_data.inference.drawing import draw_prediction
 from crack_data.inference.results import to_json
 
+from .conftest import running_server
+
 if TYPE_CHECKING:
+    from crack_data.inference.prediction import CrackPrediction
     from crack_data.inference.predictor import CrackPredictor
 
 
@@ -129,6 +134,19 @@ def test_threshold_holds_for_its_request_only(
     assert masked("?threshold=1") == 0
     assert masked("?threshold=0") > masked("?threshold=1")
     assert masked("") == before
+
+
+def test_a_calibrated_model_gives_its_interval(png: bytes, predictor: CrackPredictor) -> None:
+    def calibrated(image: np.ndarray, threshold: float | None, _: object) -> CrackPrediction:
+        return replace(predictor(image, threshold), interval=Interval(0.9, -0.5, 2.0))
+
+    with running_server(calibrated, deadline_s=600) as url:
+        headers = post(url, png).headers
+        answer = post(url, png, "?format=json").json()
+    low, masked, high = (float(headers[f"X-Crack-Percent-{x}"]) for x in ("Low", "Masked", "High"))
+    assert low < masked < high
+    assert low == pytest.approx(answer["percent_masked_low"], abs=6e-5)
+    assert high == pytest.approx(answer["percent_masked_high"], abs=6e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 2), (37, 1500)])
