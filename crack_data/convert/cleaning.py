@@ -94,15 +94,21 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
     if not mask.any():
         return 0, np.zeros(mask.shape, np.int32)
     mask = _clean(mask, options)
-    count, labels = cv2.connectedComponents(mask, connectivity=options.connectivity)
-    keep = _worth_keeping(mask, labels, count - 1, options.min_area, options.cluster_gap)
-    numbers = np.cumsum(keep) * keep
-    kept = int(numbers.max())
-    if kept < count - 1:
-        labels = numbers[labels]
+    found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
+    count, labels, areas = found[0] - 1, found[1], found[2][:, cv2.CC_STAT_AREA]
+    keep = _worth_keeping(mask, labels, areas, options.min_area, options.cluster_gap)
+    kept = np.count_nonzero(keep)
+    if kept < count:
+        _renumber(labels, np.cumsum(keep) * keep)
     cracks = link_pieces(labels, kept, options.link_gap)
-    found = int(cracks.max())
-    return found, labels if found == kept else cracks[labels]
+    _renumber(labels, cracks)
+    return int(cracks.max()), labels
+
+
+def _renumber(labels: Labels, numbers: Labels) -> None:
+    """Exchange the labels above 0 of a map, HxW, for others, in place."""
+    inside = labels > 0
+    labels[inside] = numbers[labels[inside]]
 
 
 def binarize(grey: ByteMask, threshold: str | int) -> ByteMask:
@@ -202,13 +208,12 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
 
 
 def _worth_keeping(
-    mask: ByteMask, labels: Labels, count: int, min_area: int, gap: int
+    mask: ByteMask, labels: Labels, areas: Labels, min_area: int, gap: int
 ) -> npt.NDArray[np.bool_]:
     """Which components are no specks: large, or pieces of a cluster that is large together."""
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
     keep = areas >= min_area
     if gap and not keep[1:].all():
-        cluster = cluster_pieces(labels, count, gap)
+        cluster = cluster_pieces(labels, len(areas) - 1, gap)
         total = np.bincount(cluster[1:], areas[1:])[cluster]
         solid = np.unique(labels[cv2.erode(mask, _SQUARE) > 0])
         thick = np.isin(cluster, cluster[solid])

@@ -75,7 +75,7 @@ def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int,
     What has no other crack in reach is left out soon: most rims, in most photos.
     """
     points, owner = _rims(labels)
-    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
+    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels[labels > 0], owner))
     near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
     points, owner = points[near], owner[near]
     outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
@@ -87,14 +87,15 @@ def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int,
     open_ends = np.unique(end[_near_others(points, crack[owner], gap + 1)])
     length = np.hypot(*outward.T)
     pairs = set()
+    x, y = np.ascontiguousarray(points.T)
     for number in open_ends[open_ends > 0].tolist():
         tips = np.flatnonzero(end == number)
         piece = int(owner[tips[0]])
-        low, high = points[tips].min(axis=0) - gap - 1, points[tips].max(axis=0) + gap + 1
-        around = ((points >= low) & (points <= high)).all(axis=1) & (owner != piece)
+        around = (x >= x[tips].min() - gap - 1) & (x <= x[tips].max() + gap + 1)
+        around &= (y >= y[tips].min() - gap - 1) & (y <= y[tips].max() + gap + 1)
         # What is too little of an end faces none, however that lies.
-        able = around & (length > 2 * _FACING[0] - length[tips].max())
-        others = np.flatnonzero(able)
+        able = length > 2 * _FACING[0] - length[tips].max()
+        others = np.flatnonzero(around & able & (owner != piece))
         if (crack[owner[others]] != crack[piece]).any():
             best = _faced(points[tips], outward[tips], points[others], outward[others], gap)
             pairs |= {(piece, other) for other in owner[others[best]].tolist()}

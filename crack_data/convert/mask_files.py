@@ -23,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 LOSSY_FORMATS = ("JPEG", "MPO")
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
+_ORIENTATION = 0x0112
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
 CLASSES, VOID = 20, 255
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
@@ -67,7 +68,9 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-            return _to_values(ImageOps.exif_transpose(image), image.format in LOSSY_FORMATS)
+            turned = image.getexif().get(_ORIENTATION, 1) != 1
+            upright = ImageOps.exif_transpose(image) if turned else image
+            return _to_values(upright, image.format in LOSSY_FORMATS)
     except Exception as error:  # Pillow's and scipy's decoders raise dozens of types
         why = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
