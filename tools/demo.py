@@ -95,21 +95,7 @@ def run_demo(args: argparse.Namespace) -> Path:
     train = f"""DATASETS.TRAIN "('{output}/crack_train.json',)" """
     test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
     judge(shell, output, "shipped", SHIPPED, test)
-    # A few dozen iterations: a small rate, a short warm-up, and an average that keeps up.
-    steps = args.iterations
-    shell.run(
-        "Fine-tune it on these photos",
-        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} {train}{test}"
-        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
-        f"SOLVER.CHECKPOINT_PERIOD {steps} TEST.EVAL_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
-        f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
-    )
-    tuned = f"{out}/training/model_best.pth"
-    shell.run(
-        "Choose its thresholds, and an interval for the percentage",
-        f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
-        required=False,  # it takes photos without cracks, which yours may not have
-    )
+    tuned = fine_tune(shell, args, out, train, test)
     judge(shell, output, "tuned", tuned, test)
     serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
     (output / "r101_320.yaml").write_text(
@@ -185,6 +171,26 @@ def read_metrics(output: Path, name: str) -> dict[str, float]:
     """The metrics that the evaluation of a model has written."""
     path = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
     return _read_json(path)["metrics"]
+
+
+def fine_tune(shell: Shell, args: argparse.Namespace, out: str, train: str, test: str) -> str:
+    """Train the shipped model on, calibrate it, and return the checkpoint."""
+    # A few dozen iterations: a small rate, a short warm-up, and an average that keeps up.
+    steps = args.iterations
+    shell.run(
+        "Fine-tune it on these photos",
+        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} {train}{test}"
+        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
+        f"SOLVER.CHECKPOINT_PERIOD {steps} TEST.EVAL_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
+        f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
+    )
+    tuned = f"{out}/training/model_best.pth"
+    shell.run(
+        "Choose its thresholds, and an interval for the percentage",
+        f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
+        required=False,  # it takes photos without cracks, which yours may not have
+    )
+    return tuned
 
 
 def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> None:
