@@ -14,19 +14,18 @@ from .errors import CrackError
 
 
 def add_crack_config(cfg: CN) -> None:
-    """Add this project's keys, with their defaults, to a Detectron2 config in place.
-
-    PointRend's keys come with them: a comparison config chooses its mask head.
-    """
-    add_pointrend_config(cfg)
-    _add_backbone_keys(cfg)
-    _add_crack_map_keys(cfg)
+    """Add this project's keys, with their defaults, to a Detectron2 config in place."""
+    add_pointrend_config(cfg)  # a comparison config chooses its mask head
+    # Of earlier versions: configs that their trainings have saved still load.
+    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.CRACK_FREE_WEIGHT", "CRACK.VALIDATION_LOSS"):
+        cfg.register_deprecated_key(key)
+    _add_model_keys(cfg)
     _add_training_keys(cfg)
     _add_augmentation_keys(cfg)
     _add_inference_keys(cfg)
 
 
-def _add_backbone_keys(cfg: CN) -> None:
+def _add_model_keys(cfg: CN) -> None:
     # File or https:// URL with ImageNet weights of the bottom-up network, in that network's own
     # key layout. Read when training starts with an empty MODEL.WEIGHTS.
     cfg.MODEL.BACKBONE.WEIGHTS = ""
@@ -38,8 +37,6 @@ def _add_backbone_keys(cfg: CN) -> None:
     # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
     cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
 
-
-def _add_crack_map_keys(cfg: CN) -> None:
     # The crack map: one crack probability per pixel of the photo, shared by all instances.
     # Used by MODEL.META_ARCHITECTURE "CrackRCNN".
     cfg.MODEL.CRACK_MAP = CN()
@@ -101,8 +98,6 @@ def _add_training_keys(cfg: CN) -> None:
     cfg.CRACK.PATIENCE = 0
     # Share of unreadable photos at which training stops; below it they are skipped and counted.
     cfg.CRACK.MAX_BAD_PHOTOS = 0.01
-    # Compute the losses on DATASETS.TEST at every evaluation too.
-    cfg.CRACK.VALIDATION_LOSS = True
 
 
 def _add_augmentation_keys(cfg: CN) -> None:
@@ -155,15 +150,11 @@ class _LocalFile(CN):
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
-    """Read a YAML config over Detectron2's and this project's defaults.
+    """Read a YAML config over Detectron2's and this project's defaults; it is not frozen.
 
     Args:
-        config_file: path of the YAML file, of plain values; its ``_BASE_`` is followed, to local
-            files.
+        config_file: of plain values; its ``_BASE_`` is followed, to local files.
         overrides: ``KEY VALUE`` pairs, flattened, applied last.
-
-    Returns:
-        The config, not frozen.
 
     Raises:
         CrackError: the file is missing or not YAML, or a key or value does not fit.
@@ -191,16 +182,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
 
 
 def value_by_set(cfg: CN, key: str, values: Sequence[float], default: float) -> dict[str, float]:
-    """The number that a key gives to each data set in DATASETS.TRAIN, by its name.
-
-    Args:
-        cfg: the whole config.
-        key: its name, for the message.
-        values: one for each data set, or none at all.
-        default: of each data set if there are none.
+    """The number of each data set in DATASETS.TRAIN, by its name: ``values``, or the default.
 
     Raises:
-        CrackError: there are too few or too many, or one is below zero.
+        CrackError: there are some and not one for each, or one is below zero.
     """
     names = cfg.DATASETS.TRAIN
     if not values:

@@ -37,10 +37,7 @@ STANDARD_NAMES = ("crack_train", "crack_val", "crack_test")
 def register_crack_dataset(
     name: str, json_file: str, image_root: str | os.PathLike[str] | None = None
 ) -> None:
-    """Register a COCO JSON of cracks in ``DatasetCatalog`` and ``MetadataCatalog``.
-
-    Nothing is read before the set is used. Registering the same file under the same name again
-    does nothing.
+    """Register a COCO JSON of cracks with Detectron2, once; it is read when the set is used.
 
     Args:
         name: what ``DATASETS.TRAIN`` or ``DATASETS.TEST`` will call it.

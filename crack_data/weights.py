@@ -34,13 +34,6 @@ _MIN_SHARE = 0.9
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-class SafeCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, reading files with `read_checkpoint`."""
-
-    def _load_file(self, filename: str) -> dict[str, Any]:
-        return read_checkpoint(filename)
-
-
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint, running nothing that it holds.
 
@@ -105,10 +98,9 @@ def load_weights(model: nn.Module, path: str) -> None:
 
 
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
-    """Load MODEL.WEIGHTS into the network, or MODEL.BACKBONE.WEIGHTS below its FPN.
+    """Load MODEL.WEIGHTS, whose heads may differ, or MODEL.BACKBONE.WEIGHTS below the FPN.
 
-    The heads of MODEL.WEIGHTS may differ from the model's. Keys of Detectron2's model zoo are
-    matched to the model's as Detectron2 does.
+    Keys of Detectron2's model zoo are matched to the model's as Detectron2 does.
 
     Raises:
         CrackError: as `read_checkpoint`, or the file is of another architecture.
@@ -119,7 +111,7 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     if not path:
         return
     before = {name: x.clone() for name, x in network.state_dict().items() if x.dim() == 4}
-    SafeCheckpointer(model)._load_model(read_checkpoint(path))
+    DetectionCheckpointer(model)._load_model(read_checkpoint(path))
     after = network.state_dict()
     loaded = sum(not torch.equal(before[name], after[name]) for name in before)
     if loaded < _MIN_SHARE * len(before):

@@ -10,11 +10,8 @@ pixels to cracks, as prediction does, is left to whoever runs the file.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,6 +25,7 @@ from crack_data.files import atomic_write
 from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling import CrackRCNN
+from crack_data.modeling.compiled import to_onnx
 from crack_data.photos import read_photo
 from crack_data.storage import find_photos
 
@@ -65,26 +63,6 @@ class CrackTensors(nn.Module):
         found = heads.box_predictor.inference(predictions, proposals)[0][0]
         crack_map = logits[0, : image.shape[1], : image.shape[2]].sigmoid()
         return found.pred_boxes.tensor, found.scores, crack_map
-
-
-def export_onnx(module: CrackTensors, path: str, example: torch.Tensor) -> None:
-    """Write the ONNX file; ``example`` is a photo on which the model detects something."""
-    buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
-    with warnings.catch_warnings(), torch.no_grad():
-        # Tracing warns of every Python number; the comparison with PyTorch is the real test.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (example,),
-            buffer,
-            dynamo=False,
-            opset_version=17,
-            input_names=["image"],
-            output_names=list(_TOLERANCE),
-            dynamic_axes=_AXES,
-        )
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
 
 
 def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
@@ -136,7 +114,8 @@ def main() -> None:
     for photo in find_photos(*given.images):
         image = read_photo(photo.path)[:, :, :: -1 if cfg.INPUT.FORMAT == "RGB" else 1]
         images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
-    export_onnx(module, given.output, images[0])
+    with atomic_write(given.output) as file:
+        file.write(to_onnx(module, images[0], _AXES, list(_TOLERANCE)))
     print(f"wrote {given.output}; compared with PyTorch: {compare(module, given.output, images)}")
 
 

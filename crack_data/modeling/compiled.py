@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -19,22 +20,16 @@ from .crack_rcnn import CrackRCNN, Features, RPNOutputs
 from .roi_pooling import use_bag_pooling
 
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-_OPSET = 17
-# Traced at this size; it runs at any that the network takes.
-_EXAMPLE_SIZE = 128
 
 
 def compile_for_cpu(model: CrackRCNN, precision: str) -> None:
     """Put compiled modules in the place of a trained model's dense part, box head and mask layers.
 
-    The model is for prediction alone from then on, by one thread at a time.
-
-    Args:
-        model: in evaluation mode, on the CPU.
-        precision: CRACK.INFERENCE.PRECISION, "fp32", "bf16" or "auto".
+    The model, in evaluation mode and on the CPU, is for prediction alone from then on, by one
+    thread at a time.
 
     Raises:
-        CrackError: no such precision.
+        CrackError: ``precision`` is no value of CRACK.INFERENCE.PRECISION.
     """
     heads_precision = choose_precision(precision)
     # The narrow layers of the mobile networks, and a map that thin cracks hang together on, lose
@@ -91,23 +86,10 @@ class CompiledModule(nn.Module):
         Args:
             module: what to compile.
             example: its input, of any size that it takes.
-            axes: the axes whose length varies, with a name for each.
+            axes: the axes of the input whose length varies, with a name for each.
             precision: "fp32" or "bf16".
         """
         super().__init__()
-        buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
-        with warnings.catch_warnings(), torch.no_grad():
-            # The tracing exporter takes a quarter of the default one's time, which counts at start.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (example,),
-                buffer,
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=["input"],
-                dynamic_axes={"input": axes},
-            )
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
@@ -118,7 +100,7 @@ class CompiledModule(nn.Module):
             # default, 5000, lets the process grow by 180 MB over photos of many sizes.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
         }
-        model = openvino_core().read_model(buffer.getvalue())
+        model = openvino_core().read_model(to_onnx(module, example, {"input": axes}))
         self.request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
     def run(self, given: torch.Tensor) -> list[torch.Tensor]:
@@ -138,7 +120,7 @@ class CompiledDense(CompiledModule):
         heads = model.roi_heads
         masks = heads.mask_in_features if heads.mask_on else []
         names = sorted({*heads.box_in_features, *masks})
-        example = torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
+        example = torch.zeros(1, 3, 128, 128)
         axes = {0: "photos", 2: "height", 3: "width"}
         super().__init__(_DenseOutputs(model, names).eval(), example, axes, precision)
         self.names = names
@@ -156,7 +138,7 @@ class CompiledDense(CompiledModule):
 class _DenseOutputs(nn.Module):
     """`CrackRCNN.dense` with its outputs in one tuple, feature maps channels-last.
 
-    Channels-last is how the compiled convolutions hold them anyway, and how pooling reads them.
+    That is how the compiled convolutions hold them anyway, and how pooling reads them.
     """
 
     def __init__(self, model: CrackRCNN, names: list[str]) -> None:
@@ -170,12 +152,37 @@ class _DenseOutputs(nn.Module):
         return (*(x.permute(0, 2, 3, 1) for x in maps), logits)
 
 
+def to_onnx(
+    module: nn.Module,
+    example: torch.Tensor,
+    axes: dict[str, dict[int, str]],
+    outputs: Sequence[str] = (),
+) -> bytes:
+    """Trace a module of one input, the first name in ``axes``, whose axes there vary in length.
+
+    The tracing exporter takes a quarter of the default one's time, which counts at start.
+    """
+    buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of every Python number
+        torch.onnx.export(
+            module,
+            (example,),
+            buffer,
+            dynamo=False,
+            opset_version=17,
+            input_names=[next(iter(axes))],
+            output_names=list(outputs),
+            dynamic_axes=axes,
+        )
+    return buffer.getvalue()
+
+
 @cache
 def openvino_core() -> openvino.Core:
     """The one OpenVINO core of this process.
 
-    A core's processor plug-in puts a signal stack of its own in place of the thread's, and on its
-    end the one that it found back. Of several that end in another order than the reverse, the last
-    puts back one that is gone, and the next signal with a handler kills the process.
+    A core replaces the thread's signal stack while it lives. Of several that do not end in the
+    reverse order, the last puts back one that is gone, and the next signal kills the process.
     """
     return openvino.Core()

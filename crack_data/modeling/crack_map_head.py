@@ -1,13 +1,10 @@
 """The crack map: one crack probability per pixel of the photo, at the photo's own resolution.
 
-A crack is 1 to 80 px wide. A map at stride 4, or a 28x28 mask over a long box, cannot draw a thin
-one, and a map that sees little of its surroundings leaves wide ones hollow. So the head sums all
-levels of the pyramid for context, as the semantic branch of a panoptic FPN does (Kirillov et al.
-2019, arXiv:1901.02446), and refines that sum with ever finer features, as a U-Net does (Ronneberger
-et al. 2015, arXiv:1505.04597). Convolutions at stride 1 are slow on a CPU, where moving a wide
-full-size tensor costs more than the arithmetic: the last layer works at stride 2, gives four
-logits a position, and these are put in place as 2x2 pixels (sub-pixel convolution, Shi et al. 2016,
-arXiv:1609.05158).
+The head sums levels of the pyramid for context, as the semantic branch of a panoptic FPN does
+(Kirillov et al. 2019, arXiv:1901.02446), and refines the sum with ever finer features, as a U-Net
+does (Ronneberger et al. 2015, arXiv:1505.04597). Its last layer works at stride 2, since wide
+tensors at full size are slow on a CPU, and gives four logits a position, which become 2x2 pixels
+(sub-pixel convolution, Shi et al. 2016, arXiv:1609.05158).
 """
 
 from __future__ import annotations
@@ -37,25 +34,20 @@ class CrackMapHead(nn.Module):
     """Backbone features and the photo in, crack logits at the photo's size out."""
 
     def __init__(self, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
-        """Args: cfg: the whole config; MODEL.CRACK_MAP is read.
+        """See the MODEL.CRACK_MAP keys in `crack_data.config`.
 
         Raises:
-            ValueError: a feature is unknown, their strides do not fall to 2, or CHANNELS has not
-                one number for the context and one for each detail.
+            ValueError: the features' strides do not fall to 2, or CHANNELS has not one number for
+                the context and one for each detail.
         """
         super().__init__()
         keys = cfg.MODEL.CRACK_MAP
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        unknown = {*in_features, *detail_features} - shapes.keys()
-        if unknown:
-            raise ValueError(f"MODEL.CRACK_MAP names {unknown}, not among the features {shapes}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
         if sorted(strides, reverse=True) != strides or strides[-1] != 2:
             raise ValueError(f"MODEL.CRACK_MAP's features must fall to stride 2, not {strides}")
-        if len(channels) != 1 + len(detail_features):
-            raise ValueError(f"MODEL.CRACK_MAP.CHANNELS needs {1 + len(detail_features)} numbers")
         self.in_features, self.detail_features = in_features, detail_features
         # How much coarser each level is than the finest, and each step of the refinement.
         self.scales = [shapes[name].stride / strides[0] for name in in_features]
@@ -78,14 +70,11 @@ class CrackMapHead(nn.Module):
         nn.init.constant_(self.predictor.bias, _PRIOR_LOGIT)
 
     def forward(self, features: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-        """Crack logits.
+        """Crack logits, float32, shape (N, H, W).
 
         Args:
             features: of the backbone, each (N, C, H / stride, W / stride).
             images: normalised photos, shape (N, 3, H, W), H and W multiples of the coarsest stride.
-
-        Returns:
-            logits, float32, shape (N, H, W).
         """
         levels = zip(self.context, self.in_features, self.scales, strict=True)
         x = reduce(
@@ -124,8 +113,7 @@ def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
 def crack_map_loss(
     logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, dice_weight: float
 ) -> torch.Tensor:
-    """Binary cross-entropy plus ``dice_weight`` x Dice loss (Milletari et al. 2016,
-    arXiv:1606.04797), a scalar.
+    """Binary cross-entropy plus weighted Dice loss (Milletari et al. 2016, arXiv:1606.04797).
 
     Dice is taken over the whole batch, as the pooled F1 is over a set: a photo without cracks
     then needs no special case.

@@ -59,7 +59,7 @@ class CrackRCNN(GeneralizedRCNN):
 
     @configurable
     def __init__(self, *, crack_map_head: nn.Module, settings: CfgNode, **kwargs: Any) -> None:
-        """Args: settings: MODEL.CRACK_MAP; ``kwargs``: as in the base class."""
+        """Args: settings: MODEL.CRACK_MAP; kwargs: as in the base class."""
         super().__init__(**kwargs)
         self.crack_map_head = crack_map_head
         self.settings = settings
@@ -72,10 +72,7 @@ class CrackRCNN(GeneralizedRCNN):
         return {**parts, "crack_map_head": head, "settings": cfg.MODEL.CRACK_MAP.clone()}
 
     def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
-        """Run everything that looks at every pixel.
-
-        Args:
-            images: normalised, padded photos, (N, 3, H, W).
+        """Run everything that looks at every pixel of normalised, padded photos, (N, 3, H, W).
 
         Returns:
             the backbone's features, each (N, C, h, w); the RPN head's outputs; crack logits,
@@ -144,10 +141,21 @@ class CrackRCNN(GeneralizedRCNN):
             pred_masks (N, height, width) bool, best first, "crack_map": (height, width) float32
             probability, zero outside the cracks scored at least SCORE_THRESHOLD}.
         """
+        threshold = self.settings.THRESHOLD
+        threshold = threshold if threshold >= 0 else DEFAULT_THRESHOLD
         outputs = []
         for found in self.run_network(batched_inputs):
             components, scores = self.find_cracks(found)
-            instances = self._to_instances(found.probability, components, scores)
+            best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
+            best = best[scores[best] > 0]
+            masks = components.labels == (best + 1)[:, None, None]
+            masks &= found.probability > 255 * threshold
+            kept = masks.any(axis=(1, 2))
+            instances = Instances(found.probability.shape)
+            instances.pred_masks = torch.from_numpy(masks[kept])
+            instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
+            instances.scores = torch.from_numpy(scores[best][kept]).float()
+            instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
             drawn = scores >= max(self.settings.SCORE_THRESHOLD, 0.0)
             crack_map = torch.from_numpy(claimed_map(found.probability, components, drawn))
             output = {"instances": instances, "crack_map": crack_map.float() / 255}
@@ -181,23 +189,6 @@ class CrackRCNN(GeneralizedRCNN):
         """The cracks of one photo, and the score of each, (N,)."""
         components = output.components or find_components(output.probability, self.settings)
         return components, score_components(components, output.detections, self.settings)
-
-    def _to_instances(
-        self, probability: np.ndarray, components: Components, scores: np.ndarray
-    ) -> Instances:
-        """The best cracks in Detectron2's form; see `inference`."""
-        best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
-        best = best[scores[best] > 0]
-        masks = components.labels[None] == (best + 1)[:, None, None]
-        threshold = self.settings.THRESHOLD
-        masks &= probability > 255 * (threshold if threshold >= 0 else DEFAULT_THRESHOLD)
-        kept = masks.any(axis=(1, 2))
-        instances = Instances(probability.shape)
-        instances.pred_masks = torch.from_numpy(masks[kept])
-        instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
-        instances.scores = torch.from_numpy(scores[best][kept]).float()
-        instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
-        return instances
 
 
 def _to_uint8(probability: torch.Tensor) -> np.ndarray:

@@ -1,8 +1,7 @@
 """From a crack map and a detector's boxes to instances: which pixels are one crack, and how surely.
 
 An instance is a crack of the map: connected pixels, and pieces that continue each other across a
-small gap. A box alone cuts badly, since cracks run on where a box ends and boxes hold several
-cracks. The detector contributes to the score.
+small gap. Boxes cut badly, since cracks run on where a box ends; the detector gives a score.
 """
 
 from __future__ import annotations
@@ -96,11 +95,7 @@ def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
 
 
 def to_detections(instances: Instances) -> list[Detection]:
-    """Detectron2's instances at the photo's size, their boxes widened by a margin.
-
-    Args:
-        instances: with pred_boxes, scores and perhaps coarse pred_masks (N, H, W).
-    """
+    """Detectron2's instances at the photo's size, with masks or boxes widened by a margin."""
     shape, scores = instances.image_size, instances.scores.tolist()
     if not instances.has("pred_masks"):
         corners = instances.pred_boxes.tensor.float().cpu().numpy()
@@ -128,7 +123,6 @@ def add_map_proposals(
     Args:
         proposals: of each photo, with proposal_boxes and objectness_logits.
         probabilities: crack maps, (N, H, W) uint8, x 255, padded to one size.
-        settings: MODEL.CRACK_MAP.
     """
     joined, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):
@@ -147,13 +141,7 @@ def add_map_proposals(
 def score_components(
     components: Components, detections: Sequence[Detection], settings: CfgNode
 ) -> np.ndarray:
-    """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
-
-    Args:
-        components: of the photo's crack map.
-        detections: on the same photo.
-        settings: MODEL.CRACK_MAP.
-    """
+    """How sure detector and map are of each crack, (N,): the geometric mean of both scores."""
     detector = np.maximum(_detector_scores(components, detections), settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)
 

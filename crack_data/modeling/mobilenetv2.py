@@ -32,11 +32,7 @@ class MobileNetV2(Backbone):
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
         freeze_at: int = 0,
     ) -> None:
-        """See the MODEL.MOBILENETV2 keys in `crack_data.config`.
-
-        Args:
-            width_mult, norm, out_features: those keys.
-            freeze_at: the first so many stages do not learn.
+        """See MODEL.MOBILENETV2 in `crack_data.config`; the first ``freeze_at`` stages stay as is.
 
         Raises:
             ValueError: no such stage.

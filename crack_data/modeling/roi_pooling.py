@@ -65,11 +65,9 @@ class BagPooler(nn.Module):
 def _taps(
     start: torch.Tensor, stop: torch.Tensor, length: torch.Tensor, bins: int, samples: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feature positions along one axis and their weights, both (N, bins, 2 x samples).
+    """Positions along one axis of boxes from start to stop, (N,), on levels of so many positions.
 
-    Args:
-        start, stop: of each box, (N,), in positions.
-        length: positions that its level has.
+    Returns them and their weights, both (N, bins, 2 x samples).
     """
     step = (torch.arange(bins * samples) + 0.5) / (bins * samples)
     last = (length[:, None] - 1).float()

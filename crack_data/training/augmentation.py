@@ -19,7 +19,6 @@ class CropPlan:
     Attributes:
         scale: factor on the photo's size.
         degrees: rotation about the crop's centre, counter-clockwise.
-        turns: quarter turns, 0 to 3.
         flip: mirror left and right.
         centre: (x, y) of the crop's centre in the photo, px.
         size: side of the square crop, px.
@@ -28,7 +27,6 @@ class CropPlan:
 
     scale: float
     degrees: float
-    turns: int
     flip: bool
     centre: tuple[float, float]
     size: int
@@ -36,7 +34,7 @@ class CropPlan:
 
     def matrix(self) -> np.ndarray:
         """The 2x3 affine map from photo to crop pixels."""
-        angle = np.deg2rad(self.degrees + 90 * self.turns)
+        angle = np.deg2rad(self.degrees)
         cos, sin = self.scale * np.cos(angle), self.scale * np.sin(angle)
         linear = np.array([[cos, sin], [-sin, cos]])
         if self.flip:
@@ -50,10 +48,10 @@ def draw_plan(mask: np.ndarray, rng: np.random.Generator, cfg: CfgNode) -> CropP
     low, high = cfg.SCALE
     scale = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     rotate = rng.random() < cfg.ROTATE_PROB
+    degrees = float(rng.uniform(-1, 1) * cfg.ROTATE_DEGREES) if rotate else 0.0
     return CropPlan(
         scale=scale,
-        degrees=float(rng.uniform(-1, 1) * cfg.ROTATE_DEGREES) if rotate else 0.0,
-        turns=int(rng.integers(4)),
+        degrees=degrees + 90 * int(rng.integers(4)),
         flip=bool(rng.random() < 0.5),
         centre=_draw_centre(mask, cfg.CROP_SIZE / scale, rng, cfg.CRACK_CROP_PROB),
         size=cfg.CROP_SIZE,

@@ -5,58 +5,51 @@ from __future__ import annotations
 import argparse
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, run_tool
 from ..files import atomic_write
-from ..weights import SafeCheckpointer, read_checkpoint
+from ..weights import read_checkpoint
 
 Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 
 
-class CrackCheckpointer(SafeCheckpointer):
-    """Detectron2's checkpointer, writing each file in one step."""
+class CrackCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, reading by `read_checkpoint`, writing each file in one step."""
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return read_checkpoint(filename)
 
     def save(self, name: str, **extra: Any) -> None:
-        """Save model and states as NAME.pth, and make it the one that --resume takes.
-
-        Raises:
-            CrackError: it cannot be written; the previous checkpoint is still the one to resume.
-        """
+        """Save model and states as NAME.pth, and make it the one that --resume takes."""
         states = {key: part.state_dict() for key, part in self.checkpointables.items()}
-        path = os.path.join(self.save_dir, f"{name}.pth")
+        path = Path(self.save_dir, f"{name}.pth")
         save_state({"model": self.model.state_dict(), **states, **extra}, path)
         self.logger.info(f"Saved checkpoint {path}")
-        self.tag_last_checkpoint(f"{name}.pth")
-
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Record which file --resume takes."""
-        _write(last_filename_basename.encode(), os.path.join(self.save_dir, "last_checkpoint"))
+        with atomic_write(Path(self.save_dir, "last_checkpoint")) as file:
+            file.write(path.name.encode())
 
 
-def save_state(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a dictionary with ``torch.save``, in one step.
 
     Raises:
         CrackError: the disk is full, or the folder cannot be written to.
     """
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    _write(buffer.getvalue(), path)
-
-
-def _write(data: bytes, path: str | os.PathLike[str]) -> None:
+    buffer = io.BytesIO()  # torch.save raises errors of its own where a disk is full
+    torch.save(state, buffer)
     try:
         with atomic_write(path) as file:
-            file.write(data)
+            file.write(buffer.getvalue())
     except CrackError as error:
         raise CrackError(f"{error}, then go on with --resume") from error
 
@@ -64,7 +57,7 @@ def _write(data: bytes, path: str | os.PathLike[str]) -> None:
 def remove_older(folder: str, iteration: int) -> None:
     """Remove the files model_XXXXXXX.pth before this iteration, but for the latest of them."""
     files = sorted(Path(folder).glob("model_[0-9]*.pth"))
-    for file in [file for file in files if file.name < f"model_{iteration:07d}.pth"][:-1]:
+    for file in [x for x in files if x.name < f"model_{iteration:07d}.pth"][:-1]:
         file.unlink(missing_ok=True)
 
 
@@ -95,7 +88,7 @@ def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[
 
 
 def match_optimizer_state(
-    saved: Mapping[str, Any],
+    saved: dict[str, Any],
     saved_names: Sequence[str] | None,
     optimizer: torch.optim.Optimizer,
     names: Sequence[str],
@@ -124,12 +117,7 @@ def match_optimizer_state(
 
 
 def changed_keys(before: str, solver: CfgNode) -> str:
-    """The SOLVER keys that differ from a checkpoint's, as ``KEY old -> new, …``.
-
-    Args:
-        before: ``cfg.SOLVER.dump()`` of that time; empty: nothing is known of it.
-        solver: the node of now.
-    """
+    """The SOLVER keys that differ from a checkpoint's ("": unknown), as ``KEY old -> new, …``."""
     new = yaml.safe_load(solver.dump())
     old = yaml.safe_load(before) if before else new
     changed = [key for key in new if new[key] != old.get(key)]
@@ -141,10 +129,6 @@ def release_weights(source: str, target: str) -> int:
 
     Averaged weights are taken where the checkpoint has them. A tensor that fp16 cannot hold stays
     in fp32.
-
-    Args:
-        source: of a training: model_best.pth, model_final.pth or model_XXXXXXX.pth.
-        target: .pth file to write: {"model": weights}.
 
     Raises:
         CrackError: ``source`` is missing or no checkpoint, or ``target`` cannot be written.

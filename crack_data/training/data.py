@@ -116,31 +116,7 @@ class BatchLoader(DataLoader[dict[str, Any]]):
 
     They come through pipes, as bytes: tensors would lie in /dev/shm, of which a Docker container
     has 64 MB, and a worker that finds it full leaves the training waiting for ever.
-
-    Attributes:
-        photos: of how many the samples are made.
     """
-
-    def __init__(self, cfg: CfgNode, samples: TrainSamples, keys: Any, **options: Any) -> None:
-        """Make the loader.
-
-        Args:
-            cfg: SOLVER.IMS_PER_BATCH photos are shared among the processes.
-            samples: to take from.
-            keys: of the samples, in order; each process has its own.
-            options: of PyTorch's loader.
-
-        Raises:
-            CrackError: the processes cannot share a batch equally.
-        """
-        size, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-        if size < 1 or size % world:
-            raise CrackError(
-                f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
-            )
-        self.photos = len(samples)
-        options |= {"batch_size": size // world, "num_workers": cfg.DATALOADER.NUM_WORKERS}
-        super().__init__(samples, sampler=keys, collate_fn=pickle.dumps, **options)
 
     def __iter__(self) -> Any:
         return map(pickle.loads, super().__iter__())
@@ -150,15 +126,19 @@ def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
     """The training batches from sample ``start`` of the stream on.
 
     Raises:
-        CrackError: see `photo_weights` and `BatchLoader`.
+        CrackError: the processes cannot share a batch of SOLVER.IMS_PER_BATCH equally.
     """
+    size, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if size < 1 or size % world:
+        raise CrackError(
+            f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
+        )
     records = load_records(cfg, cfg.DATASETS.TRAIN)
-    sampler = StreamSampler(photo_weights(cfg, records), seed, start)
-    return BatchLoader(cfg, TrainSamples(cfg, records, seed), sampler, drop_last=True)
-
-
-def build_validation_loader(cfg: CfgNode) -> BatchLoader:
-    """One training-like crop of each photo in DATASETS.TEST, the same whenever it is asked for."""
-    records = load_records(cfg, cfg.DATASETS.TEST)
-    keys = [(i, i) for i in range(len(records))][comm.get_rank() :: comm.get_world_size()]
-    return BatchLoader(cfg, TrainSamples(cfg, records, seed=0), keys)
+    return BatchLoader(
+        TrainSamples(cfg, records, seed),
+        batch_size=size // world,
+        sampler=StreamSampler(photo_weights(cfg, records), seed, start),
+        drop_last=True,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=pickle.dumps,
+    )

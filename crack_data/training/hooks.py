@@ -19,11 +19,7 @@ logger = logging.getLogger("detectron2.crack_data.training")
 
 
 def build_hooks(trainer: Any) -> list[HookBase]:
-    """What every process does: time, learning rate, average of the weights, evaluation.
-
-    Args:
-        trainer: a `CrackTrainer`.
-    """
+    """What every process of a `CrackTrainer` does: time, rates, average of weights, evaluation."""
     cfg, period = trainer.cfg, trainer.cfg.TEST.EVAL_PERIOD
     found = [stock.IterationTimer(), stock.CallbackHook(after_step=_put_speed)]
     if cfg.CRACK.FREEZE_BN_STATS:
@@ -127,11 +123,8 @@ class KeepBest(HookBase):
 
     def state_dict(self) -> dict[str, Any]:
         """For --resume."""
-        return {
-            "best": self.best,
-            "best_iteration": self.best_iteration,
-            "without_gain": self.without_gain,
-        }
+        names = ("best", "best_iteration", "without_gain")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""

@@ -25,19 +25,10 @@ def start(args: argparse.Namespace) -> None:
     """`run` in as many processes as the command line says: --num-gpus is per machine.
 
     Without a GPU the processes compute on the CPU and talk through gloo.
-
-    Raises:
-        CrackError: see `run`.
     """
     try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        machines = args.num_machines, args.machine_rank, args.dist_url
+        launch(run, args.num_gpus, *machines, args=(args,))
     except ProcessRaisedException as error:
         if "CrackError: " in str(error):
             raise CrackError(_own_message(error)) from error
@@ -51,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         args: of Detectron2's ``default_argument_parser``.
 
     Raises:
-        CrackError: the config, a data set or a checkpoint cannot be used; see `CrackTrainer` too.
+        CrackError: bad input, a full disk, or a data-loading process that died.
     """
     cfg = load_config(args.config_file, args.opts)
     needed = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}

@@ -8,19 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer, create_ddp_model
 from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
-from detectron2.utils import comm
 from torch import nn
 
 from ..errors import CrackError
 from ..files import atomic_write
 from ..modeling.compiled import has_native_bf16
-from .data import Batch, build_validation_loader
+from .data import Batch
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
@@ -89,19 +87,19 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
 class CrackStepper(SimpleTrainer):
     """Detectron2's `SimpleTrainer` with autocast, accumulation and a check before each update.
 
-    A loss that is not finite raises FloatingPointError before it reaches the weights.
+    It takes an optimizer step every ``accumulate`` iterations. A loss that is not finite raises
+    FloatingPointError before it reaches the weights.
     """
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, accumulate: int
     ) -> None:
-        """Args: bf16: compute in bfloat16; accumulate: iterations to an optimizer step."""
         super().__init__(model, (), optimizer)
         self.bf16 = bf16
         self.accumulate = accumulate
 
     def run_step(self) -> None:
-        """Compute one batch's gradients; every ``accumulate`` iterations, take a step."""
+        """Compute one batch's gradients, and take a step where it is due."""
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -128,7 +126,6 @@ class BatchMonitor:
     """
 
     def __init__(self, max_bad_share: float) -> None:
-        """Args: max_bad_share: CRACK.MAX_BAD_PHOTOS."""
         self.photos = 0
         self.max_bad_share = max_bad_share
         self.bad: dict[str, str] = {}
@@ -164,26 +161,3 @@ class BatchMonitor:
             f"the loss became infinite or NaN at iteration {iteration}; {path} names the photos of "
             "that batch; look at them or lower SOLVER.BASE_LR, then go on with --resume"
         )
-
-
-@torch.no_grad()
-def validation_losses(cfg: CfgNode, model: nn.Module) -> dict[str, float]:
-    """The model's losses on one training-like crop of each photo in DATASETS.TEST.
-
-    Returns:
-        each loss, and their sum as "total_loss": means over all batches of all processes.
-    """
-    was_training = model.training
-    model.train()
-    for module in model.modules():
-        if isinstance(module, NORM_TYPES):
-            module.eval()
-    torch.manual_seed(0)  # the model samples proposals: the same at every evaluation
-    found = []
-    for batch in build_validation_loader(cfg):
-        with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16(cfg)):
-            losses = {name: float(loss) for name, loss in model(batch).items()}
-        found.append({**losses, "total_loss": sum(losses.values())})
-    model.train(was_training)
-    everyone = [losses for part in comm.all_gather(found) for losses in part]
-    return {name: float(np.mean([x[name] for x in everyone])) for name in everyone[0]}

@@ -78,18 +78,13 @@ class CrackMapper:
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Args: cfg: the whole config; without CRACK.AUG.ENABLED photos are mapped as they are."""
         self.augmentation = cfg.CRACK.AUG
         self.image_format = cfg.INPUT.FORMAT
         self.link_gap = cfg.MODEL.CRACK_MAP.LINK_GAP
         self.rim_of = value_by_set(cfg, "CRACK.LABEL_RIMS", cfg.CRACK.LABEL_RIMS, default=0.0)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Map one record.
-
-        Args:
-            record: in Detectron2's standard format, with "dataset_name".
-            rng: source of all randomness.
+        """Map one record in Detectron2's standard format, with "dataset_name".
 
         Returns:
             "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes,
@@ -97,7 +92,7 @@ class CrackMapper:
             the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
 
         Raises:
-            PhotoUnreadable: see there.
+            PhotoUnreadable: the photo cannot be used.
         """
         image = read_photo_of(record)
         truth = truth_of(record, self.link_gap)
@@ -186,12 +181,7 @@ def crop_truth(
 
 
 def ignore_rim(target: np.ndarray, width: float) -> None:
-    """Mark crack pixels at most ``width`` px from the background as `IGNORED`, in place.
-
-    Args:
-        target: of the crack map, (H, W) uint8.
-        width: of the rim, px.
-    """
+    """Mark crack pixels of a target, (H, W), at most ``width`` px inside as `IGNORED`, in place."""
     if width > 0:
         depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
         target[(depth > 0) & (depth <= width)] = IGNORED

@@ -26,7 +26,6 @@ SHOWN = (
     "crack/false_alarm_rate",
     "segm/AP50",
     "bbox/AP50",
-    "validation/total_loss",
 )
 
 
@@ -55,11 +54,7 @@ def series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
 
 
 def write_report(trainer: Any) -> None:
-    """Write curves.png and summary.md, also of a training that ended in an error.
-
-    Args:
-        trainer: a `CrackTrainer`, whose metrics.json is read.
-    """
+    """Draw the metrics.json of a `CrackTrainer` as curves.png, and write summary.md."""
     folder = Path(trainer.cfg.OUTPUT_DIR)
     rows = read_metrics(folder / "metrics.json")
     if not rows:
@@ -80,21 +75,19 @@ def write_report(trainer: Any) -> None:
 
 def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
     """Draw losses, evaluation (with CRACK.BEST_METRIC) and learning rate over the iterations."""
-    names = {name for row in rows for name in row}
-    losses = sorted(name for name in names if name.startswith("loss_"))
+    losses = sorted({name for row in rows for name in row if "loss" in name})
     metrics = dict.fromkeys([best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"])
     panels = {
-        "total loss": ["total_loss", "validation/total_loss"],
-        "training losses": losses,
+        "losses": losses,
         "evaluation (AP in percent / 100)": list(metrics),
         "learning rate": ["lr"],
     }
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(18, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axis, (title, shown) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        axis.set(title=title, xlabel="iteration", yscale="log" if shown is losses else "linear")
+    for axis, (title, names) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        axis.set(title=title, xlabel="iteration", yscale="log" if title == "losses" else "linear")
         axis.grid(alpha=0.3)
-        for name in shown:
+        for name in names:
             iterations, values = series(rows, name)
             if "/AP" in name:
                 values = [value / 100 for value in values]
@@ -102,7 +95,7 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
                 axis.plot(iterations, values, label=name, marker="o" if "/" in name else "")
                 axis.legend()
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)
+        figure.savefig(file, format="png", dpi=80)
 
 
 def _facts(trainer: Any, rows: Rows) -> str:
@@ -113,14 +106,11 @@ def _facts(trainer: Any, rows: Rows) -> str:
     done = min(trainer.iter + 1, trainer.max_iter)
     end = "ended early" if trainer.iter < trainer.max_iter else "ran to its end"
     facts = {
-        "model": f"{cfg.MODEL.META_ARCHITECTURE} on {cfg.MODEL.BACKBONE.NAME}, "
-        f"{parameters / 1e6:.2f} million parameters",
+        "model": f"{cfg.MODEL.BACKBONE.NAME}, {parameters / 1e6:.2f} million parameters in all",
         "training data": f"{', '.join(cfg.DATASETS.TRAIN)}: {trainer.monitor.photos} photos",
         "evaluation data": ", ".join(cfg.DATASETS.TEST) or "none",
         "iterations": f"{done} of {solver.MAX_ITER}, {end}",
-        "optimizer": f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR}, {solver.IMS_PER_BATCH} "
-        f"photos an iteration, a step every {solver.ACCUMULATE}",
-        "speed": f"{speed:.1f} photos/s",
+        "speed": f"{speed:.1f} photos/s, {solver.IMS_PER_BATCH} an iteration",
         "seed": str(cfg.SEED),
     }
     return markdown_lines(("what", "value"), list(facts.items()))

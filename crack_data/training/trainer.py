@@ -33,7 +33,7 @@ from .checkpoints import (
 )
 from .data import Batch, build_train_loader
 from .hooks import KeepBest, build_hooks, build_reporting_hooks
-from .loop import BatchMonitor, build_stepper, validation_losses
+from .loop import BatchMonitor, build_stepper
 from .report import cut_metrics
 
 logger = logging.getLogger("detectron2.crack_data.training")
@@ -55,11 +55,7 @@ class CrackTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build model, optimizer and hooks; nothing is loaded or trained yet.
-
-        Raises:
-            CrackError: keys of the config contradict each other.
-        """
+        """Build model, optimizer and hooks; nothing is loaded or trained yet."""
         # Not DefaultTrainer's own constructor: it hands CPU modules to DistributedDataParallel as
         # if they were on a GPU, and knows no autocast on the CPU.
         TrainerBase.__init__(self)
@@ -89,11 +85,8 @@ class CrackTrainer(DefaultTrainer):
         self.register_hooks(build_hooks(self))
 
     def evaluate(self) -> OrderedDict[str, Any]:
-        """Evaluate the weights that are saved on DATASETS.TEST; see `evaluate_datasets`."""
-        results = evaluate_datasets(CrackPredictor(self.cfg, self.ema_or_model()), self.cfg)
-        if self.cfg.CRACK.VALIDATION_LOSS:
-            results["validation"] = validation_losses(self.cfg, self.ema_or_model())
-        return results
+        """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
+        return evaluate_datasets(CrackPredictor(self.cfg, self.ema_or_model()), self.cfg)
 
     def ema_or_model(self) -> nn.Module:
         """The averaged model once it has been updated, else the trained one."""
@@ -108,11 +101,7 @@ class CrackTrainer(DefaultTrainer):
             save_state(state, Path(self.cfg.OUTPUT_DIR, f"{name}.pth"))
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights.
-
-        Raises:
-            CrackError: they do not fit the config.
-        """
+        """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
         if resume and self.checkpointer.has_checkpoint():
             path = self.checkpointer.get_checkpoint_file()
             load_weights(self.plain_model, path)
@@ -134,7 +123,7 @@ class CrackTrainer(DefaultTrainer):
     def train_batches(self, start: int) -> Iterator[Batch]:
         """The training batches from sample ``start`` of the stream on."""
         loader = build_train_loader(self.cfg, self.seed, start)
-        self.monitor.photos = loader.photos
+        self.monitor.photos = len(loader.dataset)  # type: ignore[arg-type]
         for batch in loader:
             # Here and not before the batch is fetched: starting a loader draws random numbers.
             torch.manual_seed(hash((self.seed, self.iter, comm.get_rank())) % 2**63)
@@ -144,9 +133,6 @@ class CrackTrainer(DefaultTrainer):
         """Train to the end, or until a hook ends it.
 
         Not Detectron2's own loop, which logs bad input with a traceback and knows no early end.
-
-        Raises:
-            CrackError: bad input, or a loss that is not finite.
         """
         logger.info(f"Starting training from iteration {self.start_iter}")
         with EventStorage(self.start_iter) as self.storage:

@@ -113,7 +113,7 @@ def _mask(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _plan(size: int = SIZE, scale: float = 1.0, centre: float = (SIZE - 1) / 2) -> CropPlan:
-    return CropPlan(scale, 0.0, 0, False, (centre, centre), size, reflect=False)
+    return CropPlan(scale, 0.0, False, (centre, centre), size, reflect=False)
 
 
 def _sizes(record: dict[str, Any], plan: CropPlan) -> list[int]:
@@ -170,7 +170,7 @@ def test_ignored_pixels_are_no_instance_and_do_not_count() -> None:
 @pytest.mark.parametrize("flip", [False, True])
 def test_labels_turn_with_the_photo(turns: int, flip: bool) -> None:
     record = _record(_mask((10, 20, 40, 26)), _mask((60, 70, 90, 76)), _mask((10, 70, 30, 78)))
-    plan = CropPlan(1.0, 0.0, turns, flip, (49.5, 49.5), SIZE, reflect=True)
+    plan = CropPlan(1.0, 90.0 * turns, flip, (49.5, 49.5), SIZE, reflect=True)
     assert _sizes(record, plan) == [160, 180, 180]
 
 
