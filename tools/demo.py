@@ -105,7 +105,8 @@ def run_demo(args: argparse.Namespace) -> Path:
     shell.run(
         "Compare the light model's speed with R101's",
         f"python tools/benchmark.py --images {out}/samples --max-images 1 --rounds 2 "
-        f"--config-file {out}/r101_320.yaml --config-file {CONFIG} --output {out}/benchmark",
+        f"--config-file {out}/r101_320.yaml --config-file configs/predict_mobilenet.yaml "
+        f"--output {out}/benchmark",
         shown=3,
     )
     return write_page(args, truth)
