@@ -97,7 +97,7 @@ def statistics(data: Path) -> None:
 
 def _print_statistics(folder: Path, preset: str, output: Path) -> None:
     options = ConversionOptions(
-        folder / "images", folder / "masks", output, PRESETS[preset], workers=0
+        folder / "images", folder / "masks", output, cleaning=PRESETS[preset], workers=0
     )
     records = convert(options).records
     cracked = [record for record in records if record.instances]

@@ -97,7 +97,7 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
     found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
     count, labels, areas = found[0] - 1, found[1], found[2][:, cv2.CC_STAT_AREA]
     keep = _worth_keeping(mask, labels, areas, options.min_area, options.cluster_gap)
-    kept = np.count_nonzero(keep)
+    kept = int(np.count_nonzero(keep))
     if kept < count:
         _renumber(labels, np.cumsum(keep) * keep)
     cracks = link_pieces(labels, kept, options.link_gap)

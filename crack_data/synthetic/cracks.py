@@ -117,7 +117,7 @@ def _along_joints(rng: np.random.Generator, masonry: Masonry, shape: Shape) -> P
     corners = masonry.stepped_path(rng, shape)
     corners = corners + rng.normal(0, 0.15 * masonry.joint, corners.shape)
     beyond = (corners < -masonry.width) | (corners > np.array(shape[::-1]) + masonry.width)
-    near = ~beyond.any(axis=1)
+    near: npt.NDArray[np.bool_] = np.logical_not(beyond.any(axis=1))
     ways = [
         _path(rng, start, end, 0.03)[:-1]
         for (start, end), seen in zip(pairwise(corners), near[1:] | near[:-1], strict=True)
