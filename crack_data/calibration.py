@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,7 @@ DEFAULT_THRESHOLD = 0.5
 _LEAST_SPREAD = 0.02
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A conformal interval: predicted percentage + low x spread to + high x spread.
 
     Attributes:
@@ -50,7 +49,7 @@ class Calibration:
     Attributes:
         score_threshold: instances scored lower are not drawn.
         threshold: a pixel is crack where its probability exceeds this.
-        false_alarm_rate: share of the crack-free photos that got a mask, None without such photos.
+        false_alarm_rate: share of the crack-free photos that got a mask.
         false_alarm_bound: upper 95 % bound of that rate.
         crack_free_photos, photos, groups: what it was chosen on.
         interval: of the percentage, None where there were too few photos.
@@ -58,7 +57,7 @@ class Calibration:
 
     score_threshold: float
     threshold: float
-    false_alarm_rate: float | None
+    false_alarm_rate: float
     false_alarm_bound: float
     crack_free_photos: int
     photos: int
@@ -67,8 +66,9 @@ class Calibration:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON."""
+        content = asdict(self) | {"interval": self.interval and self.interval._asdict()}
         with atomic_write(path) as file:
-            file.write(json.dumps(asdict(self), indent=1).encode() + b"\n")
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
 
 
 def spread(levels: np.ndarray) -> float:
@@ -101,8 +101,8 @@ def read_calibration(weights: str) -> Calibration | None:
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
         interval = content.pop("interval")
-        found = Calibration(interval=None if interval is None else Interval(**interval), **content)
-        numbers = [found.score_threshold, found.threshold, found.false_alarm_bound]
+        found = Calibration(**content, interval=interval and Interval(**interval))
+        numbers = (found.score_threshold, found.threshold, found.false_alarm_bound)
         if not all(0.0 <= float(number) <= 1.0 for number in numbers):
             raise ValueError("a threshold lies outside 0 to 1")
     except (ValueError, TypeError, KeyError) as error:

@@ -8,10 +8,10 @@ import io
 import posixpath
 import shutil
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 import fsspec
 
@@ -30,8 +30,7 @@ RESULTS = "predictions.json"
 _MAGIC = "*?["
 
 
-@dataclass(frozen=True)
-class PhotoFile:
+class PhotoFile(NamedTuple):
     r"""A photo to predict.
 
     Attributes:
@@ -63,17 +62,16 @@ def find_photos(
             in the output folder.
     """
     unread = Counter() if unread is None else unread
+    folder = full_path(output).rstrip("/") if output else None
     found: dict[str, PhotoFile] = {}
     for pattern in patterns:
-        for photo in _find(pattern, full_path(output).rstrip("/") if output else None, unread):
+        for photo in _find(pattern, folder, unread):
             found.setdefault(photo.path, photo)
     photos = list(found.values())
     if len({photo.file_name for photo in photos}) < len(photos):
         parts = [printable(photo.path).split("/") for photo in photos]
         shared = len(posixpath.commonprefix(parts))
-        photos = [
-            PhotoFile(x.path, "/".join(y[shared:])) for x, y in zip(photos, parts, strict=True)
-        ]
+        return [PhotoFile(x.path, "/".join(y[shared:])) for x, y in zip(photos, parts, strict=True)]
     return photos
 
 
@@ -94,7 +92,7 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     names = {x: x[len(base.rstrip("/")) :].lstrip("/") for x in paths}
     if paths != [root]:
         below = None if output == _full(fs, base).rstrip("/") else output
-        names = _plain_files(fs, names, below, unread)
+        names = _choose_photos(fs, names, below, unread)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
@@ -104,7 +102,7 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     return [PhotoFile(_full(fs, path), printable(names[path])) for path in sorted(names)]
 
 
-def _plain_files(
+def _choose_photos(
     fs: Any, names: dict[str, str], output: str | None, unread: Counter[str]
 ) -> dict[str, str]:
     """Those of the files below a folder that are photos and no results, nor in ``output``."""
@@ -113,8 +111,7 @@ def _plain_files(
     for path, name in names.items():
         parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
         inside = output is not None and _full(fs, path).startswith(f"{output}/")
-        is_hidden = any(part.startswith(".") for part in name.split("/"))
-        if is_hidden or inside or parents & results:
+        if name.startswith(".") or "/." in name or inside or parents & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
         if suffix not in PHOTO_SUFFIXES:
@@ -135,16 +132,18 @@ def printable(path: str) -> str:
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a file.
-
-    Raises:
-        CrackError: it cannot be read.
-    """
-    try:
-        fs, name = _resolve(path)
+    """The content of a file; a `CrackError` where it cannot be read."""
+    with _use(path, "read") as (fs, name):
         return fs.cat_file(name)
-    except OSError as error:
-        raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def fingerprint(path: str) -> dict[str, Any]:
+    """Size and hash of a file, {"bytes": int, "sha256": hex digits}; errors as of `read_bytes`."""
+    digest = hashlib.sha256()
+    with _use(path, "read") as (fs, name), fs.open(name, "rb") as stream:
+        for block in iter(lambda: stream.read(2**20), b""):
+            digest.update(block)
+        return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
 
 def write_bytes(path: str, data: bytes | Path) -> None:
@@ -153,80 +152,40 @@ def write_bytes(path: str, data: bytes | Path) -> None:
     Raises:
         CrackError: it cannot be written.
     """
-    fs, name = _resolve(path)
-    try:
-        if _is_local(fs):
-            with atomic_write(name) as stream, _open(data) as source:
-                shutil.copyfileobj(source, stream)
-        elif isinstance(data, Path):
-            fs.put_file(data, name)
-        else:
-            fs.pipe_file(name, data)  # object stores show an object when it is complete
-    except OSError as error:
-        raise CrackError(f"{path} cannot be written: {error.strerror or error}") from error
+    with _use(path, "written") as (fs, name):
+        if not _is_local(fs):  # object stores show an object when it is complete
+            fs.put_file(data, name) if isinstance(data, Path) else fs.pipe_file(name, data)
+            return
+        source = data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
+        with source, atomic_write(name) as stream:
+            shutil.copyfileobj(source, stream)
 
 
 def list_files(folder: str) -> dict[str, int]:
     """Sizes in bytes of the files below a folder, by relative path; none where there is none."""
-    fs, root = _resolve(folder)
-    fs.invalidate_cache(root)
-    if not fs.isdir(root):
-        return {}
-    below = len(root.rstrip("/")) + 1
-    return {name[below:]: x["size"] or 0 for name, x in fs.find(root, detail=True).items()}
+    with _use(folder, "read") as (fs, root):
+        fs.invalidate_cache(root)
+        if not fs.isdir(root):
+            return {}
+        below = len(root.rstrip("/")) + 1
+        return {name[below:]: x["size"] or 0 for name, x in fs.find(root, detail=True).items()}
 
 
-def remove_files(folder: str, names: Iterable[str]) -> None:
-    """Remove files of a folder.
-
-    Raises:
-        CrackError: one cannot be removed.
-    """
-    fs, root = _resolve(folder)
-    try:
-        for name in names:
-            fs.rm_file(join(root, name))
-    except OSError as error:
-        raise CrackError(f"cannot remove {name} in {folder}: {error.strerror or error}") from error
-
-
-def remove_folder(folder: str) -> None:
-    """Remove a folder and what is in it, if it is there.
+def remove(path: str) -> None:
+    """Remove a file, or a folder and what is in it, where there is one.
 
     Raises:
         CrackError: it cannot be removed.
     """
-    fs, root = _resolve(folder)
-    fs.invalidate_cache(root)
-    try:
-        if fs.isdir(root):
-            fs.rm(root, recursive=True)
-    except OSError as error:
-        raise CrackError(f"cannot remove {folder}: {error.strerror or error}") from error
-
-
-def fingerprint(path: str) -> dict[str, Any]:
-    """Size and hash of a file: {"bytes": int, "sha256": hex digits}.
-
-    Raises:
-        CrackError: it cannot be read.
-    """
-    digest, size = hashlib.sha256(), 0
-    try:
-        fs, name = _resolve(path)
-        with fs.open(name, "rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-                size += len(block)
-    except OSError as error:
-        raise CrackError(f"{path} cannot be read: {error.strerror or error}") from error
-    return {"bytes": size, "sha256": digest.hexdigest()}
+    with _use(path, "removed") as (fs, name):
+        fs.invalidate_cache(name)
+        if fs.exists(name):
+            fs.rm(name, recursive=True)
 
 
 def full_path(path: str) -> str:
     """The absolute path or URL, so that a worker elsewhere finds the same file."""
-    fs, name = _resolve(path)
-    return _full(fs, name)
+    return _full(*_resolve(path))
 
 
 def join(folder: str, name: str) -> str:
@@ -234,8 +193,13 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _open(data: bytes | Path) -> IO[bytes]:
-    return data.open("rb") if isinstance(data, Path) else io.BytesIO(data)
+@contextmanager
+def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a path and its name there; what fails becomes a sentence."""
+    try:
+        yield _resolve(path)
+    except OSError as error:
+        raise CrackError(f"{path} cannot be {what}: {error.strerror or error}") from error
 
 
 def _resolve(path: str) -> tuple[Any, str]:

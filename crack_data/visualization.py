@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import colorsys
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -20,6 +17,7 @@ from .datasets import ignored_pixels, instance_masks, register_datasets_of
 from .errors import CrackError
 from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
 from .files import atomic_write
+from .inference.drawing import encode_png
 from .inference.predictor import CrackPredictor
 from .modeling.crack_map_head import IGNORED
 from .photos import read_photo
@@ -32,11 +30,7 @@ Drawing = tuple[str, np.ndarray]
 
 
 def visualize(
-    cfg: CfgNode,
-    source: str,
-    folder: str | os.PathLike[str],
-    count: int,
-    worst: bool = False,
+    cfg: CfgNode, source: str, folder: Path, count: int, worst: bool = False
 ) -> list[Path]:
     """Draw samples of a data set into PNG files.
 
@@ -57,45 +51,43 @@ def visualize(
         CrackError: a data set is unknown or missing, a photo or the checkpoint cannot be read, or
             the folder cannot be written to.
     """
-    if source not in SOURCES:
-        raise CrackError(f"source {source} is not one of {', '.join(SOURCES)}")
     key = "TEST" if source == "prediction" else "TRAIN"
     register_datasets_of(cfg, (key,))
     if not cfg.DATASETS[key]:
         raise CrackError(f"DATASETS.{key} is empty; name a data set to draw")
+    files = []
     if source == "prediction":
-        return _draw_sheets(cfg, Path(folder), count, worst)
+        predictor = CrackPredictor(cfg)
+        for name in cfg.DATASETS.TEST:
+            files.append(folder / f"contact_sheet_{Path(name).stem}.png")
+            write_contact_sheet(files[-1], inspection_strips(name, predictor, count, worst))
+        return files
     drawings = _annotations(cfg) if source == "annotation" else _batches(cfg)
-    return _write_drawings(islice(drawings, count), Path(folder))
-
-
-def _draw_sheets(cfg: CfgNode, folder: Path, count: int, worst: bool) -> list[Path]:
-    predictor = CrackPredictor(cfg)
-    files = []
-    for name in cfg.DATASETS.TEST:
-        files.append(folder / f"contact_sheet_{Path(name).stem}.png")
-        strips = inspection_strips(name, predictor, count, worst)
-        write_contact_sheet(files[-1], strips)
-    return files
-
-
-def _write_drawings(drawings: Iterable[Drawing], folder: Path) -> list[Path]:
-    files = []
-    for number, (name, image) in enumerate(drawings):
+    for number, (name, image) in enumerate(islice(drawings, count)):
         files.append(folder / f"{number:05d}_{Path(name).stem}.png")
-        _, data = cv2.imencode(".png", image[:, :, ::-1])
         with atomic_write(files[-1]) as file:
-            file.write(data.tobytes())
+            file.write(encode_png(image[:, :, ::-1]))
     return files
 
 
 def _annotations(cfg: CfgNode) -> Iterator[Drawing]:
     for name in cfg.DATASETS.TRAIN:
         for record in DatasetCatalog.get(name):
-            photo = read_photo(record["file_name"])
-            masks = instance_masks(record)
-            drawn = _draw(photo[:, :, ::-1], masks, ignored_pixels(record))
+            photo = read_photo(record["file_name"])[:, :, ::-1]
+            drawn = _draw(photo, instance_masks(record), ignored_pixels(record))
             yield record["file_name"], drawn
+
+
+def _batches(cfg: CfgNode) -> Iterator[Drawing]:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
+    for batch in build_train_loader(cfg, seed=max(cfg.SEED, 0)):
+        for sample in batch:
+            if "image" in sample:
+                image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), cfg.INPUT.FORMAT)
+                masks = list(sample["instances"].gt_masks.tensor.numpy())
+                yield sample["file_name"], _draw(image, masks, sample["sem_seg"].numpy() == IGNORED)
 
 
 def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:
@@ -116,19 +108,3 @@ def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np
     drawing = Visualizer(image, scale=SCALE)
     drawn: np.ndarray = drawing.overlay_instances(masks=masks, assigned_colors=colours).get_image()
     return drawn
-
-
-def _batches(cfg: CfgNode) -> Iterator[Drawing]:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
-    for batch in build_train_loader(cfg, seed=max(cfg.SEED, 0)):
-        for sample in batch:
-            if "image" in sample:
-                yield sample["file_name"], _draw_sample(sample, cfg.INPUT.FORMAT)
-
-
-def _draw_sample(sample: dict[str, Any], image_format: str) -> np.ndarray:
-    image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), image_format)
-    masks = list(sample["instances"].gt_masks.tensor.numpy())
-    return _draw(image, masks, sample["sem_seg"].numpy() == IGNORED)

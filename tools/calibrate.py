@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.calibration import Calibration, calibration_path
+from crack_data.calibration import calibration_path
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError, run_tool
 from crack_data.evaluation.calibration import calibrate
@@ -49,20 +49,15 @@ def main() -> None:
     found = calibrate(cfg, args.group_by, args.false_alarms)
     path = args.output or calibration_path(cfg.MODEL.WEIGHTS)
     found.write(path)
-    print(f"{path}: {describe(found)}")
-
-
-def describe(found: Calibration) -> str:
-    """A calibration in a few words."""
     interval = "no interval: too few photos"
     if found.interval is not None:
+        level, low, high = found.interval
         interval = (
-            f"{100 * found.interval.level:.0f} % interval from {found.interval.low:+.2f} to "
-            f"{found.interval.high:+.2f} x the map's own spread"
+            f"{100 * level:.0f} % interval from {low:+.2f} to {high:+.2f} x the map's own spread"
         )
-    return (
-        f"score threshold {found.score_threshold:.4f} ({100 * (found.false_alarm_rate or 0):.1f} % "
-        f"of {found.crack_free_photos} crack-free photos get a mask; at most "
+    print(
+        f"{path}: score threshold {found.score_threshold:.4f} ({100 * found.false_alarm_rate:.1f} "
+        f"% of {found.crack_free_photos} crack-free photos get a mask; at most "
         f"{100 * found.false_alarm_bound:.1f} %, with 95 % confidence), pixel threshold "
         f"{found.threshold:.3f}, {interval}; from {found.photos} photos in {found.groups} groups"
     )

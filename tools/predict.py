@@ -8,7 +8,6 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # Threads that wait for each other must not spin on cores that the network needs. OpenMP reads it
 # when torch is imported.
@@ -21,9 +20,6 @@ from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.labels_out import FORMATS
 from crack_data.inference.outputs import OutputOptions
 from crack_data.storage import count_kinds, find_photos, full_path
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,23 +49,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def set_tiling(keys: CfgNode, tile: str) -> None:
-    """Apply --tile to CRACK.INFERENCE.
-
-    Raises:
-        CrackError: neither auto nor off nor a size.
-    """
-    if tile == "auto":
-        return
-    if tile == "off":
-        keys.TILE_SIZE = 0
-        return
-    if not tile.isdigit() or int(tile) < 64:
-        raise CrackError(f"--tile is auto, off or a size of at least 64 px, not {tile}")
-    keys.TILE_SIZE = int(tile)
-    keys.TILE_OVERLAP = min(keys.TILE_OVERLAP, int(tile) // 4)
-
-
 def main() -> int:
     """Predict; 1 where a photo could not be used."""
     given = parse_arguments()
@@ -78,7 +57,12 @@ def main() -> int:
     if given.threshold is not None and not 0 <= given.threshold <= 1:
         raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
-    set_tiling(cfg.CRACK.INFERENCE, given.tile)
+    if given.tile != "auto":
+        size = int(given.tile) if given.tile.isdigit() else 0
+        if size < 64 and given.tile != "off":
+            raise CrackError(f"--tile is auto, off or a size of at least 64 px, not {given.tile}")
+        keys = cfg.CRACK.INFERENCE
+        keys.TILE_SIZE, keys.TILE_OVERLAP = size, min(keys.TILE_OVERLAP, size // 4)
     unread: Counter[str] = Counter()
     photos = find_photos(*given.input, output=given.output, unread=unread)
     if unread:

@@ -1,14 +1,7 @@
 """Evaluation: metrics of pixels and of instances, with intervals, of what a predictor draws."""
 
-from .counts import PhotoCounts, count_photo
+from .counts import count_photo
 from .evaluator import CrackEvaluator, evaluate_dataset, evaluate_datasets
 from .metrics import summarize
 
-__all__ = [
-    "CrackEvaluator",
-    "PhotoCounts",
-    "count_photo",
-    "evaluate_dataset",
-    "evaluate_datasets",
-    "summarize",
-]
+__all__ = ["CrackEvaluator", "count_photo", "evaluate_dataset", "evaluate_datasets", "summarize"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +13,9 @@ import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy.ndimage import find_objects
 
+from ..convert.coco import encode_mask
 from ..convert.linking import link_pieces
 from ..inference.prediction import CrackInstance
 
@@ -24,20 +25,15 @@ DEFINITIONS = ("own", "components", "linked", "single")
 MAX_INSTANCES = 100  # of a photo count, the best: COCO's rule
 _ALL_SIZES = [[0, 1e10]]
 
+Scored = list[tuple[dict[str, Any], float]]  # run-length codes of full size, and scores
 
-@dataclass(frozen=True)
-class EncodedInstances:
-    """Instances of one photo by one definition, as COCO's run-length codes of full size.
 
-    Attributes:
-        size: height and width of the photo, px.
-        truth: of the ground truth.
-        predicted: of the prediction, with their scores.
-    """
+class EncodedInstances(NamedTuple):
+    """Instances of one photo by one definition; ``size`` is its height and width, px."""
 
     size: tuple[int, int]
-    truth: tuple[dict[str, Any], ...]
-    predicted: tuple[tuple[dict[str, Any], float], ...]
+    truth: Scored
+    predicted: Scored
 
 
 def encode_instances(
@@ -47,24 +43,24 @@ def encode_instances(
     rejected: Sequence[CrackInstance],
     link_gap: float,
 ) -> dict[str, EncodedInstances]:
-    """A photo's instances by each of `DEFINITIONS`.
+    """A photo's true and predicted instances by each of `DEFINITIONS`.
 
     Args:
         size: height and width of the photo, px.
-        truth: the data set's instances.
-        drawn: the prediction's.
+        truth, drawn: the instances.
         rejected: those scored too low to be drawn; they are joined among themselves only.
         link_gap: px, of the definition "linked".
     """
     true, found, below = (
         instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
     )
+
+    def encode(instances: list[CrackInstance]) -> Scored:
+        masks = [(x.mask.view(np.uint8), *x.box[:2], x.score) for x in instances]
+        return [(encode_mask(mask, x, y, size), score) for mask, x, y, score in masks]
+
     return {
-        name: EncodedInstances(
-            size,
-            tuple(_encode(x, size) for x in true[name]),
-            tuple((_encode(x, size), x.score) for x in [*found[name], *below[name]]),
-        )
+        name: EncodedInstances(size, encode(true[name]), encode(found[name] + below[name]))
         for name in DEFINITIONS
     }
 
@@ -74,16 +70,21 @@ def instances_by_definition(
 ) -> dict[str, list[CrackInstance]]:
     """The same pixels as instances by each of `DEFINITIONS`, scored like their best pixel."""
     scores = paint_scores(instances, size)
-    mask = (scores > 0).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    boxes = stats[:, :4] + np.pad(stats[:, :2], ((0, 0), (2, 0)))  # x0, y0, x1, y1
+    count, labels = cv2.connectedComponents((scores > 0).view(np.uint8), connectivity=8)
     groups = {
         "components": np.arange(count),
         "linked": link_pieces(labels, count - 1, link_gap),
         "single": np.minimum(np.arange(count), 1),
     }
-    joined = {name: _join(group, labels, boxes, scores) for name, group in groups.items()}
-    return {"own": list(instances), **joined}
+    found = {"own": list(instances)}
+    for name, group in groups.items():
+        numbers, found[name] = group[labels], []
+        for number, (rows, columns) in enumerate(find_objects(numbers), start=1):
+            mask = numbers[rows, columns] == number
+            box = columns.start, rows.start, columns.stop, rows.stop
+            score = float(scores[rows, columns][mask].max())
+            found[name].append(CrackInstance(score, box, mask))
+    return found
 
 
 def paint_scores(instances: Sequence[CrackInstance], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -106,9 +107,10 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
     Returns:
         an empty dictionary for a set without a true instance.
     """
-    truth = _as_coco(photos, [[(rle, 1.0) for rle in photo.truth] for photo in photos])
-    found = _as_coco(photos, [photo.predicted for photo in photos])
+    sizes = [photo.size for photo in photos]
     with contextlib.redirect_stdout(io.StringIO()):
+        truth = _as_coco(sizes, [photo.truth for photo in photos])
+        found = _as_coco(sizes, [photo.predicted for photo in photos])
         evaluation = COCOeval(truth, found, kind)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = _ALL_SIZES, ["all"]
         evaluation.params.maxDets = [MAX_INSTANCES]
@@ -121,57 +123,25 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
     return {name: float(value.mean()) for name, value in at.items()}
 
 
-def _join(
-    group: NDArray[np.integer],
-    labels: NDArray[np.int32],
-    boxes: NDArray[np.int32],
-    scores: NDArray[np.float32],
-) -> list[CrackInstance]:
-    """One instance of the components that have the same number in ``group``, from 1 on."""
-    found = []
-    for number in range(1, int(group.max()) + 1):
-        x0, y0 = boxes[group == number, :2].min(axis=0).tolist()
-        x1, y1 = boxes[group == number, 2:].max(axis=0).tolist()
-        mask = group[labels[y0:y1, x0:x1]] == number
-        score = float(scores[y0:y1, x0:x1][mask].max())
-        found.append(CrackInstance(score, (x0, y0, x1, y1), mask))
-    return found
-
-
-def _encode(instance: CrackInstance, size: tuple[int, int]) -> dict[str, Any]:
-    frame = np.zeros(size, np.uint8, order="F")
-    x0, y0, x1, y1 = instance.box
-    frame[y0:y1, x0:x1] = instance.mask
-    return coco_mask.encode(frame)
-
-
-def _as_coco(
-    photos: Sequence[EncodedInstances],
-    instances: Sequence[Sequence[tuple[dict[str, Any], float]]],
-) -> COCO:
-    annotations: list[Mapping[str, Any]] = []
-    for image_id, rows in enumerate(instances):
-        for rle, score in rows:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "segmentation": rle,
-                    "area": float(coco_mask.area(rle)),
-                    "bbox": coco_mask.toBbox(rle).tolist(),
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
+def _as_coco(sizes: Sequence[tuple[int, int]], instances: Sequence[Scored]) -> COCO:
+    rows = [(image_id, *row) for image_id, each in enumerate(instances) for row in each]
     coco = COCO()
     coco.dataset = {
-        "images": [
-            {"id": i, "height": x.size[0], "width": x.size[1]} for i, x in enumerate(photos)
+        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes)],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": 1,
+                "segmentation": rle,
+                "area": float(coco_mask.area(rle)),
+                "bbox": coco_mask.toBbox(rle).tolist(),
+                "iscrowd": 0,
+                "score": score,
+            }
+            for number, (image_id, rle, score) in enumerate(rows, start=1)
         ],
-        "annotations": annotations,
         "categories": [{"id": 1, "name": "crack"}],
     }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
+    coco.createIndex()
     return coco

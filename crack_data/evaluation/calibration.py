@@ -14,9 +14,9 @@ What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration`
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -27,7 +27,6 @@ from ..calibration import Calibration, Interval, spread
 from ..convert.splits import group_of
 from ..datasets import ignored_pixels, union_mask
 from ..errors import CrackError
-from ..inference.prediction import CrackPrediction
 from ..inference.predictor import CrackPredictor
 from ..photos import read_photo
 
@@ -38,8 +37,7 @@ _CONFIDENCE = 0.95
 _MIN_GROUPS = 40
 
 
-@dataclass(frozen=True)
-class CalibrationPhoto:
+class CalibrationPhoto(NamedTuple):
     """What calibration keeps of one labelled photo.
 
     Attributes:
@@ -70,15 +68,20 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     if not records:
         raise CrackError("DATASETS.TEST names no photos; calibration needs labelled ones")
     free = [record for record in records if not union_mask(record).any()]
-    everything = CrackPredictor(_with_thresholds(cfg, 0.0, 0.5))
-    best = [_best_score(everything(read_photo(record["file_name"]))) for record in free]
+    keys = ("MODEL.CRACK_MAP.THRESHOLD", 0.5, "MODEL.CRACK_MAP.SCORE_THRESHOLD")
+    cfg = cfg.clone()
+    cfg.merge_from_list([*keys, 0.0])
+    everything = CrackPredictor(cfg)
+    found = [everything(read_photo(record["file_name"])).instances for record in free]
+    best = [max((instance.score for instance in each), default=0.0) for each in found]
     score, bound = choose_score_threshold(best, false_alarm_rate)
-    photos = measure_photos(_with_thresholds(cfg, score, 0.5), records, group_by)
+    cfg.merge_from_list([*keys, score])
+    photos = measure_photos(cfg, records, group_by)
     threshold = unbiased_threshold(photos)
     return Calibration(
         score_threshold=score,
         threshold=threshold,
-        false_alarm_rate=float(np.mean([x >= score for x in best])) if best else None,
+        false_alarm_rate=float(np.mean([x >= score for x in best])),
         false_alarm_bound=bound,
         crack_free_photos=len(free),
         photos=len(photos),
@@ -87,57 +90,38 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     )
 
 
-def _with_thresholds(cfg: CfgNode, score: float, threshold: float) -> CfgNode:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = score
-    cfg.MODEL.CRACK_MAP.THRESHOLD = threshold
-    return cfg
-
-
-def _best_score(prediction: CrackPrediction) -> float:
-    return max((instance.score for instance in prediction.instances), default=0.0)
-
-
 def measure_photos(
     cfg: CfgNode, records: Sequence[dict[str, Any]], group_by: str
 ) -> list[CalibrationPhoto]:
-    """Predict labelled photos, and keep what calibration needs of each.
-
-    Args:
-        cfg: for prediction, with its thresholds.
-        records: in Detectron2's standard format.
-        group_by: see `calibrate`.
-    """
+    """Predict labelled photos, and keep what calibration needs of each; ``cfg`` has thresholds."""
     predictor = CrackPredictor(cfg)
-    return [_measure(predictor, record, group_by) for record in records]
-
-
-def _measure(predictor: CrackPredictor, record: dict[str, Any], group_by: str) -> CalibrationPhoto:
-    prediction = predictor(read_photo(record["file_name"]))
-    counted = ~ignored_pixels(record)
-    levels = np.bincount(prediction.probability[counted], minlength=256)
-    name = record["file_name"].replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
-    return CalibrationPhoto(
-        group=group_of(name, group_by),
-        true_percent=100.0 * float(union_mask(record)[counted].mean()) if counted.any() else 0.0,
-        levels=levels,
-        spread=spread(prediction.levels),
-    )
+    photos = []
+    for record in records:
+        prediction = predictor(read_photo(record["file_name"]))
+        counted = ~ignored_pixels(record)
+        truth = union_mask(record)[counted]
+        name = record["file_name"].replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+        photos.append(
+            CalibrationPhoto(
+                group=group_of(name, group_by),
+                true_percent=100.0 * float(truth.mean()) if len(truth) else 0.0,
+                levels=np.bincount(prediction.probability[counted], minlength=256),
+                spread=spread(prediction.levels),
+            )
+        )
+    return photos
 
 
 def choose_score_threshold(best_scores: Sequence[float], rate: float) -> tuple[float, float]:
     """The lowest threshold at which at most ``rate`` of the crack-free photos get a mask.
 
     Args:
-        best_scores: the best instance's score of each crack-free photo, 0 without any.
+        best_scores: the best instance's score of each crack-free photo, 0 without any; a
+            `CrackError` where there are none.
         rate: wanted share.
 
     Returns:
         the threshold, and the upper 95 % bound of the true rate at it.
-
-    Raises:
-        CrackError: there are no crack-free photos.
     """
     if not best_scores:
         raise CrackError(
@@ -186,27 +170,21 @@ def fit_interval(
         threshold: a pixel is crack above it.
         level: share of photos whose true percentage the interval holds.
     """
-    names = sorted({photo.group for photo in photos})
-    if len(names) < _MIN_GROUPS:
+    sizes = Counter(photo.group for photo in photos)
+    if len(sizes) < _MIN_GROUPS:
         logger.warning(
             "%d groups of photos are too few for an interval of the percentage; %d are needed",
-            len(names),
+            len(sizes),
             _MIN_GROUPS,
         )
         return None
     errors = np.array(
         [(x.true_percent - predicted_percent(x.levels, threshold)) / x.spread for x in photos]
     )
-    sizes = dict.fromkeys(names, 0)
-    for photo in photos:
-        sizes[photo.group] += 1
     weights = np.array([1.0 / sizes[photo.group] for photo in photos])
     tail = (1.0 - level) / 2.0
-    return Interval(
-        level=level,
-        low=-_quantile(-errors, weights, tail),
-        high=_quantile(errors, weights, tail),
-    )
+    low, high = -_quantile(-errors, weights, tail), _quantile(errors, weights, tail)
+    return Interval(level, low, high)
 
 
 def predicted_percent(levels: np.ndarray, threshold: float) -> float:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..datasets import ignored_pixels
 from ..files import atomic_write
+from ..inference.drawing import instance_colour
 from ..inference.prediction import CrackInstance, CrackPrediction
 from ..photos import read_photo
 from .counts import PIXEL_TOLERANCE, BoolMask, dilate
@@ -23,38 +24,24 @@ from .evaluator import counted_instances, true_instances
 
 Picture = NDArray[np.uint8]
 Labels = NDArray[np.int32]
-Colour = tuple[int, int, int]
+Predictor = Callable[[Picture], CrackPrediction]
 
 # RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
-HIT: Colour = (60, 220, 60)
-FALSE: Colour = (255, 40, 40)
-NEAR_FALSE: Colour = (255, 190, 120)
-MISSED: Colour = (50, 90, 255)
-NEAR_MISSED: Colour = (150, 210, 255)
-_LEGEND = (
-    ("found", HIT),
-    ("false", FALSE),
-    ("false by at most 2 px", NEAR_FALSE),
-    ("missed", MISSED),
-    ("missed by at most 2 px", NEAR_MISSED),
-)
-# RGB, of the instances of one photo in turn.
-_INSTANCES = np.array(
-    [
-        (0, 0, 0),
-        (255, 255, 255),
-        (255, 210, 0),
-        (0, 200, 255),
-        (255, 110, 180),
-        (120, 230, 90),
-        (180, 140, 255),
-        (255, 140, 50),
-        (80, 170, 140),
-    ],
-    np.uint8,
-)
-_INK: Colour = (235, 235, 235)
-_PAPER: Colour = (24, 24, 24)
+HIT = (60, 220, 60)
+FALSE = (255, 40, 40)
+NEAR_FALSE = (255, 190, 120)
+MISSED = (50, 90, 255)
+NEAR_MISSED = (150, 210, 255)
+_INK = (235, 235, 235)
+_PAPER = (24, 24, 24)
+_LEGEND = {
+    "photo | truth | prediction | error:": _INK,
+    "found": HIT,
+    "false": FALSE,
+    "false by at most 2 px": NEAR_FALSE,
+    "missed": MISSED,
+    "missed by at most 2 px": NEAR_MISSED,
+}
 _LINE = 20  # height of a line of text, px
 _GAP = 4
 _BETWEEN_STRIPS = 16
@@ -77,25 +64,12 @@ class Strip(NamedTuple):
 
 
 def inspection_strips(
-    dataset_name: str,
-    predict: Callable[[Picture], CrackPrediction],
-    photos: int = 30,
-    worst: bool = False,
+    dataset_name: str, predict: Predictor, photos: int = 30, worst: bool = False
 ) -> Iterator[Strip]:
-    """Predict some photos of a data set, one at a time.
+    """Predict at most ``photos`` photos of a data set of DatasetCatalog, one at a time.
 
-    Args:
-        dataset_name: a name in DatasetCatalog.
-        predict: takes a photo, BGR uint8 (H, W, 3).
-        photos: how many, or all where there are fewer.
-        worst: take those with the lowest F1, the worst first, for which all are predicted; else
-            photos spread evenly over the set.
-
-    Yields:
-        strips titled with file name, F1 and coverage, true and predicted.
-
-    Raises:
-        PhotoError: a photo cannot be read.
+    With ``worst`` all are predicted, and those with the lowest F1 come, the worst first; else
+    photos spread evenly over the set. A photo that cannot be read raises `PhotoError`.
     """
     records = DatasetCatalog.get(dataset_name)
     if worst:
@@ -107,45 +81,16 @@ def inspection_strips(
         yield _strip(records[index], predict)
 
 
-def write_contact_sheet(
-    path: str | os.PathLike[str], strips: Iterable[Strip], columns: int = 2, width: int = 240
-) -> None:
-    """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo.
-
-    Args:
-        path: the PNG.
-        strips: at least one; only one at a time is held at full size.
-        columns: strips beside each other.
-        width: of each of a strip's four pictures, px.
-
-    Raises:
-        ValueError: a photo and its masks differ in size.
-        CrackError: the file cannot be written.
-    """
-    drawn = [_draw_strip(strip, width) for strip in strips]
-    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
-    heights = [max(strip.height for strip in row) + _GAP for row in rows]
-    size = columns * (drawn[0].width + _BETWEEN_STRIPS) - _BETWEEN_STRIPS, _LINE + sum(heights)
-    sheet = Image.new("RGB", size, _PAPER)
-    _draw_legend(sheet)
-    top = _LINE
-    for row, height in zip(rows, heights, strict=True):
-        for index, strip in enumerate(row):
-            sheet.paste(strip, (index * (strip.width + _BETWEEN_STRIPS), top))
-        top += height
-    with atomic_write(path) as file:
-        sheet.save(file, format="PNG")
-
-
-def _strip(record: dict[str, Any], predict: Callable[[Picture], CrackPrediction]) -> Strip:
+def _strip(record: dict[str, Any], predict: Predictor) -> Strip:
     photo = read_photo(record["file_name"])
     ignored = ignored_pixels(record)
     truth = _number(list(true_instances(record, ignored)), ignored.shape)
     mask = _number(counted_instances(predict(photo).instances, ignored), ignored.shape)
     name = record["file_name"].replace("\\", "/").rpartition("/")[2]
     score = f"F1 {_f1(truth, mask):.2f}" if truth.any() else "no crack"
-    shares = f"{_percent(truth):.2f} % true, {_percent(mask):.2f} % predicted"
-    return Strip(photo, truth, mask, f"{name}: {score}; {shares}")
+    true, predicted = (100 * np.count_nonzero(x) / x.size for x in (truth, mask))
+    title = f"{name}: {score}; {true:.2f} % true, {predicted:.2f} % predicted"
+    return Strip(photo, truth, mask, title)
 
 
 def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels:
@@ -161,32 +106,36 @@ def _f1(truth: Labels, mask: Labels) -> float:
     return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
 
 
-def _percent(labels: Labels) -> float:
-    return 100 * np.count_nonzero(labels) / labels.size
-
-
-def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
-    """The photo in dim grey under the colours of the legend: RGB uint8, shape (H, W, 3).
+def write_contact_sheet(
+    path: str | os.PathLike[str], strips: Iterable[Strip], columns: int = 2, width: int = 240
+) -> None:
+    """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo.
 
     Args:
-        photo: BGR uint8, shape (H, W, 3).
-        truth: ground truth, bool, shape (H, W).
-        mask: the drawn mask, bool, shape (H, W).
+        path: the PNG; a `CrackError` where it cannot be written.
+        strips: at least one; only one at a time is held at full size.
+        columns: strips beside each other.
+        width: of each of a strip's four pictures, px.
     """
-    grey = cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 3
-    result = np.repeat(grey[:, :, None], 3, axis=2)
-    false, missed = mask & ~truth, truth & ~mask
-    result[false] = FALSE
-    result[false & dilate(truth, PIXEL_TOLERANCE)] = NEAR_FALSE
-    result[missed] = MISSED
-    result[missed & dilate(mask, PIXEL_TOLERANCE)] = NEAR_MISSED
-    result[truth & mask] = HIT
-    return result.astype(np.uint8, copy=False)
+    drawn = [_draw_strip(strip, width) for strip in strips]
+    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
+    heights = [max(strip.height for strip in row) + _GAP for row in rows]
+    size = columns * (drawn[0].width + _BETWEEN_STRIPS) - _BETWEEN_STRIPS, _LINE + sum(heights)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw, left = ImageDraw.Draw(sheet), 2
+    for text, colour in _LEGEND.items():
+        draw.text((left, 3), text, fill=colour, font=_font())
+        left += round(draw.textlength(text, font=_font())) + 16
+    top = _LINE
+    for row, height in zip(rows, heights, strict=True):
+        for index, strip in enumerate(row):
+            sheet.paste(strip, (index * (strip.width + _BETWEEN_STRIPS), top))
+        top += height
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")
 
 
 def _draw_strip(strip: Strip, width: int) -> Image.Image:
-    if not strip.photo.shape[:2] == strip.truth.shape == strip.mask.shape:
-        raise ValueError(f"{strip.title}: the photo and its masks differ in size")
     pictures = (
         strip.photo[:, :, ::-1],
         _in_colours(strip.truth),
@@ -203,17 +152,23 @@ def _draw_strip(strip: Strip, width: int) -> Image.Image:
     return result
 
 
-def _draw_legend(sheet: Image.Image) -> None:
-    draw = ImageDraw.Draw(sheet)
-    left = 2
-    for text, colour in (("photo | truth | prediction | error:", _INK), *_LEGEND):
-        draw.text((left, 3), text, fill=colour, font=_font())
-        left += round(draw.textlength(text, font=_font())) + 16
+def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
+    """The photo, (H, W, 3) BGR, in dim grey under the colours of the legend: RGB uint8."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 3
+    result = np.repeat(grey[:, :, None], 3, axis=2)
+    false, missed = mask & ~truth, truth & ~mask
+    result[false] = FALSE
+    result[false & dilate(truth, PIXEL_TOLERANCE)] = NEAR_FALSE
+    result[missed] = MISSED
+    result[missed & dilate(mask, PIXEL_TOLERANCE)] = NEAR_MISSED
+    result[truth & mask] = HIT
+    return result
 
 
 def _in_colours(labels: Labels) -> Picture:
     """Each instance in a colour of its own, all its pieces alike: RGB uint8, shape (H, W, 3)."""
-    return _INSTANCES[np.where(labels > 0, 1 + (labels - 1) % (len(_INSTANCES) - 1), 0)]
+    colours = [(0, 0, 0), *(instance_colour(index)[::-1] for index in range(labels.max()))]
+    return np.array(colours, np.uint8)[labels]
 
 
 def _font() -> ImageFont.FreeTypeFont:

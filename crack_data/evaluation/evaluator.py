@@ -8,10 +8,8 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -30,7 +28,7 @@ from .average_precision import (
     encode_instances,
     paint_scores,
 )
-from .counts import BoolMask, ByteMap, PhotoCounts, count_photo
+from .counts import BoolMask, PhotoCounts, count_photo
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
 from .metrics import recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv, width_table
@@ -42,8 +40,7 @@ Results = OrderedDict[str, dict[str, float]]
 logger = logging.getLogger("detectron2.crack_data.evaluation")
 
 
-@dataclass(frozen=True)
-class PhotoResult:
+class PhotoResult(NamedTuple):
     """What is kept of one photo until the whole set is through, and sent between processes."""
 
     pixels: PhotoCounts
@@ -57,23 +54,16 @@ class CrackEvaluator(DatasetEvaluator):
     A Detectron2 evaluator whose outputs are `CrackPrediction`, in one process or several.
     """
 
-    def __init__(self, dataset_name: str, cfg: CfgNode, output_dir: str | None = None) -> None:
-        """Prepare to evaluate one data set.
+    def __init__(self, dataset_name: str, cfg: CfgNode) -> None:
+        """Prepare to evaluate one data set of DatasetCatalog.
 
-        Args:
-            dataset_name: a name in DatasetCatalog.
-            cfg: of the model.
-            output_dir: folder of crack_metrics.json and crack_per_photo.csv; by default
-                OUTPUT_DIR/inference/NAME, with NAME the data set's.
+        crack_metrics.json and crack_per_photo.csv will lie in OUTPUT_DIR/inference/NAME.
         """
         self.dataset_name = dataset_name
         self.records: list[Record] = DatasetCatalog.get(dataset_name)
         self._by_id = {record["image_id"]: record for record in self.records}
         self._cfg = cfg
-        self._link_gap = float(cfg.MODEL.CRACK_MAP.LINK_GAP)
-        self._output_dir = output_dir or os.path.join(
-            cfg.OUTPUT_DIR, "inference", folder_name(dataset_name)
-        )
+        self._output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", folder_name(dataset_name))
         self._photos: dict[Any, PhotoResult] = {}
 
     def reset(self) -> None:
@@ -87,16 +77,13 @@ class CrackEvaluator(DatasetEvaluator):
             CrackError: the data set has no such photo, or it has another size there.
         """
         for given, prediction in zip(inputs, outputs, strict=True):
-            record = self._record(given["image_id"])
+            record = self._by_id.get(given["image_id"])
+            if record is None:
+                raise CrackError(
+                    f"data set {self.dataset_name} has no photo with image_id {given['image_id']}; "
+                    "evaluate on the data set that the evaluator was made for"
+                )
             self._photos[record["image_id"]] = self._compare(record, prediction)
-
-    def _record(self, image_id: Any) -> Record:
-        if image_id not in self._by_id:
-            raise CrackError(
-                f"data set {self.dataset_name} has no photo with image_id {image_id}; evaluate on "
-                "the data set that the evaluator was made for"
-            )
-        return self._by_id[image_id]
 
     def _compare(self, record: Record, prediction: CrackPrediction) -> PhotoResult:
         size = record["height"], record["width"]
@@ -109,21 +96,16 @@ class CrackEvaluator(DatasetEvaluator):
         truth = list(true_instances(record, ignored))
         drawn = counted_instances(prediction.instances, ignored)
         rejected = counted_instances(prediction.rejected, ignored)
+        levels = prediction.probability
+        if self._cfg.MODEL.META_ARCHITECTURE != "CrackRCNN":
+            # Without a crack map: the best score of any instance, drawn or not.
+            scores = paint_scores([*prediction.instances, *prediction.rejected], size)
+            levels = np.rint(255 * scores).astype(np.uint8)
         return PhotoResult(
-            count_photo(
-                paint_scores(truth, size) > 0, prediction.mask, self._levels(prediction), ignored
-            ),
+            count_photo(paint_scores(truth, size) > 0, prediction.mask, levels, ignored),
             count_instances(truth, drawn),
-            encode_instances(size, truth, drawn, rejected, self._link_gap),
+            encode_instances(size, truth, drawn, rejected, self._cfg.MODEL.CRACK_MAP.LINK_GAP),
         )
-
-    def _levels(self, prediction: CrackPrediction) -> ByteMap:
-        """The crack map; of models without one, the best score of any instance, drawn or not."""
-        if self._cfg.MODEL.META_ARCHITECTURE == "CrackRCNN":
-            return prediction.probability
-        instances = [*prediction.instances, *prediction.rejected]
-        scores = paint_scores(instances, (prediction.height, prediction.width))
-        return np.rint(255 * scores).astype(np.uint8)
 
     def evaluate(self) -> Results:
         """Metrics of all processes' photos, by task; written as files too.
@@ -144,17 +126,20 @@ class CrackEvaluator(DatasetEvaluator):
             raise CrackError(f"data set {self.dataset_name} has no photos to evaluate on")
         # In the data set's order, so that the intervals do not hang on the number of processes.
         photos = {image_id: found[image_id] for image_id in self._by_id if image_id in found}
-        results = _metrics(list(photos.values()))
-        self._write(photos, results)
+        widths = recall_by_width([photo.pixels for photo in photos.values()])
+        results = _metrics(list(photos.values()), widths)
+        self._write(photos, results, widths)
         return results
 
-    def _write(self, photos: Mapping[Any, PhotoResult], results: Results) -> None:
-        names = [self._by_id[image_id]["file_name"] for image_id in photos]
+    def _write(
+        self,
+        photos: Mapping[Any, PhotoResult],
+        results: Results,
+        widths: dict[str, tuple[float, float]],
+    ) -> None:
+        records = [self._by_id[image_id] for image_id in photos]
         pixels = [photo.pixels for photo in photos.values()]
-        widths = recall_by_width(pixels)
-        table = per_photo_csv(names, pixels, [photo.instances for photo in photos.values()])
-        with atomic_write(os.path.join(self._output_dir, "crack_per_photo.csv")) as file:
-            file.write(table)
+        table = per_photo_csv(records, pixels, [photo.instances for photo in photos.values()])
         report = {
             "dataset": self.dataset_name,
             "photos": len(pixels),
@@ -167,33 +152,25 @@ class CrackEvaluator(DatasetEvaluator):
                 for name, (share, recall) in widths.items()
             },
         }
-        with atomic_write(os.path.join(self._output_dir, "crack_metrics.json")) as file:
-            file.write(json.dumps(report, indent=2, allow_nan=False).encode())
-        logger.info(
-            "%s, true pixels by the crack's width:\n%s", self.dataset_name, width_table(widths)
-        )
+        document = json.dumps(report, indent=2, allow_nan=False).encode()
+        for name, data in (("crack_per_photo.csv", table), ("crack_metrics.json", document)):
+            with atomic_write(os.path.join(self._output_dir, name)) as file:
+                file.write(data)
+        lines = width_table(widths)
+        logger.info("%s, true pixels by the crack's width:\n%s", self.dataset_name, lines)
         logger.info("Per-photo table and metrics are in %s", self._output_dir)
 
 
-def evaluate_dataset(
-    predictor: Predictor, dataset_name: str, cfg: CfgNode, output_dir: str | None = None
-) -> Results:
+def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> Results:
     """Predict all photos of a data set as a user would, and compare them with its annotations.
 
-    With several processes each takes every n-th photo.
-
-    Args:
-        predictor: a `CrackPredictor`.
-        dataset_name, cfg, output_dir: as for `CrackEvaluator`.
-
-    Returns:
-        as `CrackEvaluator.evaluate`.
+    With several processes each takes every n-th photo. Returns what `CrackEvaluator.evaluate` does.
 
     Raises:
         CrackError: a photo cannot be read, or has another size than the data set says, or there
             is none.
     """
-    evaluator = CrackEvaluator(dataset_name, cfg, output_dir)
+    evaluator = CrackEvaluator(dataset_name, cfg)
     records = evaluator.records[comm.get_rank() :: comm.get_world_size()]
 
     def predict(batch: Sequence[Record]) -> list[CrackPrediction]:
@@ -221,32 +198,22 @@ def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, An
 
 def true_instances(record: Record, ignored: BoolMask) -> Iterator[CrackInstance]:
     """A record's instances, one at a time, without ignored pixels; those with nothing else go."""
-    size = record["height"], record["width"]
     for annotation in record.get("annotations", []):
         if not annotation.get("iscrowd"):
-            mask = decode_mask(annotation["segmentation"], *size) & ~ignored
-            if mask.any():
-                yield _instance(1.0, mask)
+            mask = decode_mask(annotation["segmentation"], record["height"], record["width"])
+            if instance := CrackInstance.from_mask(1.0, mask & ~ignored):
+                yield instance
 
 
 def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> list[CrackInstance]:
     """Predicted instances without ignored pixels; those that mostly consist of them go."""
-    if not ignored.any():
-        return list(instances)
     counted = []
     for instance in instances:
         x0, y0, x1, y1 = instance.box
         mask = instance.mask & ~ignored[y0:y1, x0:x1]
         if 2 * np.count_nonzero(mask) >= instance.area:
-            counted.append(_instance(instance.score, mask, (x0, y0)))
-    return counted
-
-
-def _instance(score: float, mask: BoolMask, origin: tuple[int, int] = (0, 0)) -> CrackInstance:
-    """An instance of a mask that is not empty and has its top left pixel at ``origin`` (x, y)."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    box = origin[0] + x, origin[1] + y, origin[0] + x + width, origin[1] + y + height
-    return CrackInstance(score, box, mask[y : y + height, x : x + width])
+            counted.append(CrackInstance.from_mask(instance.score, mask, (x0, y0)))
+    return list(filter(None, counted))
 
 
 def folder_name(dataset_name: str) -> str:
@@ -254,19 +221,18 @@ def folder_name(dataset_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", dataset_name.removesuffix(".json")).strip("_")
 
 
-def _metrics(photos: Sequence[PhotoResult]) -> Results:
-    pixels = [photo.pixels for photo in photos]
+def _metrics(photos: Sequence[PhotoResult], widths: dict[str, tuple[float, float]]) -> Results:
     encoded = {name: [photo.encoded[name] for photo in photos] for name in DEFINITIONS}
     results: Results = OrderedDict()
     for kind in ("bbox", "segm"):
         if values := average_precision(encoded["own"], kind):
             results[kind] = values
-    results["crack"] = summarize(pixels)
+    results["crack"] = summarize([photo.pixels for photo in photos])
     results["instances"] = summarize_instances([photo.instances for photo in photos])
     for name in DEFINITIONS[1:]:
         if values := average_precision(encoded[name], "segm"):
             results["instances"][f"AP50_{name}"] = values["AP50"]
-    results["width"] = {name: found for name, (_, found) in recall_by_width(pixels).items()}
+    results["width"] = {name: found for name, (_, found) in widths.items()}
     return results
 
 

@@ -16,13 +16,15 @@ from skimage.morphology import skeletonize
 
 from ..inference.prediction import CrackInstance
 from .counts import PIXEL_TOLERANCE, BoolMask, Counts, dilate
-from .metrics import Array, mean, pool, ratio, with_intervals
+from .metrics import Array, Statistics, mean, pool, ratio, with_intervals
 
 # A true and a predicted instance match where their clDice is at least one of these.
 THRESHOLDS = np.arange(1, 10) / 10
 # A prediction holds part of a true instance when it covers this share of its centreline.
 PART = 0.1
-WITH_INTERVAL = ("avF1", "centreline_coverage", "false_splits", "false_merges")
+
+# For each true instance and each predicted one, which pixels of the true centreline it covers.
+Covered = list[list[BoolMask]]
 
 
 @dataclass(frozen=True)
@@ -51,46 +53,30 @@ class Trace:
     """An instance as its centreline, and its mask widened by the tolerance.
 
     Attributes:
-        mask: bool, the instance within ``box`` grown by 2 px on each side.
+        mask: bool, the instance within its box grown by 2 px on each side.
         wide: bool, every pixel within 2 px of it, in the same frame.
-        origin: x, y in px of the frame's top left pixel on the photo.
-        rows, columns: of the centreline's pixels on the photo, px.
+        origin: row, column in px of the frame's top left pixel on the photo.
+        line: (N, 2) row, column of the centreline's pixels on the photo, px.
     """
 
     def __init__(self, instance: CrackInstance) -> None:
-        """Thin and widen an instance's mask."""
         self.mask = np.pad(instance.mask, PIXEL_TOLERANCE)
         self.wide = dilate(self.mask, PIXEL_TOLERANCE)
-        x, y = instance.box[0] - PIXEL_TOLERANCE, instance.box[1] - PIXEL_TOLERANCE
-        self.origin = x, y
-        rows, columns = np.nonzero(skeletonize(self.mask))
-        self.rows, self.columns = rows + y, columns + x
+        self.origin = np.array(instance.box[1::-1]) - PIXEL_TOLERANCE
+        self.line = np.argwhere(skeletonize(self.mask)) + self.origin
 
-    def covers(self, other: Trace, wide: BoolMask | None = None) -> BoolMask:
-        """Which pixels of another's centreline lie within 2 px of this mask: bool, shape (N,).
+    def covers(self, points: NDArray[np.integer], wide: BoolMask | None = None) -> BoolMask:
+        """Which of the points, (N, 2) row, column on the photo, lie in `wide`: bool, shape (N,).
 
         Args:
-            other: another instance of the photo.
+            points: px.
             wide: take this in the place of `wide`.
         """
         wide = self.wide if wide is None else wide
-        rows, columns = other.rows - self.origin[1], other.columns - self.origin[0]
-        inside = (rows >= 0) & (rows < wide.shape[0]) & (columns >= 0) & (columns < wide.shape[1])
-        inside[inside] = wide[rows[inside], columns[inside]]
+        places = points - self.origin
+        inside = ((places >= 0) & (places < wide.shape)).all(axis=1)
+        inside[inside] = wide[tuple(places[inside].T)]
         return inside
-
-    def without(self, other: Trace) -> BoolMask:
-        """`mask` without its pixels within 2 px of another instance."""
-        (x, y), (left, top) = self.origin, other.origin
-        x0, y0 = max(x, left), max(y, top)
-        x1 = min(x + self.mask.shape[1], left + other.mask.shape[1])
-        y1 = min(y + self.mask.shape[0], top + other.mask.shape[0])
-        rest = self.mask.copy()
-        if x0 < x1 and y0 < y1:
-            rest[y0 - y : y1 - y, x0 - x : x1 - x] &= ~other.wide[
-                y0 - top : y1 - top, x0 - left : x1 - left
-            ]
-        return rest
 
 
 def count_instances(
@@ -98,38 +84,31 @@ def count_instances(
 ) -> InstanceCounts:
     """Compare the instances of one photo; both kinds may overlap, none is empty."""
     true_traces, traces = [Trace(x) for x in truth], [Trace(x) for x in predicted]
-    covered = [[trace.covers(true) for trace in traces] for true in true_traces]
+    covered = [[trace.covers(true.line) for trace in traces] for true in true_traces]
     assigned = _assign_parts(true_traces, traces, covered)
     return InstanceCounts(
         true=len(truth),
         predicted=len(predicted),
         matched=_matches(cl_dice(true_traces, traces, covered)),
-        line=sum(len(trace.rows) for trace in true_traces),
+        line=sum(len(trace.line) for trace in true_traces),
         line_covered=sum(int(np.any(row, axis=0).sum()) for row in covered if row),
-        false_splits=_beyond_first(assigned.sum(axis=1)),
-        false_merges=_beyond_first(assigned.sum(axis=0)),
+        false_splits=int(np.maximum(assigned.sum(axis=1) - 1, 0).sum()),
+        false_merges=int(np.maximum(assigned.sum(axis=0) - 1, 0).sum()),
     )
 
 
-def cl_dice(
-    true: Sequence[Trace], predicted: Sequence[Trace], covered: Sequence[Sequence[BoolMask]]
-) -> Array:
+def cl_dice(true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered) -> Array:
     """Similarity "clDice" (Shit et al., CVPR 2021) with 2 px tolerance of each pair: shape (T, P).
 
     The harmonic mean of two shares: of the prediction's centreline within 2 px of the true mask,
     and of the true centreline within 2 px of the predicted mask.
-
-    Args:
-        true: T instances.
-        predicted: P instances.
-        covered: for each pair which of the true centreline's pixels the prediction covers.
     """
     result = np.zeros((len(true), len(predicted)))
     for t, one in enumerate(true):
         for p, other in enumerate(predicted):
             recall = covered[t][p].mean()
             if recall > 0:
-                precision = one.covers(other).mean()
+                precision = one.covers(other.line).mean()
                 result[t, p] = 2 * precision * recall / (precision + recall)
     return result
 
@@ -146,7 +125,7 @@ def _matches(similarity: Array) -> Counts:
 
 
 def _assign_parts(
-    true: Sequence[Trace], predicted: Sequence[Trace], covered: Sequence[Sequence[BoolMask]]
+    true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered
 ) -> NDArray[np.bool_]:
     """Which prediction holds part of which true instance: bool, shape (T, P).
 
@@ -156,45 +135,49 @@ def _assign_parts(
     """
     assigned = np.zeros((len(true), len(predicted)), bool)
     left = [[part.copy() for part in row] for row in covered]
-    rest = [trace.mask for trace in predicted]
+    rest = [trace.mask.copy() for trace in predicted]
     share = np.array([[part.mean() for part in row] for row in left]).reshape(assigned.shape)
     while share.size and share.max() >= PART:
         t, p = divmod(int(share.argmax()), len(predicted))
         assigned[t, p] = True
         used = left[t][p].copy()
-        rest[p] = rest[p] & predicted[p].without(true[t])
+        pixels = np.argwhere(rest[p])
+        rest[p][tuple(pixels[true[t].covers(pixels + predicted[p].origin)].T)] = False
         wide = dilate(rest[p], PIXEL_TOLERANCE)
         for other in range(len(predicted)):
             left[t][other] &= ~used
             share[t, other] = left[t][other].mean()
         for other in np.flatnonzero(share[:, p] >= PART).tolist():
-            left[other][p] &= predicted[p].covers(true[other], wide)
+            left[other][p] &= predicted[p].covers(true[other].line, wide)
             share[other, p] = left[other][p].mean()
         share[assigned] = 0
     return assigned
 
 
-def _beyond_first(numbers: NDArray[np.integer]) -> int:
-    return int(np.maximum(numbers - 1, 0).sum())
+def instance_statistics(photos: Sequence[InstanceCounts]) -> Statistics:
+    """A function that gives every metric, shape (R,), for weights of shape (R, N)."""
+    matched = np.array([photo.matched for photo in photos], float)
+    instances, line, covered, splits, merges = (
+        np.array(column, float)
+        for column in zip(
+            *((x.true + x.predicted, x.line, x.line_covered, x.false_splits, x.false_merges)
+              for x in photos), strict=True,
+        )
+    )  # fmt: skip
+
+    def statistics(weights: Array) -> dict[str, Array]:
+        total = (weights @ instances)[:, None]
+        return {
+            "avF1": ratio(2 * pool(weights, matched), total).mean(axis=1),
+            "centreline_coverage": ratio(weights @ covered, weights @ line),
+            "false_splits": mean(weights, splits),
+            "false_merges": mean(weights, merges),
+        }
+
+    return statistics
 
 
 def summarize_instances(photos: Sequence[InstanceCounts]) -> dict[str, float]:
     """Instance metrics of a set of at least one photo, by the names in docs/evaluation.md."""
-    matched = np.array([photo.matched for photo in photos], float)
-    columns = {
-        name: np.array([getattr(photo, name) for photo in photos], float)
-        for name in ("true", "predicted", "line", "line_covered", "false_splits", "false_merges")
-    }
-
-    def statistics(weights: Array) -> dict[str, Array]:
-        instances = weights @ (columns["true"] + columns["predicted"])
-        return {
-            "avF1": ratio(2 * pool(weights, matched), instances[:, None]).mean(axis=1),
-            "centreline_coverage": ratio(
-                weights @ columns["line_covered"], weights @ columns["line"]
-            ),
-            "false_splits": mean(weights, columns["false_splits"]),
-            "false_merges": mean(weights, columns["false_merges"]),
-        }
-
-    return with_intervals(len(photos), statistics, WITH_INTERVAL)
+    names = ("avF1", "centreline_coverage", "false_splits", "false_merges")
+    return with_intervals(len(photos), instance_statistics(photos), names)

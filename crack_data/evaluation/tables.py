@@ -7,34 +7,37 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..markdown import markdown_lines
 from .counts import PhotoCounts
 from .instance_metrics import InstanceCounts
-from .metrics import THRESHOLDS, SetCounts, ratio, scores, tolerant_scores
+from .metrics import pixel_statistics
 
 ABSENT = "–"
-# Heading → task, and metric, digits and factor.
-_COLUMNS = {
-    "F1": ("crack", ("f1", 3, 1)),
-    "precision": ("crack", ("precision", 3, 1)),
-    "recall": ("crack", ("recall", 3, 1)),
-    "F1, best threshold (ODS)": ("crack", ("f1_ods", 3, 1)),
-    "at": ("crack", ("ods_threshold", 2, 1)),
-    "F1, 2 px": ("crack", ("f1_2px", 3, 1)),
-    "IoU": ("crack", ("iou", 3, 1)),
-    "centreline IoU, 4 px": ("crack", ("centreline_iou_4px", 3, 1)),
-    "coverage error, points": ("crack", ("coverage_mae", 2, 1)),
-    "coverage bias, points": ("crack", ("coverage_bias", 2, 1)),
-    "false alarms, %": ("crack", ("false_alarm_rate", 1, 100)),
-    "avF1": ("instances", ("avF1", 3, 1)),
-    "centreline coverage": ("instances", ("centreline_coverage", 3, 1)),
-    "false splits": ("instances", ("false_splits", 2, 1)),
-    "false merges": ("instances", ("false_merges", 2, 1)),
-    "mask AP50": ("segm", ("AP50", 1, 1)),
-    "components": ("instances", ("AP50_components", 1, 1)),
-    "linked": ("instances", ("AP50_linked", 1, 1)),
-    "single": ("instances", ("AP50_single", 1, 1)),
+# Heading → task, metric, digits and factor.
+_COLUMNS: dict[str, tuple[str, str, int, float]] = {
+    "F1": ("crack", "f1", 3, 1),
+    "precision": ("crack", "precision", 3, 1),
+    "recall": ("crack", "recall", 3, 1),
+    "F1, best threshold (ODS)": ("crack", "f1_ods", 3, 1),
+    "at": ("crack", "ods_threshold", 2, 1),
+    "F1, 2 px": ("crack", "f1_2px", 3, 1),
+    "IoU": ("crack", "iou", 3, 1),
+    "coverage error, points": ("crack", "coverage_mae", 2, 1),
+    "coverage bias, points": ("crack", "coverage_bias", 2, 1),
+    "false alarms, %": ("crack", "false_alarm_rate", 1, 100),
+    "avF1": ("instances", "avF1", 3, 1),
+    "centreline coverage": ("instances", "centreline_coverage", 3, 1),
+    "false splits": ("instances", "false_splits", 2, 1),
+    "false merges": ("instances", "false_merges", 2, 1),
+    "mask AP50": ("segm", "AP50", 1, 1),
+    "components": ("instances", "AP50_components", 1, 1),
+    "linked": ("instances", "AP50_linked", 1, 1),
+    "single": ("instances", "AP50_single", 1, 1),
 }
+# Of a set of one photo: its own scores.
+_PER_PHOTO = ("precision", "recall", "f1", "iou", "precision_2px", "recall_2px", "f1_2px")
 
 
 def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -44,10 +47,20 @@ def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
         results: test set → its results by task, as `CrackEvaluator.evaluate` returns them.
     """
     body = [
-        [name, *(_cell(result.get(task, {}), *how) for task, how in _COLUMNS.values())]
+        [name, *(_cell(result.get(column[0], {}), *column[1:]) for column in _COLUMNS.values())]
         for name, result in results.items()
     ]
     return markdown_lines(["test set", *_COLUMNS], body, numbers=True) + "\n"
+
+
+def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -> str:
+    if name not in metrics:
+        return ABSENT
+    text = f"{factor * metrics[name]:.{digits}f}"
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    if low is None or high is None:
+        return text
+    return f"{text} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
 
 
 def width_table(widths: Mapping[str, tuple[float, float]]) -> str:
@@ -61,48 +74,30 @@ def width_table(widths: Mapping[str, tuple[float, float]]) -> str:
 
 
 def per_photo_csv(
-    names: Sequence[str], photos: Sequence[PhotoCounts], instances: Sequence[InstanceCounts]
+    records: Sequence[Mapping[str, Any]],
+    photos: Sequence[PhotoCounts],
+    instances: Sequence[InstanceCounts],
 ) -> bytes:
     """CSV (UTF-8, header first) of N photos' sizes, coverages and scores, in the given order."""
-    columns = _photo_columns(photos)
-    columns |= {
-        "true_instances": [photo.true for photo in instances],
-        "predicted_instances": [photo.predicted for photo in instances],
-        "false_splits": [photo.false_splits for photo in instances],
-        "false_merges": [photo.false_merges for photo in instances],
-    }
+    rows = []
+    for record, counts, found in zip(records, photos, instances, strict=True):
+        metrics = pixel_statistics([counts])(np.ones((1, 1)))
+        values = {
+            "height": record["height"],
+            "width": record["width"],
+            "true_percent": 100 * counts.true / max(counts.area, 1),
+            "predicted_percent": 100 * counts.predicted / max(counts.area, 1),
+            "coverage_error": metrics["coverage_bias"][0],
+            **{key: metrics[key][0] for key in _PER_PHOTO},
+            "true_instances": found.true,
+            "predicted_instances": found.predicted,
+            "false_splits": found.false_splits,
+            "false_merges": found.false_merges,
+        }
+        cells = {key: f"{value:.6g}" for key, value in values.items()}
+        rows.append({"file_name": record["file_name"], **cells})
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["file_name", *columns])
-    for name, *values in zip(names, *columns.values(), strict=True):
-        writer.writerow([name, *(f"{value:.6g}" for value in values)])
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _photo_columns(photos: Sequence[PhotoCounts]) -> dict[str, Any]:
-    counts = SetCounts(photos)
-    tolerant = tolerant_scores(
-        counts.predicted_near, counts.predicted, counts.true_near, counts.true
-    )
-    return {
-        "height": [photo.height for photo in photos],
-        "width": [photo.width for photo in photos],
-        "true_percent": 100 * counts.true / counts.area,
-        "predicted_percent": 100 * counts.predicted / counts.area,
-        "coverage_error": counts.coverage_error(),
-        **scores(counts.hit, counts.predicted, counts.true),
-        **{f"{name}_2px": value for name, value in tolerant.items()},
-        "centreline_iou_4px": ratio(counts.line_hit, counts.line_all),
-        "f1_ois": scores(*counts.best_counts())["f1"],
-        "ois_threshold": THRESHOLDS[counts.best_cut],
-    }
-
-
-def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -> str:
-    if name not in metrics:
-        return ABSENT
-    text = f"{factor * metrics[name]:.{digits}f}"
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    if low is None or high is None:
-        return text
-    return f"{text} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"

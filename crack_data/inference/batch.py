@@ -1,12 +1,15 @@
-"""A prediction run over many photos, on this machine or on a Ray cluster."""
+"""A prediction run over many photos, in this process or on a Ray cluster."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import posixpath
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -15,16 +18,16 @@ from tqdm import tqdm
 from .. import storage
 from ..errors import CrackError
 from ..storage import PhotoFile
-from .fleet import predict_fleet
 from .labels_out import write_labels
-from .mosaic import predict_any
-from .outputs import RECORDS, OutputOptions, PhotoTask, output_names
+from .outputs import RECORDS, OutputOptions, PhotoTask, predict_photo
 from .predictor import CrackPredictor
-from .results import Record, from_document, to_csv, to_document
+from .results import Record, to_csv, to_document
 
-CSV_NAME = "predictions.csv"
+_CSV = "predictions.csv"
 # What the records depend on, beside them.
 _SETTINGS = f"{RECORDS}/-settings.json"
+# Photos that a Ray actor takes at a time, and repeats when it dies among them.
+_PHOTOS_PER_BLOCK = 8
 
 
 def run_prediction(
@@ -53,28 +56,30 @@ def run_prediction(
         CrackError: the model or the output folder cannot be used.
     """
     settings = run_settings(cfg, options)
-    done = _finished(photos, options.folder, settings) if resume else {}
-    _begin(options.folder, settings, resume)
-    names = output_names(photos, {path: record["name"] for path, record in done.items()})
-    tasks = [
-        PhotoTask(photo, name)
-        for photo, name in zip(photos, names, strict=True)
-        if storage.printable(photo.path) not in done
-    ]
+    known = _read_complete(photos, options.folder, settings) if resume else {}
+    kept = len(known)
+    if not resume:
+        for name in (storage.RESULTS, _CSV, RECORDS):
+            storage.remove(storage.join(options.folder, name))
+    storage.write_bytes(storage.join(options.folder, _SETTINGS), json.dumps(settings).encode())
+    tasks = _name_outputs(photos, {path: record["name"] for path, record in known.items()})
     started = time.perf_counter()
-    known = dict(done)
     try:
-        for record in _follow(_engine(cfg, tasks, options, ray_address), len(tasks)):
+        for record in _follow(_predict(cfg, tasks, options, ray_address), len(tasks)):
             known[record["path"]] = record
         seconds = time.perf_counter() - started
         records = [known[storage.printable(photo.path)] for photo in photos]
         if by_uncertainty:
             records.sort(key=lambda record: -record.get("uncertainty", -1.0))
-        _finish(records, settings, options)
+        _write_tables(records, settings, options)
     except CrackError as error:
         raise CrackError(f"{error} ({len(known)} photos are complete; --resume goes on)") from error
     bad = sum("error" in record for record in records)
-    print(_closing_line(len(tasks), seconds, len(done), bad, options.folder))
+    line = f"{len(tasks)} photos in {seconds:.1f} s"
+    line += f" ({len(tasks) / seconds:.2f} photos/s)" if tasks else ""
+    line += f", {kept} were complete" if kept else ""
+    line += f", {bad} could not be used" if bad else ""
+    print(f"{line}; results in {options.folder}")
     return bad
 
 
@@ -84,7 +89,8 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     model.defrost()
     # Where the weights lie does not matter, only what they are.
     model.MODEL.WEIGHTS = model.OUTPUT_DIR = ""
-    given = {key: value for key, value in vars(options).items() if key != "folder"}
+    given = options._asdict()
+    del given["folder"]
     return {
         "config": hashlib.sha256(model.dump().encode()).hexdigest(),
         "weights": storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
@@ -92,57 +98,25 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     }
 
 
-def _engine(
-    cfg: CfgNode, tasks: list[PhotoTask], options: OutputOptions, ray_address: str | None
-) -> Iterator[Record]:
-    if not tasks:
-        return iter(())
-    if ray_address is None:
-        predictor = CrackPredictor(cfg)
-        return (predict_any(predictor, task, options) for task in tasks)
-    return predict_fleet(cfg, tasks, options, ray_address)
-
-
-def _begin(folder: str, settings: dict[str, Any], resume: bool) -> None:
-    """Clear an earlier run's tables and records; note the settings of this one."""
-    if not resume:
-        there = storage.list_files(folder)
-        storage.remove_files(folder, {storage.RESULTS, CSV_NAME} & there.keys())
-        storage.remove_folder(storage.join(folder, RECORDS))
-    path = storage.join(folder, _SETTINGS)
-    storage.write_bytes(path, json.dumps(settings).encode())
-
-
-def _finish(records: list[Record], settings: dict[str, Any], options: OutputOptions) -> None:
-    """Write labels, the CSV, then the JSON, and drop the records."""
-    folder = options.folder
-    if options.labels:
-        write_labels(records, options.labels, folder)
-    # Lone surrogates, of messages that hold odd paths, are not UTF-8.
-    table = storage.printable(to_csv(records)).encode()
-    storage.write_bytes(storage.join(folder, CSV_NAME), table)
-    document = json.dumps(to_document(records, settings), indent=1).encode()
-    storage.write_bytes(storage.join(folder, storage.RESULTS), document)
-    storage.remove_folder(storage.join(folder, RECORDS))
-
-
-def _finished(photos: list[PhotoFile], folder: str, settings: dict[str, Any]) -> dict[str, Record]:
+def _read_complete(
+    photos: list[PhotoFile], folder: str, settings: dict[str, Any]
+) -> dict[str, Record]:
     """Records, by path, of the photos that are as they were and whose outputs are complete.
 
     Raises:
         CrackError: the folder's results were made with other settings.
     """
     there = storage.list_files(folder)
-    found: list[Record] = []
-    if storage.RESULTS in there:
-        document = _load(storage.join(folder, storage.RESULTS))
-        _check_settings(document["settings"], settings, folder)
-        found += from_document(document)
-    names = [name for name in there if name.startswith(f"{RECORDS}/")]
-    if _SETTINGS in names:
-        names.remove(_SETTINGS)
-        _check_settings(_load(storage.join(folder, _SETTINGS)), settings, folder)
-        found += [_load(storage.join(folder, name)) for name in names]
+    if _SETTINGS in there:
+        then = _load(storage.join(folder, _SETTINGS))
+        for key in settings:
+            if then.get(key) != settings[key]:
+                raise CrackError(
+                    f"output folder {folder} holds results made with another {key}; leave "
+                    "--resume out or name another folder"
+                )
+    names = [x for x in there if x.startswith(f"{RECORDS}/") and x != _SETTINGS]
+    found = [_load(storage.join(folder, name)) for name in names]
     known = {record["path"]: record for record in found}
     done = {}
     for photo in photos:
@@ -163,39 +137,118 @@ def _load(path: str) -> dict[str, Any]:
         raise CrackError(f"{path} is damaged; leave --resume out to start anew") from error
 
 
-def _check_settings(then: dict[str, Any], now: dict[str, Any], folder: str) -> None:
-    differing = [key for key in now if then.get(key) != now[key]]
-    if differing:
-        raise CrackError(
-            f"output folder {folder} holds results made with another {differing[0]}; leave "
-            "--resume out or name another folder"
-        )
+def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, str]) -> list[PhotoTask]:
+    """Tasks for the photos not yet known, each with a name of its own for its outputs.
+
+    That is the photo's name without its ending, longer where that is taken.
+
+    Args:
+        photos: the photos; those in subfolders have their outputs in such too.
+        known: names that earlier photos of the same output folder have, by path.
+    """
+    taken = {name.lower() for name in known.values()}
+    tasks = []
+    for photo in photos:
+        if storage.printable(photo.path) in known:
+            continue
+        stem, suffix = posixpath.splitext(photo.file_name)
+        name, longer = stem, f"{stem}_{suffix[1:]}"
+        numbers = count(1)
+        while name.lower() in taken:
+            number = next(numbers)
+            name = longer if number == 1 else f"{longer}_{number}"
+        taken.add(name.lower())
+        tasks.append(PhotoTask(photo, name))
+    return tasks
 
 
-def _follow(records: Iterable[Record], count: int) -> Iterator[Record]:
+def _predict(
+    cfg: CfgNode, tasks: list[PhotoTask], options: OutputOptions, ray_address: str | None
+) -> Iterator[Record]:
+    if not tasks:
+        return iter(())
+    if ray_address is not None:
+        return _predict_by_ray(cfg, tasks, options, ray_address)
+    predictor = CrackPredictor(cfg)
+    return (predict_photo(predictor, task, options) for task in tasks)
+
+
+class PhotoActor:
+    """Lives in a process of its own, holds one model, and predicts photo after photo."""
+
+    def __init__(self, cfg: CfgNode, options: OutputOptions) -> None:
+        self.predictor = CrackPredictor(cfg)
+        self.options = options
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        """Predict the photo of a row, {"task": JSON}: {"record": JSON}."""
+        photo, name = json.loads(row["task"])
+        task = PhotoTask(PhotoFile(*photo), name)
+        return {"record": json.dumps(predict_photo(self.predictor, task, self.options))}
+
+
+def _predict_by_ray(
+    cfg: CfgNode, tasks: list[PhotoTask], options: OutputOptions, address: str
+) -> Iterator[Record]:
+    """Predict photos on a Ray cluster; records come as they become ready.
+
+    A worker that dies is replaced and its photos are predicted again; files are written whole, so
+    that nothing is lost or doubled. Weights, photos and output folder are paths or URLs that every
+    machine of the cluster reaches.
+
+    Raises:
+        CrackError: Ray is not installed or there is no cluster at the address.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise CrackError("--engine ray needs the extra `ray`: pip install '.[ray]'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except ConnectionError as error:
+            raise CrackError(f"no Ray cluster answers at {address}: {error}") from error
+    processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    blocks = min(len(tasks), max(2 * processors, math.ceil(len(tasks) / _PHOTOS_PER_BLOCK)))
+    # As JSON: Arrow holds no path that is not UTF-8.
+    rows = [{"task": json.dumps(task)} for task in tasks]
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    data = ray.data.from_items(rows, override_num_blocks=blocks).map(
+        PhotoActor,  # type: ignore[arg-type]  # Ray's hint leaves classes out
+        fn_constructor_args=(cfg, options),
+        compute=ray.data.ActorPoolStrategy(size=min(processors, blocks)),
+        num_cpus=1,
+    )
+    return (json.loads(row["record"]) for row in data.iter_rows())
+
+
+def _follow(records: Iterable[Record], total: int) -> Iterator[Record]:
     """Pass records on, with a bar on a terminal and a line for each photo."""
     # The bar is for people; a log gets the lines alone.
-    with tqdm(total=count, unit="photo", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, unit="photo", disable=not sys.stderr.isatty()) as bar:
         for record in records:
             yield record
             if "error" in record:
                 bar.write(f"error: {record['error']}", file=sys.stderr)
             else:
-                bar.write(_photo_line(record))
+                cracks = len(record["instances"])
+                line = (
+                    f"{record['percent_masked']:.2f} % masked, {cracks} crack{'s'[: cracks != 1]}"
+                )
+                bar.write(f"{record['file_name']}: {line}")
             bar.update()
 
 
-def _photo_line(record: Record) -> str:
-    count = len(record["instances"])
-    cracks = "1 crack" if count == 1 else f"{count} cracks"
-    return f"{record['file_name']}: {record['percent_masked']:.2f} % masked, {cracks}"
-
-
-def _closing_line(count: int, seconds: float, kept: int, bad: int, folder: str) -> str:
-    rate = f" ({count / seconds:.2f} photos/s)" if count else ""
-    line = f"{count} photos in {seconds:.1f} s{rate}"
-    if kept:
-        line += f", {kept} were complete"
-    if bad:
-        line += f", {bad} could not be used"
-    return f"{line}; results in {folder}"
+def _write_tables(records: list[Record], settings: dict[str, Any], options: OutputOptions) -> None:
+    """Write labels, the CSV, and last the JSON."""
+    folder = options.folder
+    if options.labels:
+        write_labels(records, options.labels, folder)
+    # Lone surrogates, of messages that hold odd paths, are not UTF-8.
+    table = storage.printable(to_csv(records)).encode()
+    storage.write_bytes(storage.join(folder, _CSV), table)
+    document = json.dumps(to_document(records, settings), indent=1).encode()
+    storage.write_bytes(storage.join(folder, storage.RESULTS), document)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from detectron2.config import CfgNode
 
 from ..config import load_config
 from ..errors import CrackError
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(path: str) -> Path:
-    """A file under configs/ or checkpoints/, which a wheel carries inside `crack_data`.
+    """Where a file under configs/ or checkpoints/ lies, or would lie in a checkout.
+
+    A wheel carries both folders inside `crack_data`.
 
     Args:
         path: such as "configs/predict_mobilenet.yaml".
-
-    Returns:
-        where it lies, or would lie in a checkout.
     """
     carried = _PACKAGE / path
     return carried if carried.exists() else _PACKAGE.parent / path
@@ -31,16 +28,13 @@ def shipped(path: str) -> Path:
 def load_predict_config(
     config_file: str | None = None, weights: str | None = None, overrides: Sequence[str] = ()
 ) -> CfgNode:
-    """The config for prediction, with a checkpoint named.
+    """The config for prediction, not frozen, with a checkpoint named.
 
     Args:
         config_file: YAML file; None: the shipped model's.
         weights: checkpoint; None: the config's MODEL.WEIGHTS, looked for below the working folder
             and then beside the shipped configs.
         overrides: ``KEY VALUE`` pairs, flattened.
-
-    Returns:
-        the config, not frozen.
 
     Raises:
         CrackError: as `load_config`, and where no checkpoint is named or it does not exist.

@@ -7,35 +7,26 @@ import numpy as np
 
 from .prediction import CrackInstance, CrackPrediction
 
+Colour = tuple[int, int, int]
+
 # BGR, told apart from each other and from concrete and asphalt.
-_COLOURS = (
-    (60, 60, 255),
-    (255, 190, 0),
-    (0, 200, 255),
-    (255, 80, 220),
-    (80, 230, 60),
-    (255, 120, 60),
-    (0, 130, 255),
-    (220, 230, 0),
-    (170, 90, 255),
-    (60, 255, 210),
-)
+_COLOURS: tuple[Colour, ...] = (
+    (60, 60, 255), (255, 190, 0), (0, 200, 255), (255, 80, 220), (80, 230, 60),
+    (255, 120, 60), (0, 130, 255), (220, 230, 0), (170, 90, 255), (60, 255, 210),
+)  # fmt: skip
 _FILL = 0.45
 
 
 def draw_prediction(
     image_bgr: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> np.ndarray:
-    """Colour the instances: the crack stays visible through a fill inside a bright outline.
+    """Colour the instances on a copy: a see-through fill within a bright outline.
 
     Args:
         image_bgr: the photo, uint8 (height, width, 3).
         prediction: its prediction.
         boxes: draw each instance's box too.
         scores: write each instance's score, in percent, beside it.
-
-    Returns:
-        a drawn copy, BGR uint8 (height, width, 3).
     """
     canvas = image_bgr.copy()
     draw_on(canvas, prediction, boxes, scores)
@@ -63,7 +54,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def instance_colour(index: int) -> tuple[int, int, int]:
+def instance_colour(index: int) -> Colour:
     """BGR colour of the instance with this position in `CrackPrediction.instances`."""
     return _COLOURS[index % len(_COLOURS)]
 
@@ -73,31 +64,20 @@ def line_width(height: int, width: int) -> int:
     return max(1, round(max(height, width) / 900))
 
 
-def _draw_mask(
-    canvas: np.ndarray, instance: CrackInstance, colour: tuple[int, int, int], line: int
-) -> None:
+def _draw_mask(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line: int) -> None:
     """Fill the mask half transparently and draw an outline of ``line`` px around, not over, it."""
-    height, width = canvas.shape[:2]
     x0, y0, x1, y1 = instance.box
     left, top = max(0, x0 - line), max(0, y0 - line)
-    right, bottom = min(width, x1 + line), min(height, y1 + line)
-    mask = cv2.copyMakeBorder(
-        instance.mask.astype(np.uint8),
-        y0 - top, bottom - y1, x0 - left, right - x1,
-        cv2.BORDER_CONSTANT, value=0,
-    )  # fmt: skip
+    crop = canvas[top : y1 + line, left : x1 + line]
+    mask = np.zeros(crop.shape[:2], np.uint8)
+    mask[y0 - top : y1 - top, x0 - left : x1 - left] = instance.mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * line + 1, 2 * line + 1))
-    outline = cv2.dilate(mask, kernel) > mask
-    crop = canvas[top:bottom, left:right]
-    crop[outline] = colour
-    inside = mask.astype(bool)
-    tinted = crop[inside] * (1.0 - _FILL) + np.array(colour) * _FILL
-    crop[inside] = tinted.astype(np.uint8)
+    crop[cv2.dilate(mask, kernel) > mask] = colour
+    inside = mask.view(bool)
+    crop[inside] = crop[inside] * (1.0 - _FILL) + np.array(colour) * _FILL
 
 
-def _write_score(
-    canvas: np.ndarray, instance: CrackInstance, colour: tuple[int, int, int], line: int
-) -> None:
+def _write_score(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line: int) -> None:
     text = f"{100 * instance.score:.0f}%"
     scale = 0.4 * line + 0.1
     font = cv2.FONT_HERSHEY_SIMPLEX

@@ -18,43 +18,41 @@ from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours
 
 from .. import storage
-from .prediction import CrackInstance
+from ..segmentation import decode_mask
 from .results import Record
 
 FORMATS = ("coco", "labelme", "label-studio")
-FOLDER = "labels"
 LABEL = "crack"
+_FOLDER = "labels"
 # px that a simplified polygon may lie beside the mask's rim.
-TOLERANCE = 0.4
+_TOLERANCE = 0.4
 
 Polygon = list[list[float]]
 
 
-def crack_polygons(instance: CrackInstance) -> list[Polygon]:
+def crack_polygons(mask: np.ndarray) -> list[Polygon]:
     """Outlines of a crack's pieces, each a list of x, y in px from the photo's top left corner.
 
     A hole is tied to the outline by a line that is followed there and back, for none of the
     formats has holes.
+
+    Args:
+        mask: bool, (H, W) of the photo.
     """
-    x0, y0, _, _ = instance.box
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(instance.mask.astype(np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     polygons = []
-    for label, (x, y, width, height, _) in enumerate(stats.tolist()):
+    for label, (x, y, width, height, _) in enumerate(stats[1:].tolist(), start=1):
         piece = np.pad(labels[y : y + height, x : x + width] == label, 1)
-        if label == 0:
-            continue
         rings = find_contours(piece.astype(np.float32), 0.5, fully_connected="high")
-        rings = [approximate_polygon(ring, TOLERANCE)[:-1] for ring in rings]
+        rings = [approximate_polygon(ring, _TOLERANCE)[:-1] for ring in rings]
         # The outline is larger than any hole in it.
-        rings.sort(key=lambda ring: -np.ptp(ring, axis=0).sum())
-        outline = rings[0]
-        for hole in rings[1:]:
+        outline, *holes = sorted(rings, key=lambda ring: -np.ptp(ring, axis=0).sum())
+        for hole in holes:
             at, to = np.unravel_index(np.argmin(cdist(outline, hole)), (len(outline), len(hole)))
             tied = np.roll(hole, -to, axis=0)
             outline = np.vstack([outline[: at + 1], tied, tied[:1], outline[at:]])
         # Pixel centres are whole in contours, at halves in labels; and there is the padding.
-        polygon = outline[:, ::-1] + (x0 + x - 0.5, y0 + y - 0.5)
-        polygons.append(polygon.round(2).tolist())
+        polygons.append((outline[:, ::-1] + (x - 0.5, y - 0.5)).round(2).tolist())
     return polygons
 
 
@@ -62,19 +60,29 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
     """Write the labels of a run.
 
     Args:
-        records: of `predict_photo`, their instances with "polygons".
+        records: of `outputs.predict_photo`.
         labels: of `FORMATS`.
-        folder: the output folder; labels come in its subfolder `FOLDER`.
+        folder: the output folder; labels come in its subfolder ``labels``.
     """
     usable = [record for record in records if "error" not in record]
-    if labels == "labelme":
+    documents: dict[str, Any] = {}
+    if labels == "coco":
+        documents["coco.json"] = _coco(usable)
+    elif labels == "label-studio":
+        documents["label_studio.json"] = [_label_studio(record) for record in usable]
+    else:
         for record in usable:
-            path = storage.join(folder, f"{FOLDER}/{record['name']}.json")
-            storage.write_bytes(path, json.dumps(_labelme(record, path), indent=1).encode())
-        return
-    content = _coco(usable) if labels == "coco" else [_label_studio(x) for x in usable]
-    path = storage.join(folder, f"{FOLDER}/{labels.replace('-', '_')}.json")
-    storage.write_bytes(path, json.dumps(content, indent=1).encode())
+            path = storage.join(folder, f"{_FOLDER}/{record['name']}.json")
+            documents[f"{record['name']}.json"] = _labelme(record, posixpath.dirname(path))
+    for name, document in documents.items():
+        path = storage.join(folder, f"{_FOLDER}/{name}")
+        storage.write_bytes(path, json.dumps(document, indent=1).encode())
+
+
+def _polygons_of(record: Record) -> list[list[Polygon]]:
+    """The polygons of each crack of a record."""
+    size = record["height"], record["width"]
+    return [crack_polygons(decode_mask(x["segmentation"], *size)) for x in record["instances"]]
 
 
 def _coco(records: list[Record]) -> dict[str, Any]:
@@ -84,13 +92,13 @@ def _coco(records: list[Record]) -> dict[str, Any]:
     for image_id, record in enumerate(records, start=1):
         size = {key: record[key] for key in ("file_name", "height", "width")}
         images.append({"id": image_id, **size})
-        for instance in record["instances"]:
+        for instance, polygons in zip(record["instances"], _polygons_of(record), strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": 1,
-                    "segmentation": [np.ravel(x).tolist() for x in instance["polygons"]],
+                    "segmentation": [np.ravel(x).tolist() for x in polygons],
                     "bbox": instance["bbox"],
                     "area": instance["area"],
                     "iscrowd": 0,
@@ -101,12 +109,10 @@ def _coco(records: list[Record]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _labelme(record: Record, path: str) -> dict[str, Any]:
-    """One labelme file: a shape for a piece, a group for a crack."""
-    photo = record["path"]
-    if "://" not in photo:
-        photo = os.path.relpath(photo, posixpath.dirname(path))
-    shapes = [
+def _labelme(record: Record, folder: str) -> dict[str, Any]:
+    """One labelme file, for a folder: a shape for a piece, a group for a crack."""
+    cracks = zip(record["instances"], _polygons_of(record), strict=True)
+    shapes: list[Record] = [
         {
             "label": LABEL,
             "points": polygon,
@@ -116,14 +122,15 @@ def _labelme(record: Record, path: str) -> dict[str, Any]:
             "flags": {},
             "mask": None,
         }
-        for number, instance in enumerate(record["instances"], start=1)
-        for polygon in instance["polygons"]
+        for number, (instance, polygons) in enumerate(cracks, start=1)
+        for polygon in polygons
     ]
+    photo = record["path"]
     return {
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": photo,
+        "imagePath": photo if "://" in photo else os.path.relpath(photo, folder),
         "imageData": None,
         "imageHeight": record["height"],
         "imageWidth": record["width"],
@@ -135,20 +142,21 @@ def _label_studio(record: Record) -> dict[str, Any]:
 
     For a labelling set-up with an Image named "image" and PolygonLabels named "label".
     """
-    size = np.array([record["width"], record["height"]])
+    height, width = record["height"], record["width"]
     result: list[dict[str, Any]] = []
-    for number, instance in enumerate(record["instances"], start=1):
-        ids = [f"{number}-{piece}" for piece in range(1, len(instance["polygons"]) + 1)]
-        for region, polygon in zip(ids, instance["polygons"], strict=True):
-            points = (100.0 * np.array(polygon) / size).round(4).tolist()
+    cracks = zip(record["instances"], _polygons_of(record), strict=True)
+    for number, (instance, polygons) in enumerate(cracks, start=1):
+        ids = [f"{number}-{piece}" for piece in range(1, len(polygons) + 1)]
+        for region, polygon in zip(ids, polygons, strict=True):
+            points = (np.array(polygon) * (100.0 / width, 100.0 / height)).round(4).tolist()
             result.append(
                 {
                     "id": region,
                     "type": "polygonlabels",
                     "from_name": "label",
                     "to_name": "image",
-                    "original_width": record["width"],
-                    "original_height": record["height"],
+                    "original_width": width,
+                    "original_height": height,
                     "image_rotation": 0,
                     "score": instance["score"],
                     "value": {"points": points, "closed": True, "polygonlabels": [LABEL]},
@@ -158,10 +166,9 @@ def _label_studio(record: Record) -> dict[str, Any]:
             {"type": "relation", "from_id": ids[0], "to_id": other, "direction": "bi", "labels": []}
             for other in ids[1:]
         ]
-    scores = [instance["score"] for instance in record["instances"]]
     prediction = {
         "model_version": "crack-segmentation",
-        "score": max(scores, default=0.0),
+        "score": max((instance["score"] for instance in record["instances"]), default=0.0),
         "result": result,
     }
     image = f"/data/local-files/?d={record['file_name']}"

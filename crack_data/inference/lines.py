@@ -22,13 +22,14 @@ from skimage.measure import approximate_polygon
 from ..errors import CrackError
 from .measuring import Measurement
 from .prediction import CrackInstance
-from .results import sizes
 
 # px that a simplified line may lie beside the centreline.
 _TOLERANCE = 0.1
 _WGS84 = "OGC:CRS84"
 # Semi-major axis in m and squared eccentricity of WGS84's ellipsoid.
 _AXIS, _ECCENTRICITY2 = 6378137.0, 0.00669437999014
+# Of what the other results say of a photo and a crack, what a feature has no use for.
+_LEFT_OUT = ("bbox", "orientation_deg", "segmentation")
 
 
 class MapPlace(NamedTuple):
@@ -46,11 +47,7 @@ class MapPlace(NamedTuple):
 
 
 def import_rasterio() -> ModuleType:
-    """The library that reads georeferences.
-
-    Raises:
-        CrackError: it is not installed.
-    """
+    """The library that reads georeferences; a `CrackError` where it is not installed."""
     try:
         import rasterio.warp
     except ImportError as error:
@@ -76,7 +73,6 @@ def find_place(path: str) -> MapPlace | None:
 
 def place_of(raster: Any) -> MapPlace | None:
     """Like `find_place`, of an open raster."""
-    rasterio = import_rasterio()
     if raster.transform.is_identity:
         return None
     tags = raster.tags()
@@ -87,7 +83,7 @@ def place_of(raster: Any) -> MapPlace | None:
     projection = Path(raster.name).with_suffix(".prj")
     crs = raster.crs
     if crs is None and projection.is_file():
-        crs = rasterio.crs.CRS.from_wkt(projection.read_text())
+        crs = import_rasterio().crs.CRS.from_wkt(projection.read_text())
     return MapPlace(raster.transform, crs, _ground_scale(raster, crs))
 
 
@@ -96,18 +92,15 @@ def _ground_scale(raster: Any, crs: Any) -> float | None:
     if crs is None:
         return None
     steps = 100
-    corners = [(0, 0), (steps, 0), (0, steps)]
     middle = raster.width / 2, raster.height / 2
-    xs, ys = _apply(raster.transform, np.add(middle, corners))
+    xs, ys = _apply(raster.transform, np.add(middle, [(0, 0), (steps, 0), (0, steps)]))
     longitude, latitude = np.radians(
         import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
     )
     curvature = 1.0 - _ECCENTRICITY2 * math.sin(latitude[0]) ** 2
-    north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * np.diff(latitude)
-    east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0])
-    across = east * (longitude[1:] - longitude[0])
-    up = np.array([north[0], north[0] + north[1]])
-    return 1000.0 * math.sqrt(abs(across[0] * up[1] - across[1] * up[0])) / steps
+    north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * (latitude[1:] - latitude[0])
+    east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0]) * (longitude[1:] - longitude[0])
+    return 1000.0 * math.sqrt(abs(east[0] * north[1] - east[1] * north[0])) / steps
 
 
 def pixel_lines(instance: CrackInstance, measured: Measurement) -> list[np.ndarray]:
@@ -116,31 +109,40 @@ def pixel_lines(instance: CrackInstance, measured: Measurement) -> list[np.ndarr
     return [branch.points[:, ::-1] + origin for branch in measured.branches]
 
 
-def to_feature(
-    lines: Iterable[np.ndarray], properties: dict[str, Any], place: MapPlace | None
-) -> dict[str, Any]:
-    """A crack as a GeoJSON feature: a LineString, or a MultiLineString of its branches.
+def to_features(
+    lines: Iterable[Iterable[np.ndarray]],
+    entries: Iterable[dict[str, Any]],
+    photo: str,
+    place: MapPlace | None,
+) -> list[dict[str, Any]]:
+    """Cracks as GeoJSON features, numbered from 1: a LineString each, or a MultiLineString.
 
     Args:
-        lines: each (N, 2) x, y in px.
-        properties: what is known of the crack.
+        lines: the branches of each crack, (N, 2) x, y in px.
+        entries: `results.instance_json` of each.
+        photo: its name.
         place: of the photo on the map.
     """
-    simple = [approximate_polygon(line, _TOLERANCE) for line in lines]
-    coordinates = [_on_map(line, place) for line in simple]
-    geometry: dict[str, Any] = {"type": "MultiLineString", "coordinates": coordinates}
-    if len(coordinates) == 1:
-        geometry = {"type": "LineString", "coordinates": coordinates[0]}
-    return {"type": "Feature", "properties": properties, "geometry": geometry}
+    features = []
+    for number, (branches, entry) in enumerate(zip(lines, entries, strict=True), start=1):
+        coordinates = [_on_map(approximate_polygon(x, _TOLERANCE), place) for x in branches]
+        geometry: dict[str, Any] = {"type": "MultiLineString", "coordinates": coordinates}
+        if len(coordinates) == 1:
+            geometry = {"type": "LineString", "coordinates": coordinates[0]}
+        known = {key: value for key, value in entry.items() if key not in _LEFT_OUT}
+        properties = {"photo": photo, "crack": number, **known}
+        features.append({"type": "Feature", "properties": properties, "geometry": geometry})
+    return features
 
 
 def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
     if place is None:
         return line.round(2).tolist()
     xs, ys = _apply(place.transform, line)
-    if place.crs is not None and place.crs.to_epsg() is None:
+    has_code = place.crs is None or place.crs.to_epsg() is not None
+    if not has_code:
         xs, ys = import_rasterio().warp.transform(place.crs, _WGS84, xs.tolist(), ys.tolist())
-    in_degrees = place.crs is not None and (place.crs.is_geographic or place.crs.to_epsg() is None)
+    in_degrees = not has_code or (place.crs is not None and place.crs.is_geographic)
     return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()
 
 
@@ -149,23 +151,6 @@ def _apply(transform: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = points.T
     a, b, c, d, e, f = transform[:6]
     return a * x + b * y + c, d * x + e * y + f
-
-
-def photo_features(
-    instances: Iterable[CrackInstance],
-    measured: Iterable[Measurement],
-    photo: str,
-    place: MapPlace | None,
-    mm_per_px: float | None,
-) -> list[dict[str, Any]]:
-    """The features of a photo's cracks, numbered from 1 as in its other results."""
-    features = []
-    for number, (instance, each) in enumerate(zip(instances, measured, strict=True), start=1):
-        area = int(np.count_nonzero(instance.mask))
-        about = {"photo": photo, "crack": number, "score": round(instance.score, 4)}
-        properties = about | sizes(area, each, mm_per_px)
-        features.append(to_feature(pixel_lines(instance, each), properties, place))
-    return features
 
 
 def to_geojson(features: list[dict[str, Any]], place: MapPlace | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
 import cv2
@@ -13,14 +14,13 @@ from skimage.morphology import skeletonize
 
 from .prediction import CrackInstance
 
-# Masks are thinned block by block, which bounds memory; within a block the result is that of the
-# whole mask, as thinning carries 2 px further per px of half width: for cracks up to _HALO wide.
-_BLOCK, _HALO = 1024, 128
-# Smoothing along the line, in half px: takes the pixel steps out of a slanted line (to 8 % of it).
-_SIGMA = 4.5
+# Smoothing along the line, px: takes the pixel steps out of a slanted line (to 8 % of it).
+_SIGMA = 2.25
 # A side branch shorter than _RADII x half the width + _PX is a bump of the rim, no crack; over the
 # same way from a free end the centreline bends into a corner.
 _RADII, _PX = 1.5, 2.0
+
+Path = list[int]  # indices of skeleton pixels, each a neighbour of the one before
 
 
 class Branch(NamedTuple):
@@ -50,7 +50,7 @@ def measure(instance: CrackInstance) -> Measurement:
     mask = instance.mask
     branches = centreline(mask)
     length = float(sum(_way(branch.points)[-1] for branch in branches))
-    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     # Image rows run downwards, angles anticlockwise: hence the minus.
     twice = math.atan2(-2.0 * moments["mu11"], moments["mu20"] - moments["mu02"])
     orientation = math.degrees(0.5 * twice) % 180.0
@@ -60,62 +60,57 @@ def measure(instance: CrackInstance) -> Measurement:
 
 def centreline(mask: np.ndarray) -> list[Branch]:
     """Thin a mask, bool (H, W) with a pixel set; prune, smooth, extend free ends to the rim."""
-    pixels, radius = _thin(mask)
-    points = pixels / 2.0 - 0.25
-    graph = _neighbours(pixels)
-    while True:
-        paths = [p if len(graph[p[0]]) <= len(graph[p[-1]]) else p[::-1] for p in _trace(graph)]
-        spurs = [
-            path for path in paths
-            if len(graph[path[0]]) == 1 and len(graph[path[-1]]) > 2
-            and _way(points[path])[-1] < _RADII * radius[path[-1]] + _PX
-        ]  # fmt: skip
-        if not spurs:
-            break
-        for path in spurs:
-            graph[path[-1]].remove(path[-2])
-            for pixel in path[:-1]:
-                del graph[pixel]
+    framed = np.pad(mask, 1).view(np.uint8)
+    away = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    pixels = np.argwhere(skeletonize(framed, method="lee"))  # which keeps lines 2 px wide whole
+    # To the next pixel's centre: half a pixel too far, and a line of even width has its middle
+    # half a pixel away.
+    radii = away[tuple(pixels.T)] - 0.25
+    points = pixels - 1.0
+    paths = _prune(_trace(pixels), points, radii)
+    degrees = _count_ends(paths)
     branches = []
     for path in paths:
-        line, width = points[path], radius[path]
+        line, radius = points[path], radii[path]
         if len(path) > 2:
             pad = min(len(path) - 1, round(4 * _SIGMA))
             # Odd reflection leaves the end points where they are.
             around = np.pad(line, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
             line = gaussian_filter1d(around, _SIGMA, axis=0)[pad:-pad]
-        degrees = len(graph[path[0]]), len(graph[path[-1]])
-        for degree in degrees:
+        first, last = (degrees[path[0]], degrees[path[-1]]) if len(path) > 1 else (0, 0)
+        for degree in (first, last):
             if degree < 2:
-                line, width = _to_rim(line, width, mask)
-            line, width = line[::-1], width[::-1]
-        branches.append(Branch(line, width, (degrees[0] > 2, degrees[1] > 2)))
+                line, radius = _to_rim(line, radius, mask)
+            line, radius = line[::-1], radius[::-1]
+        branches.append(Branch(line, radius, (first > 2, last > 2)))
     return branches
 
 
-def _thin(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Skeleton at twice the resolution, where no diagonal of two px is lost.
+def _trace(pixels: np.ndarray) -> list[Path]:
+    """Single pixels, paths from node to node (pixels without two neighbours), and rings."""
+    pairs = _neighbours(pixels)
+    here, there = pairs.T
+    degree = np.bincount(here, minlength=len(pixels))
+    is_node = (degree != 2).tolist()
+    # A path goes on to the sum of a pixel's two neighbours less the one that it comes from.
+    total = np.bincount(here, there, len(pixels)).astype(int).tolist()
+    paths = [[pixel] for pixel in np.flatnonzero(degree == 0).tolist()]
+    walked: set[tuple[int, int]] = set()
+    on_path: set[int] = set()
+    for start, first in pairs[np.argsort(degree[here] == 2, kind="stable")].tolist():
+        if (start, first) in walked or start in on_path:
+            continue
+        path = [start, first]
+        while not is_node[path[-1]] and path[-1] != start:
+            path.append(total[path[-1]] - path[-2])
+        walked.add((path[-1], path[-2]))
+        on_path.update(path[1:-1], () if is_node[start] else (start,))
+        paths.append(path)
+    return paths
 
-    Returns:
-        (N, 2) row, column in half px, and (N,) half the width there, px.
-    """
-    pixels, radius = [], []
-    for y, x in np.ndindex(*(-(-side // _BLOCK) for side in mask.shape)):
-        top, left = max(0, y * _BLOCK - _HALO), max(0, x * _BLOCK - _HALO)
-        window = mask[top : (y + 1) * _BLOCK + _HALO, left : (x + 1) * _BLOCK + _HALO]
-        fine = np.pad(window, 1).astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-        away = cv2.distanceTransform(fine, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        flat = np.flatnonzero(skeletonize(fine.view(bool)))
-        place = np.column_stack(np.divmod(flat, fine.shape[1]))
-        found = place + 2 * (np.array([top, left]) - 1)
-        inside = (found // (2 * _BLOCK) == (y, x)).all(axis=1)
-        pixels.append(found[inside])
-        radius.append(away.ravel()[flat[inside]] / 2.0)
-    return np.concatenate(pixels), np.concatenate(radius)
 
-
-def _neighbours(pixels: np.ndarray) -> dict[int, list[int]]:
-    """Neighbours of each pixel; a diagonal counts only where no other way leads round.
+def _neighbours(pixels: np.ndarray) -> np.ndarray:
+    """Pairs of neighbours, (P, 2), each both ways; a diagonal only where no other way leads round.
 
     Gonzalez & Woods call it m-adjacency; it leaves no small triangles at bends and junctions.
     """
@@ -124,32 +119,43 @@ def _neighbours(pixels: np.ndarray) -> dict[int, list[int]]:
     stride = int(pixels[:, 1].max()) + 1
     corners = np.array([top * stride + right, bottom * stride + left])
     is_crooked = np.isin(corners, pixels[:, 0] * stride + pixels[:, 1]).any(axis=0)
-    is_straight = (top == bottom) | (left == right)
-    graph: dict[int, list[int]] = {pixel: [] for pixel in range(len(pixels))}
-    for here, there in pairs[is_straight | ~is_crooked].tolist():
-        graph[here].append(there)
-        graph[there].append(here)
-    return graph
+    pairs = pairs[(top == bottom) | (left == right) | ~is_crooked]
+    return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def _trace(graph: dict[int, list[int]]) -> list[list[int]]:
-    """Single pixels, paths from node to node (pixels without two neighbours), and rings."""
-    paths = [[pixel] for pixel, around in graph.items() if not around]
-    nodes = [pixel for pixel, around in graph.items() if len(around) != 2]
-    seen: set[int] = set()
-    walked: set[tuple[int, int]] = set()
-    for start in [*nodes, *graph]:
-        for first in graph[start]:
-            if (start, first) in walked or (start in seen and len(graph[start]) == 2):
-                continue
-            path = [start, first]
-            while path[-1] != start and len(graph[path[-1]]) == 2:
-                one, other = graph[path[-1]]
-                path.append(other if one == path[-2] else one)
-            walked |= {(start, first), (path[-1], path[-2])}
-            seen.update(path)
-            paths.append(path)
-    return paths
+def _prune(paths: list[Path], points: np.ndarray, radii: np.ndarray) -> list[Path]:
+    """Remove side branches that are bumps of the rim, and join what they divided."""
+    while True:
+        degrees, roots, kept = _count_ends(paths), set(), []
+        for path in paths:
+            tip, root = sorted((path[0], path[-1]), key=lambda end: degrees[end])
+            is_side = degrees[tip] == 1 and degrees[root] > 2
+            if is_side and _way(points[path])[-1] < _RADII * radii[root] + _PX:
+                roots.add(root)
+            else:
+                kept.append(path)
+        if not roots:
+            return paths
+        paths = kept
+        for root in roots:
+            paths = _join(paths, root)
+
+
+def _join(paths: list[Path], node: int) -> list[Path]:
+    """Make one path of the two that end at a node; a node without a path is one by itself."""
+    apart = [path for path in paths if path[0] != node != path[-1]]
+    ending = [path for path in paths if (path[0] == node) != (path[-1] == node)]
+    if len(apart) == len(paths):
+        return [*paths, [node]]
+    if len(ending) != 2 or len(apart) + 2 < len(paths):
+        return paths
+    one, other = (path if path[0] == node else path[::-1] for path in ending)
+    return [*apart, one[::-1] + other[1:]]
+
+
+def _count_ends(paths: list[Path]) -> Counter[int]:
+    """How many paths end at each pixel; a ring ends there twice."""
+    return Counter(end for path in paths for end in (path[0], path[-1]))
 
 
 def _to_rim(line: np.ndarray, radius: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -5,7 +5,6 @@ Memory holds one window at a time, beside the centrelines found: it does not gro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +14,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .. import storage
 from ..photos import MAX_PIXELS
-from .lines import import_rasterio, pixel_lines, place_of, to_feature, to_geojson
+from ..storage import PhotoFile
+from .lines import import_rasterio, pixel_lines, place_of, to_features, to_geojson
 from .measuring import Measurement, measure
-from .outputs import (
-    LINES_ENDING,
-    OutputOptions,
-    PhotoTask,
-    about,
-    failed,
-    predict_photo,
-    write_photo,
-)  # fmt: skip
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
-from .results import Record, sizes, uncertainty
+from .results import Record, instance_json, uncertainty
 
 # Side of a window, px, and how much of its surroundings is predicted with it on each side.
 WINDOW = 4096
@@ -104,23 +94,6 @@ class Joiner:
         return sorted(groups, key=lambda group: -max(part.score for part in group))
 
 
-def predict_any(predictor: CrackPredictor, task: PhotoTask, options: OutputOptions) -> Record:
-    """`predict_photo`, or window by window where lines of a raster too large for it are wanted."""
-    if not options.lines or not is_mosaic(task.photo.path):
-        return predict_photo(predictor, task, options)
-    if options.labels:
-        problem = "is read window by window, which gives no labels; leave --labels out for it"
-        return failed(task, f"raster {task.photo.path} {problem}")
-    with tempfile.TemporaryDirectory() as temporary:
-        mask = Path(temporary) / "mask.tif"
-        try:
-            record, lines = predict_mosaic(predictor, task, options, mask)
-        except Exception as error:  # a damaged file, no memory: the other photos go on
-            kind = type(error).__name__
-            return failed(task, f"raster {task.photo.path} cannot be predicted: {kind}: {error}")
-        return write_photo(record, {"_mask.tif": mask, LINES_ENDING: lines}, options.folder)
-
-
 def is_mosaic(path: str) -> bool:
     """Whether a file is a georeferenced TIFF of more pixels than a photo may have."""
     rasterio = import_rasterio()
@@ -134,59 +107,63 @@ def is_mosaic(path: str) -> bool:
 
 
 def predict_mosaic(
-    predictor: CrackPredictor, task: PhotoTask, options: OutputOptions, mask_file: Path
+    predictor: CrackPredictor,
+    photo: PhotoFile,
+    threshold: float | None,
+    mm_per_px: float | None,
+    mask_file: Path,
 ) -> tuple[Record, bytes]:
     """Predict a raster window by window.
 
     Args:
         predictor: the model.
-        task: the raster.
-        options: threshold and scale; the scale is the raster's own where it has one.
+        photo: the raster.
+        threshold: of the crack probability, or None for the model's own.
+        mm_per_px: scale where the raster has none of its own.
         mask_file: where to write the mask, a GeoTIFF in the raster's place, 255 on cracks.
 
     Returns:
-        a record as of `predict_photo`, its instances without orientation and segmentation; and
-        the centrelines, GeoJSON.
+        what `results.to_json` gives, its instances without orientation and segmentation, and
+        "uncertainty"; and the centrelines, GeoJSON.
     """
     joiner, masked, counts = Joiner(), 0, np.zeros(256, dtype=int)
     rasterio = import_rasterio()
     # GDAL would keep blocks in a twentieth of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(task.photo.path) as raster:
-        place, size = place_of(raster), (raster.height, raster.width)
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path) as raster:
+        place, (height, width) = place_of(raster), raster.shape
         stretch = _stretch(raster)
-        with _create_mask(mask_file, raster) as out:
-            for row, core, around in _windows(*size):
+        with rasterio.open(
+            mask_file, "w", driver="GTiff", width=width, height=height, count=1, dtype="uint8",
+            crs=raster.crs, transform=raster.transform, compress="deflate", tiled=True,
+            bigtiff="if_safer",
+        ) as out:  # fmt: skip
+            for row, core, around in _windows(height, width):
                 image = _read(raster, around, stretch)
                 if image is None:
                     continue
-                prediction = predictor(image, options.threshold)
+                prediction = predictor(image, threshold)
                 counts += prediction.levels
                 left, top = core[0] - around[0], core[1] - around[1]
-                mask = prediction.mask[
-                    top : top + core[3] - core[1], left : left + core[2] - core[0]
-                ]
+                right, bottom = core[2] - around[0], core[3] - around[1]
+                mask = prediction.mask[top:bottom, left:right]
                 masked += np.count_nonzero(mask)
                 out.write(mask.view(np.uint8) * np.uint8(255), 1, window=_to_window(core))
-                joiner.add(row, list(_parts(prediction, core, around, raster.width)))
-    scale = place.mm_per_px if place and place.mm_per_px else options.mm_per_px
-    instances, features = [], []
-    for number, parts in enumerate(joiner.cracks(), start=1):
-        instance, lines = _join(parts, scale)
-        about_it = {"photo": task.photo.file_name, "crack": number, **instance}
-        instances.append(instance)
-        features.append(to_feature(lines, about_it, place))
-    percent = 100.0 * masked / (size[0] * size[1])
+                joiner.add(row, list(_parts(prediction, core, around, width)))
+    scale = place.mm_per_px if place and place.mm_per_px else mm_per_px
+    cracks = joiner.cracks()
+    percent = 100.0 * masked / (height * width)
     record = {
-        **about(task),
-        "height": size[0],
-        "width": size[1],
-        "threshold": predictor.threshold if options.threshold is None else options.threshold,
+        "file_name": photo.file_name,
+        "height": height,
+        "width": width,
+        "threshold": predictor.threshold if threshold is None else threshold,
         "percent_masked": percent,
         "percent_unmasked": 100.0 - percent,
-        "instances": instances,
+        "instances": [_join(parts, scale) for parts in cracks],
         "uncertainty": uncertainty(counts),
-        "photo": storage.fingerprint(task.photo.path),
     }
+    lines = [[line for part in parts for line in part.lines] for parts in cracks]
+    features = to_features(lines, record["instances"], photo.file_name, place)
     return record, to_geojson(features, place)
 
 
@@ -204,14 +181,6 @@ def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:
 
 def _to_window(box: Box) -> Any:
     return import_rasterio().windows.Window(box[0], box[1], box[2] - box[0], box[3] - box[1])
-
-
-def _create_mask(path: Path, raster: Any) -> Any:
-    return import_rasterio().open(
-        path, "w", driver="GTiff", width=raster.width, height=raster.height, count=1,
-        dtype="uint8", crs=raster.crs, transform=raster.transform, compress="deflate", tiled=True,
-        bigtiff="if_safer",
-    )  # fmt: skip
 
 
 def _stretch(raster: Any) -> tuple[float, float]:
@@ -273,18 +242,14 @@ def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
     return [line[start : stop + 1] for start, stop in ends]
 
 
-def _join(parts: list[Part], mm_per_px: float | None) -> tuple[Record, list[np.ndarray]]:
-    """One crack of its parts: its entry in the record, and its centreline."""
+def _join(parts: list[Part], mm_per_px: float | None) -> Record:
+    """What the record says of one crack of these parts."""
     lines = [line for part in parts for line in part.lines]
     length = sum(float(np.linalg.norm(np.diff(x, axis=0), axis=1).sum()) for x in lines)
     area = sum(part.area for part in parts)
-    width = max(part.max_width_px for part in parts)
     boxes = np.array([part.box for part in parts])
     (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    width = max(part.max_width_px for part in parts)
     measured = Measurement(length, area / max(length, 1.0), width, 0.0, ())
-    instance = {
-        "score": round(max(part.score for part in parts), 4),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        **sizes(area, measured, mm_per_px),
-    }
-    return instance, lines
+    score = max(part.score for part in parts)
+    return instance_json(score, (x0, y0, x1, y1), area, measured, mm_per_px)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from ..calibration import Interval, spread
@@ -12,58 +13,42 @@ from ..calibration import Interval, spread
 Box = tuple[int, int, int, int]
 
 
+@dataclass(frozen=True, eq=False)
 class CrackInstance:
     """One crack, of one or several pieces.
 
     Attributes:
         score: confidence in [0, 1].
         box: x0, y0, x1, y1 in px, half-open; encloses the mask tightly.
+        mask: within the box, bool (y1 - y0, x1 - x0).
     """
 
-    def __init__(self, score: float, box: Box, mask: np.ndarray, number: int = 1) -> None:
-        """Take a mask, or the number of the crack in a label map that a photo's cracks share.
-
-        Args:
-            score, box: see the attributes.
-            mask: (y1 - y0, x1 - x0), bool, or labels of which ``number`` marks this crack.
-            number: see ``mask``.
-        """
-        self.score = score
-        self.box = box
-        self._labels = mask
-        self._number = number
+    score: float
+    box: Box
+    mask: np.ndarray = field(repr=False)
 
     @classmethod
     def from_mask(
-        cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0), number: int = 1
+        cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)
     ) -> CrackInstance | None:
-        """Crop a mask, or label map, to the crack's pixels; None where it has none.
+        """Crop a mask to its pixels; None where it has none.
 
         Args:
-            score, mask, number: see the constructor; the mask of any size, (H, W).
+            score: see the attributes.
+            mask: bool, of any size.
             origin: x, y in px of the mask's top left pixel on the photo.
         """
-        rows = np.flatnonzero((mask == number).any(axis=1))
-        if not len(rows):
+        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+        if not width:
             return None
-        y0, y1 = int(rows[0]), int(rows[-1]) + 1
-        columns = np.flatnonzero((mask[y0:y1] == number).any(axis=0))
-        x0, x1 = int(columns[0]), int(columns[-1]) + 1
-        x, y = origin
-        return cls(score, (x + x0, y + y0, x + x1, y + y1), mask[y0:y1, x0:x1], number)
-
-    @property
-    def mask(self) -> np.ndarray:
-        """The mask within the box, bool (y1 - y0, x1 - x0), a new array at every access."""
-        return self._labels == self._number
+        x0, y0 = origin[0] + x, origin[1] + y
+        cropped = mask[y : y + height, x : x + width]
+        return cls(score, (x0, y0, x0 + width, y0 + height), cropped)
 
     @property
     def area(self) -> int:
         """Number of pixels."""
         return int(np.count_nonzero(self.mask))
-
-    def __repr__(self) -> str:
-        return f"CrackInstance(score={self.score:.3f}, box={self.box})"
 
 
 @dataclass(frozen=True)
@@ -92,9 +77,9 @@ class CrackPrediction:
     levels: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(256, np.int64))
     interval: Interval | None = None
 
-    @property
+    @cached_property
     def mask(self) -> np.ndarray:
-        """The union of the instances' masks, bool (height, width), built at every access."""
+        """The union of the instances' masks, bool (height, width)."""
         union = np.zeros((self.height, self.width), dtype=bool)
         for instance in self.instances:
             x0, y0, x1, y1 = instance.box

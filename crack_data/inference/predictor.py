@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
 from torch import nn
 
-from ..calibration import Interval, settle_thresholds
+from ..calibration import settle_thresholds
 from ..errors import CrackError
 from ..modeling import CrackRCNN
 from ..modeling.compiled import compile_for_cpu
@@ -20,7 +20,7 @@ from ..modeling.crack_rcnn import NetworkOutput
 from ..modeling.instances import Components, claimed_map
 from ..weights import load_weights
 from .prediction import CrackInstance, CrackPrediction
-from .tiling import TileGrid, run_tiles
+from .tiling import run_tiles
 
 # At least this many instances a photo are returned: the rejected fill up what is drawn.
 _MIN_INSTANCES = 100
@@ -63,13 +63,13 @@ class CrackPredictor:
         self.calibration = settle_thresholds(cfg)
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
+        cfg.freeze()
         self.predictor = DefaultPredictor(bare)
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())
         elif cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS)
-        cfg.freeze()
         self.draws_map = isinstance(self.model, CrackRCNN)
         self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
@@ -100,17 +100,15 @@ class CrackPredictor:
         threshold = self.threshold if threshold is None else float(threshold)
         _check(image_bgr, threshold)
         if not self.draws_map:
-            return self._predict_without_map(image_bgr, threshold)
+            return self._find_by_scores(image_bgr, threshold)
         started = time.perf_counter()
-        height, width = image_bgr.shape[:2]
-        grid = TileGrid.for_photo(height, width, self.cfg.CRACK.INFERENCE)
 
         def run_network(tile: np.ndarray) -> NetworkOutput:
             if before_tile is not None:
                 before_tile()
             return self._run_network(tile)
 
-        output = run_tiles(image_bgr, grid, run_network)
+        output = run_tiles(image_bgr, self.cfg.CRACK.INFERENCE, run_network)
         detected = time.perf_counter()
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold
@@ -120,27 +118,22 @@ class CrackPredictor:
         instances = _cut(components, scores, best[drawn[best]])
         rejected = best[~drawn[best] & (scores[best] > 0)]
         rejected = rejected[: max(0, _MIN_INSTANCES - len(instances))]
-        timing = {
-            "detect": 1000 * (detected - started),
-            "instances": 1000 * (time.perf_counter() - detected),
-        }
+        # The interval holds for the calibrated threshold alone.
+        calibration = self.calibration if threshold == self.threshold else None
         return CrackPrediction(
-            height=height,
-            width=width,
+            height=image_bgr.shape[0],
+            width=image_bgr.shape[1],
             instances=instances,
             rejected=_cut(components, scores, rejected),
             probability=probability,
             levels=np.bincount(output.probability.ravel(), minlength=256),
             threshold=threshold,
-            interval=self._interval(threshold),
-            timing=timing,
+            interval=calibration.interval if calibration else None,
+            timing={
+                "detect": 1000 * (detected - started),
+                "instances": 1000 * (time.perf_counter() - detected),
+            },
         )
-
-    def _interval(self, threshold: float) -> Interval | None:
-        """The calibrated interval, which holds for the calibrated threshold alone."""
-        if self.calibration is None or threshold != self.threshold:
-            return None
-        return self.calibration.interval
 
     def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
         """Run the network on a photo or tile, at each of CRACK.INFERENCE.SCALES."""
@@ -161,7 +154,7 @@ class CrackPredictor:
         mean = np.rint(np.mean([x.probability for x in found], axis=0)).astype(np.uint8)
         return NetworkOutput(mean, [detection for x in found for detection in x.detections])
 
-    def _predict_without_map(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
+    def _find_by_scores(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
         """A stock model's masks as they are; what it scores below the threshold is rejected."""
         started = time.perf_counter()
         output = self.predictor(image_bgr)["instances"].to("cpu")
@@ -170,25 +163,20 @@ class CrackPredictor:
         rejected: list[CrackInstance] = []
         for index in output.scores.argsort(descending=True).tolist():
             score, mask = float(output.scores[index]), output.pred_masks[index].numpy()
-            instance = CrackInstance.from_mask(score, mask)
-            if instance is None:
-                continue
-            if score < self.score_threshold or score <= threshold:
-                rejected.append(instance)
-            else:
-                instances.append(instance)
+            is_drawn = score >= self.score_threshold and score > threshold
+            if instance := CrackInstance.from_mask(score, mask):
+                (instances if is_drawn else rejected).append(instance)
+            if is_drawn:
                 probability[mask] = np.maximum(probability[mask], round(255 * score))
-        timing = {"detect": 1000 * (time.perf_counter() - started)}
-        height, width = image_bgr.shape[:2]
         return CrackPrediction(
-            height=height,
-            width=width,
+            height=image_bgr.shape[0],
+            width=image_bgr.shape[1],
             instances=tuple(instances),
             rejected=tuple(rejected),
             probability=probability,
-            threshold=threshold,
-            timing=timing,
             levels=np.bincount(probability.ravel(), minlength=256),
+            threshold=threshold,
+            timing={"detect": 1000 * (time.perf_counter() - started)},
         )
 
 
@@ -199,9 +187,9 @@ def _cut(
     instances = []
     for index in chosen.tolist():
         x0, y0, x1, y1 = components.boxes[index].tolist()
-        labels, score = components.labels[y0:y1, x0:x1], float(scores[index])
-        instances.append(CrackInstance.from_mask(score, labels, (x0, y0), index + 1))
-    return tuple(instance for instance in instances if instance is not None)
+        mask = components.labels[y0:y1, x0:x1] == index + 1
+        instances.append(CrackInstance.from_mask(float(scores[index]), mask, (x0, y0)))
+    return tuple(filter(None, instances))
 
 
 def _check(image: np.ndarray, threshold: float) -> None:

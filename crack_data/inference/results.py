@@ -11,7 +11,7 @@ import numpy as np
 
 from ..convert.coco import encode_mask
 from .measuring import Measurement, measure
-from .prediction import CrackInstance, CrackPrediction
+from .prediction import CrackPrediction
 
 Record = dict[str, Any]
 
@@ -22,7 +22,6 @@ _COLUMNS = (
     "length_px", "mean_width_px", "max_width_px", "orientation_deg",
     "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
 )  # fmt: skip
-_IDS = ("id", "image_id", "category_id", "iscrowd")
 # Pixels whose probability is lower are taken for background.
 _CERTAIN = 0.05
 
@@ -50,68 +49,45 @@ def to_json(
         and "segmentation" (compressed COCO RLE at the photo's size).
     """
     size = (prediction.height, prediction.width)
-    measured = [measure(x) for x in prediction.instances] if measured is None else measured
-    return {
+    record: Record = {
         "file_name": name,
         "height": prediction.height,
         "width": prediction.width,
         "threshold": prediction.threshold,
         "percent_masked": prediction.percent_masked,
         "percent_unmasked": prediction.percent_unmasked,
-        **percent_range(prediction),
-        "instances": [
-            _instance_json(instance, each, mm_per_px) | {"segmentation": photo_rle(instance, size)}
-            for instance, each in zip(prediction.instances, measured, strict=True)
-        ],
     }
+    if prediction.percent_range is not None:
+        low, high = prediction.percent_range
+        record |= {"percent_masked_low": low, "percent_masked_high": high}
+    measured = [measure(x) for x in prediction.instances] if measured is None else measured
+    record["instances"] = [
+        instance_json(instance.score, instance.box, instance.area, each, mm_per_px)
+        | {"orientation_deg": round(each.orientation_deg, 1)}
+        | {"segmentation": encode_mask(instance.mask.view(np.uint8), *instance.box[:2], size)}
+        for instance, each in zip(prediction.instances, measured, strict=True)
+    ]
+    return record
 
 
-def percent_range(prediction: CrackPrediction) -> Record:
-    """The interval of the percentage, where the model is calibrated."""
-    if prediction.percent_range is None:
-        return {}
-    low, high = prediction.percent_range
-    return {"percent_masked_low": low, "percent_masked_high": high}
-
-
-def _instance_json(
-    instance: CrackInstance, measured: Measurement, mm_per_px: float | None
+def instance_json(
+    score: float,
+    box: tuple[int, int, int, int],
+    area: int,
+    measured: Measurement,
+    mm_per_px: float | None,
 ) -> Record:
-    x0, y0, x1, y1 = instance.box
-    return {
-        "score": round(instance.score, 4),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        **sizes(int(np.count_nonzero(instance.mask)), measured, mm_per_px),
-        "orientation_deg": round(measured.orientation_deg, 1),
-    }
-
-
-def sizes(area: int, measured: Measurement, mm_per_px: float | None) -> Record:
-    """Area, length and widths in px and, with a scale, in mm."""
+    """Score, box, area, length and widths of an instance, in px and, with a scale, in mm."""
+    x0, y0, x1, y1 = box
     lengths = {
         key: float(getattr(measured, f"{key}_px")) for key in ("length", "mean_width", "max_width")
     }
-    result: Record = {"area": area}
+    result: Record = {"score": round(score, 4), "bbox": [x0, y0, x1 - x0, y1 - y0], "area": area}
     result |= {f"{key}_px": round(value, 2) for key, value in lengths.items()}
     if mm_per_px is not None:
         result |= {f"{key}_mm": round(value * mm_per_px, 3) for key, value in lengths.items()}
         result["area_mm2"] = round(area * mm_per_px**2, 3)
     return result
-
-
-def photo_rle(instance: CrackInstance, size: tuple[int, int]) -> Record:
-    """Compressed COCO RLE of an instance at the size of its photo.
-
-    Made of the runs in its box, so that no array of the photo's size is needed.
-
-    Args:
-        instance: the instance.
-        size: (height, width) of its photo, px.
-
-    Returns:
-        {"size": [height, width], "counts": str}.
-    """
-    return encode_mask(instance.mask.view(np.uint8), instance.box[0], instance.box[1], size)
 
 
 def uncertainty(counts: np.ndarray) -> float:
@@ -138,9 +114,8 @@ def to_document(records: list[Record], settings: Record) -> Record:
     for image_id, record in enumerate(records, start=1):
         if "error" in record:
             continue
-        about = {key: value for key, value in record.items() if key != "instances"}
-        images.append({"id": image_id, **about})
-        for instance in record["instances"]:
+        images.append({"id": image_id, **record})
+        for instance in images[-1].pop("instances"):
             ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1}
             annotations.append({**ids, **instance, "iscrowd": 0})
     return {
@@ -150,18 +125,6 @@ def to_document(records: list[Record], settings: Record) -> Record:
         "categories": [{"id": 1, "name": "crack"}],
         "errors": [record for record in records if "error" in record],
     }
-
-
-def from_document(document: Record) -> list[Record]:
-    """The records that `to_document` was given, those of unusable photos left out."""
-    records: dict[int, Record] = {}
-    for image in document["images"]:
-        about = {key: value for key, value in image.items() if key != "id"}
-        records[image["id"]] = {**about, "instances": []}
-    for annotation in document["annotations"]:
-        instance = {key: value for key, value in annotation.items() if key not in _IDS}
-        records[annotation["image_id"]]["instances"].append(instance)
-    return list(records.values())
 
 
 def to_csv(records: list[Record]) -> str:

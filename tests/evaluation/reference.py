@@ -51,12 +51,6 @@ def strict(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     }
 
 
-def mean_strict(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Scores averaged over the photos with a crack."""
-    each = [strict([pair]) for pair in pairs if pair[0].any()]
-    return {f"{name}_photo": float(np.mean([one[name] for one in each])) for name in each[0]}
-
-
 def tolerant(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     precision = share(sum(near(m, t, 2) for t, m in pairs), sum(m.sum() for _, m in pairs))
     recall = share(sum(near(t, m, 2) for t, m in pairs), sum(t.sum() for t, _ in pairs))
@@ -65,17 +59,6 @@ def tolerant(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         "recall_2px": recall,
         "f1_2px": f1(precision, recall),
     }
-
-
-def centreline_iou(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    tp = fp = fn = 0
-    for truth, mask in pairs:
-        true_line, line = skeletonize(truth), skeletonize(mask)
-        hit = near(true_line, line, 4)
-        tp += hit
-        fn += int(true_line.sum()) - hit
-        fp += int(line.sum()) - near(line, true_line, 4)
-    return share(tp, tp + fp + fn)
 
 
 def cut(photo: Photo, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -92,23 +75,16 @@ def metrics(photos: list[Photo]) -> dict[str, float]:
     """Everything, for photos of which at least one has a crack and at least one has none."""
     drawn = [(photo.truth, photo.mask) for photo in photos]
     ods = best_threshold(photos)
-    ods_pairs = [cut(photo, ods) for photo in photos]
-    ois_pairs = [cut(photo, best_threshold([photo])) for photo in photos]
-    result = strict(drawn) | mean_strict(drawn) | tolerant(drawn)
-    for suffix, pairs in (("ods", ods_pairs), ("ois", ois_pairs)):
-        result |= {f"{name}_{suffix}": value for name, value in strict(pairs).items()}
-        for name, value in mean_strict(pairs).items():
-            result[name.replace("_photo", f"_{suffix}_photo")] = value
-    result["ods_threshold"] = ods
-    swept = [tolerant([cut(photo, t) for photo in photos])["f1_2px"] for t in THRESHOLDS]
-    result["f1_2px_ods"] = max(swept)
-    result["centreline_iou_4px"] = centreline_iou(drawn)
     errors = [100 * (m.mean() - t.mean()) for t, m in drawn]
-    result["coverage_mae"] = float(np.mean(np.abs(errors)))
-    result["coverage_bias"] = float(np.mean(errors))
-    alarms = [bool(m.any()) for t, m in drawn if not t.any()]
-    result["false_alarm_rate"] = float(np.mean(alarms))
-    return result
+    return {
+        **strict(drawn),
+        **tolerant(drawn),
+        "f1_ods": strict([cut(photo, ods) for photo in photos])["f1"],
+        "ods_threshold": ods,
+        "coverage_mae": float(np.mean(np.abs(errors))),
+        "coverage_bias": float(np.mean(errors)),
+        "false_alarm_rate": float(np.mean([m.any() for t, m in drawn if not t.any()])),
+    }
 
 
 def within(pixels: np.ndarray, others: np.ndarray) -> np.ndarray:

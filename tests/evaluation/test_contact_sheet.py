@@ -70,21 +70,14 @@ def test_strip_shows_photo_truth_and_prediction_in_this_order(tmp_path: Path) ->
     write_contact_sheet(path, [one], columns=1, width=40)
     pictures = cv2.imread(str(path))[40:70]
     assert (pictures[:, :40] == (200, 120, 10)).all()
-    assert ((pictures[:, 44:84, 0] == 255) == (one.truth > 0)).all()
-    assert ((pictures[:, 88:128, 0] == 255) == (one.mask > 0)).all()
+    assert (pictures[:, 44:84].any(axis=2) == (one.truth > 0)).all()
+    assert (pictures[:, 88:128].any(axis=2) == (one.mask > 0)).all()
 
 
 def test_photos_of_different_shapes(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     write_contact_sheet(path, [strip(30, 40), strip(80, 20), strip(1, 300)], width=60)
     assert cv2.imread(str(path)).shape[0] == 20 + (20 + 240 + 4) + (20 + 1 + 4)
-
-
-def test_sizes_must_agree(tmp_path: Path) -> None:
-    good = strip()
-    with pytest.raises(ValueError, match=r"Straße 7\.jpg"):
-        write_contact_sheet(tmp_path / "x.png", [good._replace(mask=good.mask[1:])])
-    assert not list(tmp_path.iterdir())
 
 
 def test_pieces_of_one_instance_have_one_colour(tmp_path: Path) -> None:

@@ -293,14 +293,15 @@ def test_photo_that_is_gone(dataset: str, tmp_path: Path) -> None:
 
 def test_what_is_kept_of_a_photo_is_small(dataset: str, tmp_path: Path) -> None:
     """Processes exchange it, and it stays in memory until all photos are through."""
-    evaluator = CrackEvaluator(NAME, make_config(tmp_path), output_dir=str(tmp_path / "here"))
+    evaluator = CrackEvaluator(NAME, make_config(tmp_path))
     photo = cv2.imread(str(tmp_path / "photo1.png"))
     for _ in range(2):
         evaluator.reset()
         evaluator.process([{"image_id": 101}], [found(photo)])
     assert len(pickle.dumps(evaluator._photos)) < 10_000
     evaluator.evaluate()
-    assert json.loads((tmp_path / "here" / "crack_metrics.json").read_text())["photos"] == 1
+    report = tmp_path / "out" / "inference" / NAME / "crack_metrics.json"
+    assert json.loads(report.read_text())["photos"] == 1
 
 
 @pytest.mark.parametrize(

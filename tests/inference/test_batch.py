@@ -20,7 +20,7 @@ from crack_data.inference.batch import run_prediction, run_settings
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.photos import read_photo
-from crack_data.storage import find_photos
+from crack_data.storage import PhotoFile, find_photos
 
 from .conftest import write_photo
 
@@ -44,7 +44,8 @@ def test_all_files_of_a_run(
     assert run(tiny_cfg, photos, out, mm_per_px=0.5) == 1
     kinds = ("overlay", "mask", "prob")
     pictures = {f"photo{i}_{kind}.png" for i in range(3) for kind in kinds}
-    assert {x.name for x in out.iterdir()} == pictures | {"predictions.json", "predictions.csv"}
+    tables = {"predictions.json", "predictions.csv", ".records"}
+    assert {x.name for x in out.iterdir()} == pictures | tables
     printed = capsys.readouterr()
     assert "photo1.png: " in printed.out
     assert "photos/s" in printed.out
@@ -120,7 +121,7 @@ def test_a_run_broken_off_in_the_middle_goes_on(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     run(tiny_cfg, photos, whole)
-    plain = batch.predict_any
+    plain = batch.predict_photo
     done: list[str] = []
 
     def interrupted(*given: object) -> dict[str, object]:
@@ -130,14 +131,13 @@ def test_a_run_broken_off_in_the_middle_goes_on(
         done.append(record["file_name"])
         return record
 
-    monkeypatch.setattr(batch, "predict_any", interrupted)
+    monkeypatch.setattr(batch, "predict_photo", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_cfg, photos, out)
     assert not (out / "predictions.json").exists()
     monkeypatch.undo()
     run(tiny_cfg, photos, out, resume=True)
     assert content(out) == content(whole)
-    assert not (out / ".records").exists()
 
 
 def test_resume_refuses_results_of_other_settings(
@@ -180,7 +180,8 @@ def test_resume_predicts_anew_what_changed(
     after = content(out)
     changed = {name for name in whole if after[name] != whole[name]}
     assert changed >= {"predictions.json", "predictions.csv", "photo0_overlay.png"}
-    assert all(name.startswith(("photo0", "predictions")) for name in changed)
+    allowed = ("photo0", "predictions", ".records/photo0")
+    assert all(name.startswith(allowed) for name in changed)
 
 
 def test_subfolders_and_photos_of_one_name(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
@@ -279,13 +280,33 @@ def test_any_storage_gives_the_same_files(tiny_cfg: CfgNode, photos: Path, tmp_p
     for path in photos.iterdir():
         memory.pipe_file(f"/{tmp_path.name}/in/{path.name}", path.read_bytes())
     run(tiny_cfg, f"memory://{tmp_path.name}/in", f"memory://{tmp_path.name}/out")
-    remote = {
-        name.rsplit("/", 1)[1]: memory.cat_file(name)
-        for name in memory.ls(f"/{tmp_path.name}/out", detail=False)
-    }
+    root = f"/{tmp_path.name}/out/"
+    remote = {x.removeprefix(root): memory.cat_file(x) for x in memory.find(root)}
     expected = content(local)
     assert remote.keys() == expected.keys()
     for name in expected:
         # The photos' paths are in the summaries.
         moved = remote[name].replace(f"memory:///{tmp_path.name}/in".encode(), bytes(photos))
         assert moved == expected[name], name
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.jpg", "b.c.png", "sub/d.tif"], ["a", "b.c", "sub/d"]),
+        (["a.jpg", "a.png"], ["a", "a_png"]),
+        (["x/a.jpg", "y/a.jpg", "y/a.png"], ["x/a", "y/a", "y/a_png"]),
+        (["a.jpg", "A.jpg"], ["a", "A_jpg"]),  # one file on some file systems
+        (["a.jpg", "a.png", "a_png.jpg"], ["a", "a_png", "a_png_jpg"]),
+        (["a.jpg"] * 4, ["a", "a_jpg", "a_jpg_2", "a_jpg_3"]),
+    ],
+)
+def test_outputs_have_names_of_their_own(files: list[str], expected: list[str]) -> None:
+    photos = [PhotoFile(f"/{i}/{name}", name) for i, name in enumerate(files)]
+    assert [task.name for task in batch._name_outputs(photos, {})] == expected
+
+
+def test_known_photos_keep_their_names() -> None:
+    photos = [PhotoFile(f"/in/{name}", name) for name in ("a.bmp", "a.jpg")]
+    (task,) = batch._name_outputs(photos, {"/in/a.jpg": "a"})
+    assert task == (photos[0], "a_bmp")

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from crack_data.convert.labels import draw_label, read_labels
-from crack_data.inference.labels_out import FORMATS, crack_polygons, write_labels
+from crack_data.inference.labels_out import FORMATS, write_labels
 from crack_data.inference.results import to_json
 
 from .drawn import arc, draw_crack, line, wave
@@ -45,12 +45,8 @@ MASKS = {
 
 
 def record_of(*masks: np.ndarray, folder: Path) -> dict[str, Any]:
-    prediction = prediction_of(*masks)
-    record = {"name": "bridge/a", "path": str(folder / "photos" / "a.jpg")}
-    record |= to_json(prediction, "bridge/a.jpg")
-    for instance, entry in zip(prediction.instances, record["instances"], strict=True):
-        entry["polygons"] = crack_polygons(instance)
-    return record
+    about = {"name": "bridge/a", "path": str(folder / "photos" / "a.jpg")}
+    return about | to_json(prediction_of(*masks), "bridge/a.jpg")
 
 
 def differs_at_the_rim_alone(found: np.ndarray, mask: np.ndarray) -> bool:

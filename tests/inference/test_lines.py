@@ -15,8 +15,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 from crack_data.errors import CrackError
-from crack_data.inference.lines import find_place, photo_features, to_geojson
+from crack_data.inference.lines import find_place, pixel_lines, to_features, to_geojson
 from crack_data.inference.measuring import measure
+from crack_data.inference.results import to_json
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -42,10 +43,10 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
     prediction = prediction_of(
         draw_crack(CRACK, 5, SIZE), draw_crack(line((80, 330), 90, 90), 3, SIZE)
     )
-    measured = [measure(instance) for instance in prediction.instances]
     place = find_place(str(photo))
-    scale = place.mm_per_px if place else None
-    features = photo_features(prediction.instances, measured, photo.name, place, scale)
+    record = to_json(prediction, photo.name, place.mm_per_px if place else None)
+    lines = [pixel_lines(instance, measure(instance)) for instance in prediction.instances]
+    features = to_features(lines, record["instances"], photo.name, place)
     path = photo.with_suffix(".geojson")
     path.write_bytes(to_geojson(features, place))
     table = geopandas.read_file(path)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crack_data.inference import measuring
 from crack_data.inference.measuring import Measurement, measure
 from crack_data.inference.prediction import CrackInstance
 
@@ -97,15 +96,6 @@ def test_tiny_masks(shape: tuple[int, int], length: float, width: float) -> None
     got = measure_mask(np.ones(shape, dtype=bool))
     assert got.length_px == pytest.approx(length, abs=1)
     assert got.max_width_px == pytest.approx(width, abs=1)
-
-
-def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = draw_crack(wave((20.3, 150.2), 360, 60, 120), 6, (300, 400))
-    mask |= draw_crack([(30.2, 20.3), (370.2, 280.3)], 4, (300, 400))
-    whole = measure_mask(mask)
-    monkeypatch.setattr(measuring, "_BLOCK", 64)
-    monkeypatch.setattr(measuring, "_HALO", 32)
-    assert measure_mask(mask)[:4] == whole[:4]
 
 
 def test_agrees_with_skan_on_a_crack_without_slopes() -> None:

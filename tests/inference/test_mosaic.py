@@ -18,8 +18,8 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from crack_data.inference import mosaic
-from crack_data.inference.mosaic import is_mosaic, predict_any
-from crack_data.inference.outputs import OutputOptions, PhotoTask
+from crack_data.inference.mosaic import is_mosaic
+from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
 from crack_data.inference.prediction import CrackPrediction
 from crack_data.inference.results import Record
 from crack_data.storage import PhotoFile
@@ -80,7 +80,7 @@ def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPr
     predictor = DarkPredictor()
     task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
     given = OutputOptions(str(folder), lines=True, **options)  # type: ignore[arg-type]
-    return predict_any(predictor, task, given), predictor  # type: ignore[arg-type]
+    return predict_photo(predictor, task, given), predictor  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from crack_data.inference.prediction import CrackInstance
-from crack_data.inference.results import photo_rle, to_json, uncertainty
+from crack_data.inference.results import to_json, uncertainty
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -22,7 +21,7 @@ def test_rle_is_what_pycocotools_makes_of_the_whole_mask(
     mask[[0, -1], :] = mask[:, [0, -1]] = True  # runs that go on in the next column
     mask = np.pad(mask, ((pad[0], pad[0]), (pad[1], pad[1])))
     expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    found = photo_rle(CrackInstance.from_mask(0.5, mask), mask.shape)
+    found = to_json(prediction_of(mask), "a")["instances"][0]["segmentation"]
     assert found == {"size": list(mask.shape), "counts": expected["counts"].decode()}
 
 
