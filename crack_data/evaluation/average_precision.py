@@ -98,14 +98,9 @@ def paint_scores(instances: Sequence[CrackInstance], size: tuple[int, int]) -> N
 
 
 def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str, float]:
-    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75, in percent, by pycocotools.
+    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75 of a set, in percent, by pycocotools.
 
-    Args:
-        photos: of the whole set.
-        kind: "segm" or "bbox".
-
-    Returns:
-        an empty dictionary for a set without a true instance.
+    ``kind`` is "segm" or "bbox". A set without a true instance has none of them.
     """
     sizes = [photo.size for photo in photos]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -56,13 +56,12 @@ class PhotoCounts:
 def count_photo(
     truth: BoolMask, mask: BoolMask, crack_map: ByteMap, ignored: BoolMask | None = None
 ) -> PhotoCounts:
-    """Count what the metrics need of one photo.
+    """Count what the metrics need of one photo; all arrays have the shape (H, W).
 
     Args:
-        truth: ground truth, bool, shape (H, W).
-        mask: the drawn mask, bool, shape (H, W).
-        crack_map: crack probability x 255, rounded, uint8, shape (H, W).
-        ignored: pixels that are not counted anywhere, bool, shape (H, W); None: there are none.
+        truth, mask: ground truth and drawn mask.
+        crack_map: crack probability x 255, rounded.
+        ignored: pixels that are not counted anywhere; None: there are none.
 
     Raises:
         ValueError: the shapes differ.

@@ -55,10 +55,7 @@ class CrackEvaluator(DatasetEvaluator):
     """
 
     def __init__(self, dataset_name: str, cfg: CfgNode) -> None:
-        """Prepare to evaluate one data set of DatasetCatalog.
-
-        crack_metrics.json and crack_per_photo.csv will lie in OUTPUT_DIR/inference/NAME.
-        """
+        """Evaluate a data set of DatasetCatalog; files go to OUTPUT_DIR/inference/NAME."""
         self.dataset_name = dataset_name
         self.records: list[Record] = DatasetCatalog.get(dataset_name)
         self._by_id = {record["image_id"]: record for record in self.records}

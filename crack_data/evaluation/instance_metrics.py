@@ -66,11 +66,9 @@ class Trace:
         self.line = np.argwhere(skeletonize(self.mask)) + self.origin
 
     def covers(self, points: NDArray[np.integer], wide: BoolMask | None = None) -> BoolMask:
-        """Which of the points, (N, 2) row, column on the photo, lie in `wide`: bool, shape (N,).
+        """Which of the points, (N, 2) row, column on the photo, px, lie in `wide`: bool (N,).
 
-        Args:
-            points: px.
-            wide: take this in the place of `wide`.
+        Another mask in the same frame may take the place of `wide`.
         """
         wide = self.wide if wide is None else wide
         places = points - self.origin

@@ -43,8 +43,7 @@ _PER_PHOTO = ("precision", "recall", "f1", "iou", "precision_2px", "recall_2px",
 def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """One row per test set, 95 % intervals in parentheses, a dash for what a set does not define.
 
-    Args:
-        results: test set → its results by task, as `CrackEvaluator.evaluate` returns them.
+    ``results`` has by test set what `CrackEvaluator.evaluate` returns.
     """
     body = [
         [name, *(_cell(result.get(column[0], {}), *column[1:]) for column in _COLUMNS.values())]
@@ -64,11 +63,7 @@ def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -
 
 
 def width_table(widths: Mapping[str, tuple[float, float]]) -> str:
-    """Share of the true pixels, and share of them found, by width: a row each.
-
-    Args:
-        widths: see `crack_data.evaluation.metrics.recall_by_width`.
-    """
+    """The shares that `metrics.recall_by_width` gives, a row for each range of widths."""
     body = [[name, f"{share:.3f}", f"{found:.3f}"] for name, (share, found) in widths.items()]
     return markdown_lines(["width, px", "share of true pixels", "found"], body, numbers=True)
 
