@@ -43,9 +43,9 @@ class Scene:
     cracks: np.ndarray
 
 
-def draw_scene(index: int, kind: str, noisy: bool) -> Scene:
+def draw_scene(seed: int, index: int, kind: str, noisy: bool) -> Scene:
     """Draw the masks of one photo, exact or with rims as ragged as a model's."""
-    rng = np.random.default_rng([5, index])
+    rng = np.random.default_rng([seed, index])
     layer = draw_cracks(random_cracks(rng, SHAPE, kind=kind, interrupted_share=1.0), SHAPE)
     mask = (np.max([np.zeros(SHAPE, np.uint8), *layer.masks], axis=0) > 0).astype(np.uint8)
     if noisy:
@@ -108,16 +108,17 @@ def main() -> int:
     """Draw the scenes and compare the rules."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=40, help="photos of each kind (40)")
+    parser.add_argument("--seed", type=int, default=5, help="of what is drawn (5)")
     args = parser.parse_args()
     kinds = [kind for kind in KINDS if kind != "network"]
     scenes = {
-        masks: [draw_scene(i, kind, noisy) for i in range(args.count) for kind in kinds]
+        masks: [draw_scene(args.seed, i, kind, noisy) for i in range(args.count) for kind in kinds]
         for masks, noisy in (("exact", False), ("ragged", True))
     }
     rules: dict[str, Link] = {}
     for gap in (6, 12, 24, 36):
         rules[f"proximity, {gap} px"] = partial(cluster_pieces, gap=gap)
-    for gap in (12, 24, 36, 48):
+    for gap in (12, 24, 36, 48, 64):
         rules[f"ends that face, {gap} px"] = partial(link_pieces, gap=gap)
     compare(scenes, rules)
     return 0
