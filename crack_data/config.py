@@ -17,7 +17,7 @@ def add_crack_config(cfg: CN) -> None:
     """Add this project's keys, with their defaults, to a Detectron2 config in place."""
     add_pointrend_config(cfg)  # a comparison config chooses its mask head
     # Of earlier versions: configs that their trainings have saved still load.
-    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.CRACK_FREE_WEIGHT", "CRACK.VALIDATION_LOSS"):
+    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS"):
         cfg.register_deprecated_key(key)
     _add_model_keys(cfg)
     _add_training_keys(cfg)
@@ -83,6 +83,8 @@ def _add_training_keys(cfg: CN) -> None:
     # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
     # number. Empty: every photo equally often.
     cfg.CRACK.SAMPLING_WEIGHTS = []
+    # Photos without cracks are drawn this many times as often as the others of their data set.
+    cfg.CRACK.CRACK_FREE_WEIGHT = 1.0
     # One width in px per name in DATASETS.TRAIN: how far its labels may reach beyond the crack. So
     # wide a rim inside them does not count in the crack map's loss. Empty: all of a label counts.
     cfg.CRACK.LABEL_RIMS = []

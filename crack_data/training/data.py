@@ -66,16 +66,29 @@ def load_records(cfg: CfgNode, names: tuple[str, ...]) -> list[Record]:
 
 
 def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
-    """(photos,) how often each record is drawn: the weight of its set in CRACK.SAMPLING_WEIGHTS.
+    """(photos,) how often each record is drawn, relative to the others.
+
+    That is the weight of its set in CRACK.SAMPLING_WEIGHTS, times CRACK.CRACK_FREE_WEIGHT where it
+    has no crack.
 
     Raises:
         CrackError: the weights do not go with DATASETS.TRAIN, or leave no photo.
     """
+    crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
+    if not 0 <= crack_free < float("inf"):
+        raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
     of_set = value_by_set(cfg, "CRACK.SAMPLING_WEIGHTS", cfg.CRACK.SAMPLING_WEIGHTS, default=1.0)
-    weights = torch.tensor([of_set[record["dataset_name"]] for record in records])
+    has_crack = [any(not x.get("iscrowd") for x in record["annotations"]) for record in records]
+    weights = torch.tensor(
+        [
+            of_set[record["dataset_name"]] * (1.0 if crack else crack_free)
+            for record, crack in zip(records, has_crack, strict=True)
+        ]
+    )
     if not weights.any():
         raise CrackError(
-            "CRACK.SAMPLING_WEIGHTS leaves no photo of DATASETS.TRAIN to train on; raise a weight"
+            "CRACK.SAMPLING_WEIGHTS and CRACK.CRACK_FREE_WEIGHT leave no photo of DATASETS.TRAIN "
+            "to train on; raise one of them"
         )
     return weights
 

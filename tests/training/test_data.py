@@ -57,6 +57,18 @@ def test_weights_go_by_data_set(make_config: Callable[..., CfgNode], data: Path)
     assert {record["dataset_name"] for record in records[12:]} == {val}
 
 
+def test_photos_without_cracks_have_a_weight_of_their_own(
+    make_config: Callable[..., CfgNode],
+) -> None:
+    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 3.0)
+    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    records[2] = {**records[2], "annotations": []}
+    expected = [3.0 if not record["annotations"] else 1.0 for record in records]
+    assert photo_weights(cfg, records).tolist() == expected
+    with pytest.raises(CrackError, match=r"CRACK\.CRACK_FREE_WEIGHT"):
+        photo_weights(make_config("CRACK.CRACK_FREE_WEIGHT", -1.0), records)
+
+
 @pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
     cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
