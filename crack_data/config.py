@@ -132,9 +132,6 @@ def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE.TILE_SIZE = 1024
     # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
     cfg.CRACK.INFERENCE.TILE_OVERLAP = 64
-    # The network sees each photo, or tile, once at each of these sizes, relative to its own; the
-    # maps are averaged.
-    cfg.CRACK.INFERENCE.SCALES = [1.0]
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     cfg.CRACK.INFERENCE.FAST = "auto"
     # fp32, bf16, or auto: bf16 where the processor computes it natively.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -58,8 +57,6 @@ class CrackPredictor:
         keys = cfg.CRACK.INFERENCE
         if keys.FAST not in ("auto", "off"):
             raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {keys.FAST}")
-        if not keys.SCALES or min(keys.SCALES) <= 0:
-            raise CrackError(f"CRACK.INFERENCE.SCALES are numbers above 0, not {keys.SCALES}")
         self.calibration = settle_thresholds(cfg)
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
@@ -136,23 +133,13 @@ class CrackPredictor:
         )
 
     def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
-        """Run the network on a photo or tile, at each of CRACK.INFERENCE.SCALES."""
+        """Run the network on a photo or tile, resized as INPUT.MIN_SIZE_TEST says."""
         height, width = image_bgr.shape[:2]
-        found = []
-        for scale in self.cfg.CRACK.INFERENCE.SCALES:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            scaled = image_bgr
-            if size != (width, height):
-                scaled = cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA)
-            scaled = self.predictor.aug.get_transform(scaled).apply_image(scaled)
-            if self.predictor.input_format == "RGB":
-                scaled = scaled[:, :, ::-1]
-            tensor = torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
-            found += self.model.run_network([{"image": tensor, "height": height, "width": width}])
-        if len(found) == 1:
-            return found[0]
-        mean = np.rint(np.mean([x.probability for x in found], axis=0)).astype(np.uint8)
-        return NetworkOutput(mean, [detection for x in found for detection in x.detections])
+        resized = self.predictor.aug.get_transform(image_bgr).apply_image(image_bgr)
+        if self.predictor.input_format == "RGB":
+            resized = resized[:, :, ::-1]
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return self.model.run_network([{"image": tensor, "height": height, "width": width}])[0]
 
     def _find_by_scores(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
         """A stock model's masks as they are; what it scores below the threshold is rejected."""

@@ -135,26 +135,6 @@ def test_large_photos_are_tiled(tiny_cfg: CfgNode) -> None:
     assert np.array_equal(prediction.mask, prediction.probability > 255 * prediction.threshold)
 
 
-def test_a_second_scale_is_averaged(tiny_cfg: CfgNode, photo: np.ndarray) -> None:
-    cfg = tiny_cfg.clone()
-    cfg.CRACK.INFERENCE.FAST = "off"
-    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.0  # all of the map is kept
-    maps = []
-    for scales in ([1.0], [0.5], [1.0, 0.5]):
-        cfg.CRACK.INFERENCE.SCALES = scales
-        maps.append(CrackPredictor(cfg)(photo).probability.astype(float))
-    assert not np.array_equal(maps[0], maps[1])
-    assert np.abs((maps[0] + maps[1]) / 2 - maps[2]).max() <= 1
-
-
-@pytest.mark.parametrize("scales", [[], [0.0], [1.0, -0.5]])
-def test_scales_that_cannot_be_are_named(tiny_cfg: CfgNode, scales: list[float]) -> None:
-    cfg = tiny_cfg.clone()
-    cfg.CRACK.INFERENCE.SCALES = scales
-    with pytest.raises(CrackError, match="SCALES"):
-        CrackPredictor(cfg)
-
-
 def test_the_model_is_compiled_unless_told_otherwise(
     predictor: CrackPredictor, photo: np.ndarray
 ) -> None:
