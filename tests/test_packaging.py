@@ -90,7 +90,8 @@ def test_every_import_is_a_declared_requirement(
     assert not _undeclared((repo / "tools").glob("*.py"), shipped)
     assert not _undeclared((repo / "serve").glob("*.py"), base | extras["serve"])
     checks = [*(repo / "tests").rglob("*.py"), *(repo / "benchmarks").rglob("*.py")]
-    assert not _undeclared(checks, shipped | extras["dev"])
+    # benchmarks/yolo.py is given ultralytics by whoever compares with it.
+    assert not _undeclared(checks, shipped | extras["dev"] | {"ultralytics"})
 
 
 def test_every_package_is_listed(repo: Path, setup_cfg: configparser.ConfigParser) -> None:
