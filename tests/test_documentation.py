@@ -9,6 +9,7 @@ import torch
 import yaml
 from detectron2.modeling import build_model
 
+import crack_data.modeling  # noqa: F401 - registers the models
 from crack_data.config import load_config
 
 from .conftest import REPO
