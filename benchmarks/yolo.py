@@ -56,8 +56,7 @@ def compile_yolo(width: int, height: int, precision: str) -> Callable[[np.ndarra
         converted = openvino.convert_model(network, example_input=example)
     converted.reshape({converted.inputs[0]: [1, 3, height, width]})
     hint = {"fp32": "f32", "bf16": "bf16"}[precision]
-    compiled = openvino_core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-    return lambda photo: compiled(photo)
+    return openvino_core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": hint})
 
 
 def main() -> None:

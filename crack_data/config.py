@@ -180,19 +180,19 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     return cfg
 
 
-def value_by_set(cfg: CN, key: str, values: Sequence[float], default: float) -> dict[str, float]:
-    """The number of each data set in DATASETS.TRAIN, by its name: ``values``, or the default.
+def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
+    """What a key of CRACK gives to each set in DATASETS.TRAIN, by name; the default if it is empty.
 
     Raises:
-        CrackError: there are some and not one for each, or one is below zero.
+        CrackError: there are too few or too many numbers, or one is below zero.
     """
-    names = cfg.DATASETS.TRAIN
+    names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
     if not values:
         return dict.fromkeys(names, default)
     if len(values) != len(names) or not all(0 <= value < float("inf") for value in values):
         raise CrackError(
-            f"{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} data "
-            "sets in DATASETS.TRAIN"
+            f"CRACK.{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} "
+            "data sets in DATASETS.TRAIN"
         )
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 

@@ -6,6 +6,7 @@ A record is a photo in Detectron2's format, as `crack_data.annotations` reads it
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -42,9 +43,17 @@ def decode_mask(
     )
 
 
-def instance_masks(record: Record) -> list[BoolMask]:
-    """The pixels of each instance of a record, in its order; ignored areas are left out."""
-    return [coco_mask.decode(rle).view(bool) for rle in _rles(record, crowd=0)]
+def has_crack(record: Record) -> bool:
+    """Whether a record has an instance; ignored areas are none."""
+    return any(not each.get("iscrowd") for each in record.get("annotations", []))
+
+
+def instance_masks(record: Record) -> Iterator[BoolMask]:
+    """The pixels of each instance of a record, in its order, one mask at a time.
+
+    Ignored areas are left out.
+    """
+    return (coco_mask.decode(rle).view(bool) for rle in _rles(record, crowd=0))
 
 
 def ignored_pixels(record: Record) -> BoolMask:

@@ -74,7 +74,7 @@ def _annotations(cfg: CfgNode) -> Iterator[Drawing]:
     for name in cfg.DATASETS.TRAIN:
         for record in DatasetCatalog.get(name):
             photo = read_photo(record["file_name"])[:, :, ::-1]
-            drawn = _draw(photo, instance_masks(record), ignored_pixels(record))
+            drawn = _draw(photo, list(instance_masks(record)), ignored_pixels(record))
             yield record["file_name"], drawn
 
 

@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 
-from ..datasets import decode_mask, ignored_pixels
+from ..datasets import ignored_pixels, instance_masks
 from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
@@ -195,11 +195,9 @@ def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, An
 
 def true_instances(record: Record, ignored: BoolMask) -> Iterator[CrackInstance]:
     """A record's instances, one at a time, without ignored pixels; those with nothing else go."""
-    for annotation in record.get("annotations", []):
-        if not annotation.get("iscrowd"):
-            mask = decode_mask(annotation["segmentation"], record["height"], record["width"])
-            if instance := CrackInstance.from_mask(1.0, mask & ~ignored):
-                yield instance
+    for mask in instance_masks(record):
+        if instance := CrackInstance.from_mask(1.0, mask & ~ignored):
+            yield instance
 
 
 def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> list[CrackInstance]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..config import value_by_set
 from ..errors import CrackError
+from ..segmentation import has_crack
 from .mapper import CrackMapper, PhotoUnreadable
 
 Batch = list[dict[str, Any]]
@@ -77,13 +78,9 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
     crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
     if not 0 <= crack_free < float("inf"):
         raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
-    of_set = value_by_set(cfg, "CRACK.SAMPLING_WEIGHTS", cfg.CRACK.SAMPLING_WEIGHTS, default=1.0)
-    has_crack = [any(not x.get("iscrowd") for x in record["annotations"]) for record in records]
+    of_set = value_by_set(cfg, "SAMPLING_WEIGHTS", default=1.0)
     weights = torch.tensor(
-        [
-            of_set[record["dataset_name"]] * (1.0 if crack else crack_free)
-            for record, crack in zip(records, has_crack, strict=True)
-        ]
+        [of_set[x["dataset_name"]] * (1.0 if has_crack(x) else crack_free) for x in records]
     )
     if not weights.any():
         raise CrackError(

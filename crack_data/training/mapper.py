@@ -81,7 +81,7 @@ class CrackMapper:
         self.augmentation = cfg.CRACK.AUG
         self.image_format = cfg.INPUT.FORMAT
         self.link_gap = cfg.MODEL.CRACK_MAP.LINK_GAP
-        self.rim_of = value_by_set(cfg, "CRACK.LABEL_RIMS", cfg.CRACK.LABEL_RIMS, default=0.0)
+        self.rim_of = value_by_set(cfg, "LABEL_RIMS", default=0.0)
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record in Detectron2's standard format, with "dataset_name".
