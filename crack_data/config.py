@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import IO
+from functools import reduce
+from typing import IO, Any
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
@@ -138,6 +139,46 @@ def _add_inference_keys(cfg: CN) -> None:
     cfg.CRACK.INFERENCE.PRECISION = "auto"
 
 
+_ANY = float("inf")
+# Lowest and highest value of keys whose faults would show late in a training, or not at all.
+_RANGES = {
+    "SOLVER.BASE_LR": (0, _ANY),
+    "SOLVER.WEIGHT_DECAY": (0, _ANY),
+    "SOLVER.WARMUP_ITERS": (0, _ANY),
+    "SOLVER.MAX_ITER": (1, _ANY),
+    "SOLVER.CHECKPOINT_PERIOD": (1, _ANY),
+    "SOLVER.ACCUMULATE": (1, _ANY),
+    "SOLVER.IMS_PER_BATCH": (1, _ANY),
+    "DATALOADER.NUM_WORKERS": (0, _ANY),
+    "MODEL.CRACK_MAP.LINK_THRESHOLD": (0, 1),
+    "MODEL.CRACK_MAP.LINK_GAP": (0, _ANY),
+    "MODEL.CRACK_MAP.DETECTOR_FLOOR": (0, 1),
+    "MODEL.CRACK_MAP.THRESHOLD": (-1, 1),
+    "MODEL.CRACK_MAP.SCORE_THRESHOLD": (-1, 1),
+    "CRACK.CRACK_FREE_WEIGHT": (0, _ANY),
+    "CRACK.EMA_DECAY": (0, 1),
+    "CRACK.PATIENCE": (0, _ANY),
+    "CRACK.MAX_BAD_PHOTOS": (0, 1),
+    "CRACK.AUG.CROP_SIZE": (32, _ANY),
+    "CRACK.AUG.CRACK_CROP_PROB": (0, 1),
+    "CRACK.AUG.ROTATE_PROB": (0, 1),
+    "CRACK.AUG.BRIGHTNESS": (0, 1),
+    "CRACK.AUG.CONTRAST": (0, 1),
+    "CRACK.AUG.SATURATION": (0, 1),
+    "CRACK.AUG.BLUR_PROB": (0, 1),
+    "CRACK.AUG.NOISE_PROB": (0, 1),
+    "CRACK.AUG.JPEG_PROB": (0, 1),
+    "CRACK.AUG.SHADOW_PROB": (0, 1),
+    "CRACK.INFERENCE.TILE_SIZE": (0, _ANY),
+}
+_CHOICES = {
+    "INPUT.FORMAT": ("RGB", "BGR"),
+    "SOLVER.OPTIMIZER": ("sgd", "adamw"),
+    "CRACK.INFERENCE.FAST": ("auto", "off"),
+    "CRACK.INFERENCE.PRECISION": ("auto", "fp32", "bf16"),
+}
+
+
 class _LocalFile(CN):
     """Reads YAML of plain values from local files; Detectron2 would run code and download."""
 
@@ -180,6 +221,32 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     return cfg
 
 
+def value_at(cfg: CN, key: str) -> Any:
+    """The value of a key as a config writes it, such as SOLVER.BASE_LR."""
+    return reduce(getattr, key.split("."), cfg)
+
+
+def check_values(cfg: CN) -> None:
+    """Raise `CrackError` where a key has a value that no prediction or training can have."""
+    for key, (low, high) in _RANGES.items():
+        value = value_at(cfg, key)
+        if not low <= value <= high:
+            wanted = f"between {low} and {high}" if high < _ANY else f"{low} or more"
+            raise CrackError(f"{key} is {value}; it must be {wanted}")
+    for key, choices in _CHOICES.items():
+        value = value_at(cfg, key)
+        if value not in choices:
+            raise CrackError(f"{key} is {value!r}; use {' or '.join(choices)}")
+    scale = cfg.CRACK.AUG.SCALE
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < _ANY:
+        raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
+    if cfg.MODEL.META_ARCHITECTURE != "CrackRCNN" and not cfg.MODEL.MASK_ON:
+        raise CrackError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} draws no masks; set "
+            "MODEL.MASK_ON True, or use CrackRCNN"
+        )
+
+
 def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
     """What a key of CRACK gives to each set in DATASETS.TRAIN, by name; the default if it is empty.
 
@@ -189,7 +256,8 @@ def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
     names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
     if not values:
         return dict.fromkeys(names, default)
-    if len(values) != len(names) or not all(0 <= value < float("inf") for value in values):
+    able = all(isinstance(value, int | float) and 0 <= value < _ANY for value in values)
+    if len(values) != len(names) or not able:
         raise CrackError(
             f"CRACK.{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} "
             "data sets in DATASETS.TRAIN"

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 
 
 class CrackError(ValueError):
     """Bad input. The message is one sentence: what was wrong, in which file or key, what to do."""
+
+
+@contextmanager
+def as_crack_error(what: str) -> Iterator[None]:
+    """Turn whatever others' code raises of bad input into a `CrackError`: ``what``, and why."""
+    try:
+        yield
+    except CrackError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CrackError(f"{what}: {reason}") from error
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

@@ -71,13 +71,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return {**content, "model": dict(state)}
 
 
-def load_weights(model: nn.Module, path: str) -> None:
+def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
     """Load a checkpoint of this very model: every weight must be there and fit.
+
+    Returns:
+        what `read_checkpoint` does.
 
     Raises:
         CrackError: as `read_checkpoint`, or the checkpoint is of another model.
     """
-    found, wanted = read_checkpoint(path)["model"], model.state_dict()
+    content = read_checkpoint(path)
+    found, wanted = content["model"], model.state_dict()
     missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
     unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
     misfits = [x for x in wanted if x in found and found[x].shape != wanted[x].shape]
@@ -95,6 +99,7 @@ def load_weights(model: nn.Module, path: str) -> None:
             "trained with"
         )
     model.load_state_dict(found, strict=False)
+    return content
 
 
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:

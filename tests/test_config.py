@@ -8,7 +8,7 @@ import pytest
 from detectron2.modeling import build_model
 
 import crack_data.modeling  # noqa: F401 - registers what the configs name
-from crack_data.config import load_config
+from crack_data.config import check_values, load_config
 from crack_data.errors import CrackError
 
 CONFIGS = sorted(
@@ -59,6 +59,25 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
     file.write_text(text)
     with pytest.raises(CrackError, match=named):
         load_config(str(file), overrides)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("SOLVER.CHECKPOINT_PERIOD", "0", "is 0; it must be 1 or more"),
+        ("SOLVER.BASE_LR", "-0.1", "is -0.1; it must be 0 or more"),
+        ("CRACK.EMA_DECAY", "1.5", "is 1.5; it must be between 0 and 1"),
+        ("CRACK.AUG.SCALE", "[2.0, 1.0]", "is .2.0, 1.0.; it must be two factors"),
+        ("CRACK.AUG.SCALE", "[1.0]", "is .1.0.; it must be two factors"),
+        ("INPUT.FORMAT", "rgb", "is 'rgb'; use RGB or BGR"),
+        ("CRACK.INFERENCE.PRECISION", "int8", "is 'int8'; use auto or fp32 or bf16"),
+        ("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "GeneralizedRCNN draws no masks"),
+    ],
+)
+def test_a_value_that_no_model_can_have(key: str, value: str, sentence: str) -> None:
+    check_values(load_config("configs/crack_mobilenet.yaml"))
+    with pytest.raises(CrackError, match=f"{key} {sentence}"):
+        check_values(load_config("configs/crack_mobilenet.yaml", [key, value]))
 
 
 def test_a_missing_config_is_named() -> None:

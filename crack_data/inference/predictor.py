@@ -12,7 +12,8 @@ from detectron2.engine import DefaultPredictor
 from torch import nn
 
 from ..calibration import settle_thresholds
-from ..errors import CrackError
+from ..config import check_values
+from ..errors import CrackError, as_crack_error
 from ..modeling import CrackRCNN
 from ..modeling.compiled import compile_for_cpu
 from ..modeling.crack_rcnn import NetworkOutput
@@ -54,14 +55,14 @@ class CrackPredictor:
         cfg.defrost()
         if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
+        check_values(cfg)
         keys = cfg.CRACK.INFERENCE
-        if keys.FAST not in ("auto", "off"):
-            raise CrackError(f"CRACK.INFERENCE.FAST is auto or off, not {keys.FAST}")
         self.calibration = settle_thresholds(cfg)
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         cfg.freeze()
-        self.predictor = DefaultPredictor(bare)
+        with as_crack_error("no model can be built from the config"):
+            self.predictor = DefaultPredictor(bare)
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())

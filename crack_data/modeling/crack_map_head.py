@@ -37,17 +37,25 @@ class CrackMapHead(nn.Module):
         """See the MODEL.CRACK_MAP keys in `crack_data.config`.
 
         Raises:
-            ValueError: the features' strides do not fall to 2, or CHANNELS has not one number for
-                the context and one for each detail.
+            ValueError: the backbone lacks a feature, strides do not fall to 2, or CHANNELS has not
+                one number for the context and one for each detail.
         """
         super().__init__()
         keys = cfg.MODEL.CRACK_MAP
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
+        lacking = [
+            *(set(in_features) - input_shape.keys()),
+            *(set(detail_features) - shapes.keys()),
+        ]
+        if lacking or not in_features:
+            raise ValueError(f"MODEL.CRACK_MAP's features are of {list(shapes)}, not {lacking}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
         if sorted(strides, reverse=True) != strides or strides[-1] != 2:
             raise ValueError(f"MODEL.CRACK_MAP's features must fall to stride 2, not {strides}")
+        if len(channels) != len(strides):
+            raise ValueError(f"MODEL.CRACK_MAP.CHANNELS needs {len(strides)} numbers: {channels}")
         self.in_features, self.detail_features = in_features, detail_features
         # How much coarser each level is than the finest, and each step of the refinement.
         self.scales = [shapes[name].stride / strides[0] for name in in_features]
@@ -60,8 +68,8 @@ class CrackMapHead(nn.Module):
             self.photo = conv(12, _PHOTO_SHAPE.channels)
         self.refine = nn.ModuleList(
             conv(before + shapes[name].channels, after)
-            for name, before, after in zip(
-                detail_features, channels[:-1], channels[1:], strict=True
+            for name, (before, after) in zip(
+                detail_features, itertools.pairwise(channels), strict=True
             )
         )
         self.last = conv(channels[-1], channels[-1])

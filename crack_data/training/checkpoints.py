@@ -5,29 +5,48 @@ from __future__ import annotations
 import argparse
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, run_tool
 from ..files import atomic_write
-from ..weights import read_checkpoint
+from ..weights import load_weights, read_checkpoint
 
 Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
 
 
 class CrackCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, reading by `read_checkpoint`, writing each file in one step."""
+    """Detectron2's checkpointer, reading by `load_weights`, writing each file in one step."""
 
-    def _load_file(self, filename: str) -> dict[str, Any]:
-        return read_checkpoint(filename)
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load model and states, all that there are or those named; return what is left.
+
+        Raises:
+            CrackError: as `load_weights`, or the file has no state of a training, or one that does
+                not go with the config.
+        """
+        content = load_weights(self.model, path)
+        if "trainer" in self.checkpointables and "trainer" not in content:
+            raise CrackError(
+                f"checkpoint {path} holds weights alone, from which no training goes on; name it "
+                "as MODEL.WEIGHTS, without --resume"
+            )
+        try:
+            for key in self.checkpointables if checkpointables is None else checkpointables:
+                if key in content:
+                    self.checkpointables[key].load_state_dict(content.pop(key))
+        except (KeyError, ValueError) as error:
+            raise CrackError(
+                f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); "
+                "resume with the config it was started with"
+            ) from error
+        return content
 
     def save(self, name: str, **extra: Any) -> None:
         """Save model and states as NAME.pth, and make it the one that --resume takes."""
@@ -116,12 +135,18 @@ def match_optimizer_state(
     return {"state": moments, "param_groups": groups}
 
 
-def changed_keys(before: str, solver: CfgNode) -> str:
-    """The SOLVER keys that differ from a checkpoint's ("": unknown), as ``KEY old -> new, …``."""
-    new = yaml.safe_load(solver.dump())
-    old = yaml.safe_load(before) if before else new
-    changed = [key for key in new if new[key] != old.get(key)]
-    return ", ".join(f"SOLVER.{key} {old.get(key)} -> {new[key]}" for key in changed)
+def changed_keys(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> dict[str, str]:
+    """The keys of one config that another has otherwise, as {KEY: "old -> new"}."""
+    changed = {}
+    for key, old in before.items():
+        new = now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed |= changed_keys(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changed[prefix + key] = f"{old} -> {new}"
+    return changed
 
 
 def release_weights(source: str, target: str) -> int:

@@ -76,8 +76,6 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
         CrackError: the weights do not go with DATASETS.TRAIN, or leave no photo.
     """
     crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
-    if not 0 <= crack_free < float("inf"):
-        raise CrackError(f"CRACK.CRACK_FREE_WEIGHT is {crack_free}; it must be 0 or more")
     of_set = value_by_set(cfg, "SAMPLING_WEIGHTS", default=1.0)
     weights = torch.tensor(
         [of_set[x["dataset_name"]] * (1.0 if has_crack(x) else crack_free) for x in records]
@@ -139,7 +137,7 @@ def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
         CrackError: the processes cannot share a batch of SOLVER.IMS_PER_BATCH equally.
     """
     size, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if size < 1 or size % world:
+    if size % world:
         raise CrackError(
             f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
         )

@@ -86,6 +86,10 @@ class KeepBest(HookBase):
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Take the next evaluation for the first."""
         self.best: float | None = None
         self.best_iteration = -1
         self.without_gain = 0

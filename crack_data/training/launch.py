@@ -8,17 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..config import load_config
+from ..config import load_config, value_at
 from ..datasets import register_datasets_of
-from ..errors import CrackError
+from ..errors import CrackError, as_crack_error
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from .trainer import CrackTrainer
+
+logger = logging.getLogger("detectron2.crack_data.training")
+
+# Keys of Detectron2 that a user may know and nothing here reads.
+_UNREAD = (
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.CROP",
+    "INPUT.RANDOM_FLIP",
+    "DATALOADER.SAMPLER_TRAIN",
+    "DATALOADER.REPEAT_THRESHOLD",
+    "TEST.AUG",
+    "TEST.PRECISE_BN",
+)
 
 
 def start(args: argparse.Namespace) -> None:
@@ -52,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         if not value:
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     if not args.eval_only:
         adapt_to_random_weights(cfg)
@@ -61,12 +74,21 @@ def run(args: argparse.Namespace) -> None:
         # A full disk must not bury its one sentence under a traceback for each line logged.
         logging.raiseExceptions = False
         default_setup(cfg, args)
+        for key in unread_keys(cfg):
+            logger.warning(f"{key} is not read here; see CRACK and SOLVER in crack_data/config.py")
         if args.eval_only:
             evaluate_datasets(CrackPredictor(cfg), cfg)
         else:
-            trainer = CrackTrainer(cfg)
+            with as_crack_error("no training can be built from the config"):
+                trainer = CrackTrainer(cfg)
             trainer.resume_or_load(resume=args.resume)
             trainer.train()
+
+
+def unread_keys(cfg: CfgNode) -> list[str]:
+    """The keys that are set and have no effect."""
+    default = get_cfg()
+    return [x for x in _UNREAD if value_at(cfg, x) != value_at(default, x)]
 
 
 def adapt_to_random_weights(cfg: CfgNode) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.train_loop import TrainerBase
@@ -18,11 +19,11 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import CrackError
+from ..config import check_values
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
-from ..weights import load_initial_weights, load_weights
+from ..weights import load_initial_weights
 from .checkpoints import (
     CrackCheckpointer,
     build_ema,
@@ -55,10 +56,15 @@ class CrackTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build model, optimizer and hooks; nothing is loaded or trained yet."""
+        """Build model, optimizer and hooks; nothing is loaded or trained yet.
+
+        Raises:
+            CrackError: a key has no such value.
+        """
         # Not DefaultTrainer's own constructor: it hands CPU modules to DistributedDataParallel as
         # if they were on a GPU, and knows no autocast on the CPU.
         TrainerBase.__init__(self)
+        check_values(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
@@ -103,16 +109,10 @@ class CrackTrainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
         if resume and self.checkpointer.has_checkpoint():
-            path = self.checkpointer.get_checkpoint_file()
-            load_weights(self.plain_model, path)
-            try:
-                self.checkpointer.resume_or_load("", resume=True)
-            except (KeyError, ValueError) as error:
-                raise CrackError(
-                    f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); "
-                    "resume with the config it was started with"
-                ) from error
+            self.checkpointer.load(self.checkpointer.get_checkpoint_file())
         else:
+            if resume:
+                logger.warning(f"{self.cfg.OUTPUT_DIR} has no checkpoint: the training starts anew")
             load_initial_weights(self.cfg, self.plain_model)
         if comm.is_main_process():
             # Before the writers open it: what is in there of later iterations comes again.
@@ -135,6 +135,8 @@ class CrackTrainer(DefaultTrainer):
         Not Detectron2's own loop, which logs bad input with a traceback and knows no early end.
         """
         logger.info(f"Starting training from iteration {self.start_iter}")
+        if self.start_iter >= self.max_iter:
+            logger.warning(f"SOLVER.MAX_ITER {self.max_iter} is reached: no iteration is left")
         with EventStorage(self.start_iter) as self.storage:
             try:
                 self.before_train()
@@ -170,7 +172,7 @@ class CrackTrainer(DefaultTrainer):
             "stepper": self.stepper.state_dict(),
             "parameters": parameter_names(self.optimizer, self.plain_model),
             "optimizer": self.cfg.SOLVER.OPTIMIZER,
-            "solver": self.cfg.SOLVER.dump(),
+            "config": self.cfg.dump(),
             "seed": self.seed,
             "samples": self.start_sample + done * self.cfg.SOLVER.IMS_PER_BATCH,
             "bad_photos": dict(self.monitor.bad),
@@ -179,14 +181,15 @@ class CrackTrainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`; sets where training starts.
 
-        Rates, schedule and weight decay are the config's, whatever they were before.
+        Rates, schedule, weight decay and a SEED of 0 or more are the config's, whatever they were
+        before.
 
         Raises:
             ValueError: the state does not go with the config.
         """
-        solver = self.cfg.SOLVER
-        if state_dict["optimizer"] != solver.OPTIMIZER:
-            raise ValueError(f"SOLVER.OPTIMIZER was {state_dict['optimizer']}")
+        wanted = self.cfg.SOLVER.OPTIMIZER
+        if state_dict["optimizer"] != wanted:
+            raise ValueError(f"SOLVER.OPTIMIZER was {state_dict['optimizer']}, not {wanted}")
         names = parameter_names(self.optimizer, self.plain_model)
         stepper = dict(state_dict["stepper"])
         stepper["optimizer"] = match_optimizer_state(
@@ -198,10 +201,21 @@ class CrackTrainer(DefaultTrainer):
         self.scheduler.base_lrs = rates
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr(), strict=True):
             group["lr"] = rate
-        self.seed = state_dict["seed"]
+        if self.cfg.SEED < 0:
+            self.seed = state_dict["seed"]
         self.start_iter = self.iter + 1
         self.start_sample = state_dict["samples"]
         self.monitor.bad = state_dict["bad_photos"]
-        changed = changed_keys(state_dict.get("solver", ""), solver)
+        self._compare_config(state_dict)
+
+    def _compare_config(self, state_dict: dict[str, Any]) -> None:
+        """Log what the config has otherwise than the checkpoint's, all of it or SOLVER alone."""
+        before = yaml.safe_load(state_dict.get("config", ""))
+        before = before or {"SOLVER": yaml.safe_load(state_dict.get("solver", "")) or {}}
+        changed = changed_keys(before, yaml.safe_load(self.cfg.dump()))
+        changed.pop("OUTPUT_DIR", None)
         if changed:
-            logger.info(f"The config has changed since the checkpoint: {changed}")
+            text = ", ".join(f"{key} {values}" for key, values in changed.items())
+            logger.info(f"The config has changed since the checkpoint: {text}")
+        if changed.keys() & {"CRACK.BEST_METRIC", "DATASETS.TEST"}:
+            self.best.forget()  # values of another metric do not compare

@@ -147,7 +147,7 @@ def test_the_model_is_compiled_unless_told_otherwise(
     difference = compiled(photo).probability.astype(int) - predictor(photo).probability
     assert np.abs(difference).max() <= 1
     cfg.CRACK.INFERENCE.FAST = "yes"
-    with pytest.raises(CrackError, match=r"CRACK\.INFERENCE\.FAST is auto or off, not yes"):
+    with pytest.raises(CrackError, match=r"CRACK\.INFERENCE\.FAST is 'yes'; use auto or off"):
         CrackPredictor(cfg)
 
 

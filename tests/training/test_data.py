@@ -65,11 +65,9 @@ def test_photos_without_cracks_have_a_weight_of_their_own(
     records[2] = {**records[2], "annotations": []}
     expected = [3.0 if not record["annotations"] else 1.0 for record in records]
     assert photo_weights(cfg, records).tolist() == expected
-    with pytest.raises(CrackError, match=r"CRACK\.CRACK_FREE_WEIGHT"):
-        photo_weights(make_config("CRACK.CRACK_FREE_WEIGHT", -1.0), records)
 
 
-@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]"])
+@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
     cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
     with pytest.raises(CrackError, match=r"CRACK\.SAMPLING_WEIGHTS"):
@@ -157,10 +155,9 @@ def test_batches_need_no_shared_memory(make_config: Callable[..., CfgNode]) -> N
     assert not any(tensor.is_shared() for tensor in tensors)
 
 
-@pytest.mark.parametrize("size", [0, 3])
 def test_a_batch_that_the_processes_cannot_share(
-    make_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch, size: int
+    make_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crack_data.training.data.comm.get_world_size", lambda: 2)
-    with pytest.raises(CrackError, match=rf"SOLVER\.IMS_PER_BATCH is {size}; .* the 2 process"):
-        build_train_loader(make_config("SOLVER.IMS_PER_BATCH", size), seed=0)
+    with pytest.raises(CrackError, match=r"SOLVER\.IMS_PER_BATCH is 3; .* the 2 process"):
+        build_train_loader(make_config("SOLVER.IMS_PER_BATCH", 3), seed=0)

@@ -16,7 +16,7 @@ from detectron2.modeling import build_model
 
 from crack_data.config import load_config
 from crack_data.errors import CrackError
-from crack_data.training.launch import adapt_to_random_weights, outside_errors, run
+from crack_data.training.launch import adapt_to_random_weights, outside_errors, run, unread_keys
 
 
 def _run(repo: Path, *command: str) -> None:
@@ -55,6 +55,10 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["DATASETS.TRAIN", "('nowhere.json',)"], r"nowhere\.json does not exist"),
         (["DATASETS.TRAIN", "('crack_trian',)"], r"'crack_trian', which is not registered"),
         (["SOLVER.MAX_ITERS", "3"], r"SOLVER\.MAX_ITERS"),
+        (["SOLVER.MAX_ITER", "0"], r"SOLVER\.MAX_ITER is 0"),
+        (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "from the config: .* LR scheduler: Cosine"),
+        (["MODEL.CRACK_MAP.IN_FEATURES", "['p9']"], r"'image'\], not \['p9'\]"),
+        (["MODEL.CRACK_MAP.CHANNELS", "[32]"], r"CHANNELS needs 2 numbers: \[32\]"),
         (["MODEL.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
         (["MODEL.BACKBONE.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
     ],
@@ -101,6 +105,13 @@ def test_random_weights_let_every_layer_learn(repo: Path) -> None:
     assert adapted("crack_r101.yaml", "MODEL.WEIGHTS", "") == (0, False, "BN")
     assert adapted("crack_mobilenet.yaml")[:2] == (0, True)
     assert adapted("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")[:2] == (0, False)
+
+
+def test_keys_of_detectron2_that_have_no_effect_are_named(repo: Path) -> None:
+    config = str(repo / "configs" / "crack_mobilenet.yaml")
+    assert unread_keys(load_config(config)) == []
+    given = ["TEST.AUG.ENABLED", "True", "INPUT.RANDOM_FLIP", "vertical"]
+    assert unread_keys(load_config(config, given)) == ["INPUT.RANDOM_FLIP", "TEST.AUG"]
 
 
 def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:

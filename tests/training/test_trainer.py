@@ -83,6 +83,10 @@ def test_it_stops_without_gain(make_config: Callable[..., CfgNode]) -> None:
     assert (trainer.best.best_iteration, trainer.best.without_gain) == (0, 2)
     assert "3 of 20, ended early" in Path(cfg.OUTPUT_DIR, "summary.md").read_text()
     assert Path(cfg.OUTPUT_DIR, "model_final.pth").exists()
+    for metric, kept in (("crack/f1", True), ("crack/recall", False)):  # which do not compare
+        trainer = CrackTrainer(make_config("CRACK.BEST_METRIC", metric))
+        trainer.resume_or_load(resume=True)
+        assert (trainer.best.best is not None) == kept
 
 
 def test_a_loss_that_is_not_finite(make_config: Callable[..., CfgNode]) -> None:
@@ -114,11 +118,26 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(make_config: Callable[..., Cf
         _train(make_config(*keys, "MODEL.MOBILENETV2.WIDTH_MULT", 0.5), resume=True)
     with pytest.raises(CrackError, match=r"model_0000001\.pth was .*SOLVER\.OPTIMIZER was adamw"):
         _train(make_config(*keys, "SOLVER.OPTIMIZER", "sgd"), resume=True)
+    path = Path(make_config().OUTPUT_DIR, "model_0000001.pth")
+    torch.save({"model": torch.load(path, weights_only=True)["model"]}, path)
+    with pytest.raises(CrackError, match=r"model_0000001\.pth holds weights alone"):
+        _train(make_config(*keys), resume=True)
 
 
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
     with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
         CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
+
+
+def _changes_on_resuming(trainer: CrackTrainer, caplog: pytest.LogCaptureFixture) -> str:
+    # Detectron2's own loggers pass nothing on once a training has set them up.
+    log = logging.getLogger("detectron2.crack_data.training")
+    log.addHandler(caplog.handler)
+    with caplog.at_level("INFO", logger=log.name):
+        trainer.resume_or_load(resume=True)
+    log.removeHandler(caplog.handler)
+    (line,) = {x.getMessage() for x in caplog.records if "has changed since" in x.getMessage()}
+    return line
 
 
 def test_the_config_decides_after_a_resumption(
@@ -128,18 +147,24 @@ def test_the_config_decides_after_a_resumption(
     before = _train(make_config(*keys, 2))
     moments = dict(before.optimizer.state)
     changed = ["SOLVER.BASE_LR", 1e-4, "SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.MAX_ITER", 4]
-    changed += ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR", "SOLVER.STEPS", "(3,)"]
+    changed += [
+        "SEED",
+        9,
+        "CRACK.AUG.SCALE",
+        "[1.0, 2.0]",
+        "SOLVER.LR_SCHEDULER_NAME",
+        "WarmupMultiStepLR",
+        "SOLVER.STEPS",
+        "(3,)",
+    ]
     trainer = CrackTrainer(make_config(*keys, 2, *changed))
-    # Detectron2's own loggers pass nothing on once a training has set them up.
-    log = logging.getLogger("detectron2.crack_data.training")
-    log.addHandler(caplog.handler)
-    with caplog.at_level("INFO", logger=log.name):
-        trainer.resume_or_load(resume=True)
-    log.removeHandler(caplog.handler)
-    (line,) = {x.getMessage() for x in caplog.records if "has changed since" in x.getMessage()}
+    line = _changes_on_resuming(trainer, caplog)
     assert "SOLVER.BASE_LR 0.001 -> 0.0001" in line
     assert "SOLVER.WEIGHT_DECAY 0.01 -> 0.0" in line
     assert "SOLVER.MAX_ITER 2 -> 4" in line
+    assert "CRACK.AUG.SCALE [0.7, 1.4] -> [1.0, 2.0]" in line
+    assert "SEED 7 -> 9" in line
+    assert trainer.seed == 9
 
     groups = trainer.optimizer.param_groups
     factors = {group["lr"] / group["initial_lr"] for group in groups}
@@ -155,13 +180,20 @@ def test_the_config_decides_after_a_resumption(
     )
 
 
-def test_checkpoints_of_earlier_versions_are_resumed(make_config: Callable[..., CfgNode]) -> None:
+def test_checkpoints_of_earlier_versions_are_resumed(
+    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
     keys = ["DATASETS.TEST", "()", "SOLVER.MAX_ITER"]
     cfg = make_config(*keys, 2)
     _train(cfg)
     path = Path(cfg.OUTPUT_DIR, "model_0000001.pth")
     state = torch.load(path, weights_only=True)
-    for key in ("parameters", "solver"):
+    for key in ("parameters", "config"):
         del state["trainer"][key]
     torch.save(state, path)
     assert _train(make_config(*keys, 3), resume=True).start_iter == 2
+    state["trainer"]["solver"] = "BASE_LR: 0.5\nMAX_ITER: 3\n"
+    torch.save(state, path)
+    (path.parent / "last_checkpoint").write_text(path.name)
+    line = _changes_on_resuming(CrackTrainer(make_config(*keys, 3)), caplog)
+    assert line.endswith(": SOLVER.BASE_LR 0.5 -> 0.001")
