@@ -11,17 +11,20 @@ import os
 from functools import partial
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .annotations import read_coco, read_records
 from .errors import CrackError
+from .photos import read_photo
 from .segmentation import Record, decode_mask, ignored_pixels, instance_masks, union_mask
 
 __all__ = [
     "decode_mask",
     "ignored_pixels",
     "instance_masks",
+    "read_photo_of",
     "register_crack_dataset",
     "register_datasets_of",
     "union_mask",
@@ -92,6 +95,22 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
     _check_conversions([name for name in found if MetadataCatalog.get(name).get("json_file")])
     if {"TRAIN", "TEST"} <= set(keys):  # a training; pictures may be drawn of any set
         _check_training(cfg, found)
+
+
+def read_photo_of(record: Record) -> np.ndarray:
+    """Decode the photo of a record, upright: (H, W, 3) uint8 BGR.
+
+    Raises:
+        CrackError: it cannot be read, or is not of the size that it was annotated at.
+    """
+    photo = read_photo(record["file_name"])
+    height, width = photo.shape[:2]
+    if (height, width) != (record["height"], record["width"]):
+        raise CrackError(
+            f"photo {record['file_name']} has {width}x{height} px, but its data set says "
+            f"{record['width']}x{record['height']}; correct its JSON"
+        )
+    return photo
 
 
 def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:

@@ -151,7 +151,7 @@ def test_the_tools(repo: Path, json_file: str, tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("--size", "12"), "--size 12 is not WIDTHxHEIGHT"),
-        (("--size", "16x16"), "32 px or more"),
+        (("--size", "16x16"), "32 to 8192 px"),
         (("--count", "0"), "--count must be 1 or more"),
     ],
 )

@@ -14,11 +14,10 @@ from detectron2.data import DatasetCatalog
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..datasets import ignored_pixels
+from ..datasets import ignored_pixels, read_photo_of
 from ..files import atomic_write
 from ..inference.drawing import instance_colour
 from ..inference.prediction import CrackInstance, CrackPrediction
-from ..photos import read_photo
 from .counts import PIXEL_TOLERANCE, BoolMask, dilate
 from .evaluator import counted_instances, true_instances
 
@@ -69,7 +68,7 @@ def inspection_strips(
     """Predict at most ``photos`` photos of a data set of DatasetCatalog, one at a time.
 
     With ``worst`` all are predicted, and those with the lowest F1 come, the worst first; else
-    photos spread evenly over the set. A photo that cannot be read raises `PhotoError`.
+    photos spread evenly over the set. Photos are read by `read_photo_of`.
     """
     records = DatasetCatalog.get(dataset_name)
     if worst:
@@ -82,7 +81,7 @@ def inspection_strips(
 
 
 def _strip(record: dict[str, Any], predict: Predictor) -> Strip:
-    photo = read_photo(record["file_name"])
+    photo = read_photo_of(record)
     ignored = ignored_pixels(record)
     truth = _number(list(true_instances(record, ignored)), ignored.shape)
     mask = _number(counted_instances(predict(photo).instances, ignored), ignored.shape)

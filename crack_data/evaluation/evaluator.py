@@ -16,11 +16,10 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 
-from ..datasets import ignored_pixels, instance_masks
+from ..datasets import ignored_pixels, instance_masks, read_photo_of
 from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
-from ..photos import read_photo
 from .average_precision import (
     DEFINITIONS,
     EncodedInstances,
@@ -171,7 +170,7 @@ def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> R
     records = evaluator.records[comm.get_rank() :: comm.get_world_size()]
 
     def predict(batch: Sequence[Record]) -> list[CrackPrediction]:
-        return [predictor(read_photo(record["file_name"])) for record in batch]
+        return [predictor(read_photo_of(record)) for record in batch]
 
     return inference_on_dataset(predict, [[record] for record in records], evaluator)
 

@@ -32,7 +32,7 @@ from .textures import (
     white_noise,
 )
 
-MIN_SIDE = 32  # px
+MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
 CRACK_FREE_SHARE = 0.2
 MASONRY_SHARE = 0.2
 GROUNDS = {asphalt: 0.3, gravel: 0.2, concrete: 0.35, plaster: 0.15}  # of the others
@@ -57,11 +57,11 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     One photo in five shows no crack.
 
     Raises:
-        CrackError: a side is shorter than `MIN_SIDE`.
+        CrackError: a side is shorter than `MIN_SIDE` or longer than `MAX_SIDE`.
     """
-    if min(height, width) < MIN_SIDE:
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise CrackError(
-            f"synthetic photos have sides of {MIN_SIDE} px or more, not {width}x{height}"
+            f"drawn photos have sides of {MIN_SIDE} to {MAX_SIDE} px, not {width}x{height}"
         )
     rng = np.random.default_rng([seed, index])
     shape = (height, width)
@@ -114,7 +114,8 @@ def write_photos(
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
     Args:
-        folder: made where missing; files of the same names are replaced.
+        folder: made where missing; files of the same names are replaced, and annotations of an
+            earlier series removed.
         count: number of photos.
         seed: of the series; see `draw_photo`.
         height, width: of each photo, px.
@@ -124,12 +125,15 @@ def write_photos(
         progress: called with the number of photos done and of all.
 
     Raises:
-        CrackError: the size is too small, or the folder cannot be written to.
+        CrackError: the size is too small or too large, or the folder cannot be written to.
     """
+    described = Path(folder, "instances.json")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         photo = draw_photo(index, seed, height, width)
+        if described.is_file():
+            described.unlink()  # it is of the photos that are replaced now
         mask = photo.mask
         if noise:
             # The third number keeps this stream apart from the photo's own.
@@ -149,7 +153,7 @@ def write_photos(
     if instances:
         categories = [{"id": 1, "name": "crack"}]
         content = {"info": {"image_root": "images"}, "categories": categories}
-        with atomic_write(Path(folder, "instances.json")) as stream:
+        with atomic_write(described) as stream:
             content |= {"images": images, "annotations": annotations}
             stream.write(json.dumps(content).encode())
 

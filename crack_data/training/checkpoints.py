@@ -139,7 +139,7 @@ def changed_keys(
     before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, str]:
     """The keys of one config that another has otherwise, as {KEY: "old -> new"}."""
-    changed = {}
+    changed: dict[str, str] = {}
     for key, old in before.items():
         new = now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):

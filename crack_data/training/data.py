@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from ..config import value_by_set
 from ..errors import CrackError
 from ..segmentation import has_crack
-from .mapper import CrackMapper, PhotoUnreadable
+from .mapper import CrackMapper
 
 Batch = list[dict[str, Any]]
 Record = dict[str, Any]
@@ -113,7 +113,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
             record = self.records[index]
             try:
                 return {**self.mapper(record, rng), "skipped": skipped}
-            except PhotoUnreadable as error:
+            except CrackError as error:
                 skipped.append((record["file_name"], str(error)))
             index = int(rng.integers(len(self.records)))
         return {"skipped": skipped}

@@ -25,12 +25,12 @@ logger = logging.getLogger("detectron2.crack_data.training")
 # Keys of Detectron2 that a user may know and nothing here reads.
 _UNREAD = (
     "INPUT.MIN_SIZE_TRAIN",
-    "INPUT.CROP",
+    "INPUT.CROP.ENABLED",
     "INPUT.RANDOM_FLIP",
     "DATALOADER.SAMPLER_TRAIN",
     "DATALOADER.REPEAT_THRESHOLD",
-    "TEST.AUG",
-    "TEST.PRECISE_BN",
+    "TEST.AUG.ENABLED",
+    "TEST.PRECISE_BN.ENABLED",
 )
 
 

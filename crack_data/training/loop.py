@@ -135,7 +135,7 @@ class BatchMonitor:
         for name, reason in (skipped for sample in batch for skipped in sample["skipped"]):
             if name not in self.bad:
                 self.bad[name] = reason
-                logger.warning(f"skipped photo {name}: it {reason} ({len(self.bad)} so far)")
+                logger.warning(f"skipped photo {name}: {reason} ({len(self.bad)} so far)")
         readable = [sample for sample in batch if "image" in sample]
         if not readable or len(self.bad) > self.max_bad_share * self.photos:
             raise CrackError(

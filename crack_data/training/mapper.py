@@ -15,10 +15,8 @@ from scipy import ndimage
 
 from ..config import value_by_set
 from ..convert.linking import link_pieces
-from ..datasets import ignored_pixels, instance_masks
-from ..errors import CrackError
+from ..datasets import ignored_pixels, instance_masks, read_photo_of
 from ..modeling.crack_map_head import IGNORED
-from ..photos import read_photo
 from .augmentation import (
     CropPlan,
     change_light,
@@ -43,10 +41,6 @@ LINK_COVERAGE = 0.2
 FULL_SCALE = 0.7
 # Smaller pieces of a crack, cut off by the crop's edge, teach the detector nothing.
 MIN_INSTANCE_PIXELS = 8
-
-
-class PhotoUnreadable(Exception):
-    """A photo that cannot be decoded, or is not the one that was annotated."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ class CrackMapper:
             the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
 
         Raises:
-            PhotoUnreadable: the photo cannot be used.
+            CrackError: as `read_photo_of`.
         """
         image = read_photo_of(record)
         truth = truth_of(record, self.link_gap)
@@ -116,18 +110,6 @@ class CrackMapper:
             "width": target.shape[1],
             **{key: record[key] for key in ("file_name", "image_id", "dataset_name")},
         }
-
-
-def read_photo_of(record: dict[str, Any]) -> np.ndarray:
-    """Decode the photo of a record, upright: (H, W, 3) uint8 BGR."""
-    try:
-        image = read_photo(record["file_name"])
-    except CrackError as error:
-        raise PhotoUnreadable(f"cannot be decoded ({error})") from error
-    wanted = (record["height"], record["width"])
-    if image.shape[:2] != wanted:
-        raise PhotoUnreadable(f"is {image.shape[:2]} px high and wide, annotated as {wanted}")
-    return image
 
 
 def truth_of(record: dict[str, Any], link_gap: float) -> Truth:

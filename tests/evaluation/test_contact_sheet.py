@@ -150,7 +150,10 @@ def test_sheet_of_a_dataset(dataset: str, tmp_path: Path) -> None:
     assert cv2.imread(str(path)).shape[0] == 20 + 2 * (20 + 20 + 4)
 
 
-def test_photo_that_is_gone(dataset: str, tmp_path: Path) -> None:
+def test_photo_that_is_gone_or_another(dataset: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((21, 30, 3), np.uint8))
+    with pytest.raises(CrackError, match=r"0\.png has 30x21 px, but its data set says 30x20"):
+        next(inspection_strips(dataset, white))
     (tmp_path / "0.png").unlink()
     with pytest.raises(CrackError, match=r"0\.png"):
         next(inspection_strips(dataset, white))

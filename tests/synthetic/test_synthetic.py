@@ -171,6 +171,15 @@ def test_instances_are_written_as_coco(tmp_path: Path) -> None:
             assert tuple(annotation["bbox"]) == cv2.boundingRect(mask)
 
 
+def test_annotations_of_an_earlier_series_go(tmp_path: Path) -> None:
+    write_photos(tmp_path, 1, seed=2, height=32, width=32, instances=True)
+    with pytest.raises(CrackError):
+        write_photos(tmp_path, 1, seed=3, height=31, width=32)
+    assert (tmp_path / "instances.json").exists()  # nothing was replaced
+    write_photos(tmp_path, 1, seed=3, height=32, width=32)
+    assert not (tmp_path / "instances.json").exists()
+
+
 def test_noise_leaves_the_photos_as_they_are(tmp_path: Path) -> None:
     for name, noise in (("exact", False), ("noisy", True)):
         write_photos(tmp_path / name, 2, height=64, width=96, noise=noise)
@@ -181,9 +190,9 @@ def test_noise_leaves_the_photos_as_they_are(tmp_path: Path) -> None:
     assert masks[0].read_bytes() != masks[1].read_bytes()
 
 
-@pytest.mark.parametrize("size", [(31, 480), (320, 0)])
-def test_tiny_photos_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(CrackError, match="32 px or more"):
+@pytest.mark.parametrize("size", [(31, 480), (320, 0), (32, 8193)])
+def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(CrackError, match="32 to 8192 px"):
         draw_photo(0, height=size[0], width=size[1])
 
 

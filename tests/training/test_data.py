@@ -103,7 +103,7 @@ def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], da
     replaced = samples[5, 2]
     ((name, reason),) = replaced["skipped"]
     assert name.endswith("train_03.png")
-    assert reason.startswith("cannot be decoded")
+    assert name in reason
     assert replaced["file_name"] != name
     assert torch.equal(replaced["image"], samples[5, 2]["image"])
 

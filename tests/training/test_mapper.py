@@ -13,12 +13,12 @@ from detectron2.config import CfgNode
 from pycocotools import mask as coco_mask
 
 from crack_data.datasets import union_mask
+from crack_data.errors import CrackError
 from crack_data.modeling.crack_map_head import IGNORED
 from crack_data.training.augmentation import CropPlan, crop_mask, draw_plan
 from crack_data.training.data import load_records
 from crack_data.training.mapper import (
     CrackMapper,
-    PhotoUnreadable,
     crop_truth,
     ignore_rim,
     to_instances,
@@ -184,7 +184,7 @@ def test_no_crack_is_no_instance(shape: tuple[int, int]) -> None:
 
 def test_a_photo_of_another_size_is_refused(cfg: CfgNode, records: list[dict[str, Any]]) -> None:
     record = {**records[0], "height": 10}
-    with pytest.raises(PhotoUnreadable, match="annotated as"):
+    with pytest.raises(CrackError, match=r"train_01\.png has 96x72 px, but its data set says"):
         CrackMapper(cfg)(record, np.random.default_rng(0))
 
 
