@@ -148,17 +148,18 @@ def test_the_tools(repo: Path, json_file: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("tool", "words", "sentence"),
     [
-        (("--size", "12"), "--size 12 is not WIDTHxHEIGHT"),
-        (("--size", "16x16"), "32 to 8192 px"),
-        (("--count", "0"), "--count must be 1 or more"),
+        ("make_synthetic", ("--size", "12"), "--size 12 is not WIDTHxHEIGHT"),
+        ("make_synthetic", ("--size", "16x16"), "32 to 8192 px"),
+        ("make_synthetic", ("--count", "0"), "--count must be 1 or more"),
+        ("benchmark", ("--rounds", "0"), "--rounds must be 1 or more"),
     ],
 )
-def test_make_synthetic_says_what_is_wrong(
-    repo: Path, tmp_path: Path, words: tuple[str, ...], sentence: str
+def test_tools_say_what_is_wrong(
+    repo: Path, tmp_path: Path, tool: str, words: tuple[str, ...], sentence: str
 ) -> None:
-    done = _run(repo, "tools/make_synthetic.py", "--output", str(tmp_path / "drawn"), *words)
+    done = _run(repo, f"tools/{tool}.py", "--output", str(tmp_path / "drawn"), *words)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr

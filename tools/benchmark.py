@@ -12,12 +12,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.backbones.accuracy import measure_accuracy
 from benchmarks.backbones.machine import describe_machine
 from benchmarks.backbones.measure import measure
-from benchmarks.backbones.photos import drawn_photos, find_images
+from benchmarks.backbones.photos import drawn_photos
 from benchmarks.backbones.report import write_report
 from benchmarks.backbones.rows import default_rows, rows_of
 from benchmarks.backbones.tiling import measure_tiling
 from benchmarks.backbones.training import measure_training
 from crack_data.errors import CrackError, run_tool
+from crack_data.storage import find_photos
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -40,10 +41,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and write the report."""
     given = parse_arguments()
+    if min(given.max_images, given.rounds) < 1:
+        raise CrackError("--max-images and --rounds must be 1 or more")
     if given.images:
-        photos = find_images(given.images)[: given.max_images]
-        if not photos:
-            raise CrackError(f"no photos in {given.images}")
+        photos = [photo.path for photo in find_photos(given.images)][: given.max_images]
     else:
         photos = drawn_photos(Path(given.output) / "photos")
     if given.config_file:
@@ -53,8 +54,8 @@ def main() -> None:
     extra = {}
     if given.train:
         extra["Training"] = measure_training(given.train)
-    results = measure(rows, photos, given.rounds)
     accuracy = measure_accuracy(rows, given.dataset) if given.dataset else {}
+    results = measure(rows, photos, given.rounds)
     if given.tiles:
         extra[f"A large photo, {rows[-1].name}"] = measure_tiling(rows[-1], photos)
     machine = describe_machine(given.device)

@@ -9,13 +9,6 @@ import cv2
 from crack_data.files import atomic_write
 from crack_data.synthetic import draw_photo
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-def find_images(folder: str) -> list[str]:
-    """Paths of the photos in a folder, sorted."""
-    return sorted(str(x) for x in Path(folder).iterdir() if x.suffix.lower() in _SUFFIXES)
-
 
 def drawn_photos(folder: Path) -> list[str]:
     """Three drawn photos of 480x320 px as JPEG, for machines without real ones.

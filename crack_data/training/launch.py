@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         CrackError: bad input, a full disk, or a data-loading process that died.
     """
+    if not args.config_file:
+        raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
     needed = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}
     if args.eval_only:
