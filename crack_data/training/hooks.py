@@ -9,13 +9,15 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.engine import hooks as stock
 from detectron2.utils import comm
+from torch import nn
 
 from ..weights import bottom_up
 from .checkpoints import remove_older
-from .loop import NORM_TYPES
 from .report import write_report
 
 logger = logging.getLogger("detectron2.crack_data.training")
+
+_NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def build_hooks(trainer: Any) -> list[HookBase]:
@@ -58,7 +60,7 @@ def _fix_statistics(trainer: Any) -> None:
     """Keep the backbone's BatchNorm statistics as they are, also after an evaluation's end."""
     models = [trainer.plain_model, *([trainer.average.module] if trainer.average else [])]
     for layer in (layer for model in models for layer in bottom_up(model).modules()):
-        if isinstance(layer, NORM_TYPES):
+        if isinstance(layer, _NORM_TYPES):
             layer.eval()
 
 

@@ -22,8 +22,6 @@ from .data import Batch
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
-NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
 
 def uses_bf16(cfg: CfgNode) -> bool:
     """Whether a training computes in bf16 on the CPU: SOLVER.CPU_BF16, where it is native."""

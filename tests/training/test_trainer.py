@@ -12,6 +12,8 @@ import torch
 from detectron2.config import CfgNode
 
 from crack_data.errors import CrackError
+from crack_data.training.data import Batch
+from crack_data.training.loop import BatchMonitor
 from crack_data.training.trainer import CrackTrainer
 
 
@@ -96,6 +98,40 @@ def test_a_loss_that_is_not_finite(make_config: Callable[..., CfgNode]) -> None:
     report = json.loads(Path(cfg.OUTPUT_DIR, "bad_batch_0.json").read_text())
     assert len(report["photos"]) == 2
     assert set(report["photos"][0]) == {"image_id", "file_name", "dataset_name"}
+
+
+def test_crossing_cracks_that_are_labelled_apart_are_two_targets(
+    make_config: Callable[..., CfgNode], data: Path
+) -> None:
+    content = json.loads((data / "train.json").read_text())
+    polygons = ([5, 35, 91, 35, 91, 38, 5, 38], [40, 4, 43, 4, 43, 68, 40, 68])
+    content["annotations"] = [
+        {"id": 2 * image["id"] + k, "image_id": image["id"], "category_id": 1, "segmentation": [x]}
+        for image in content["images"]
+        for k, x in enumerate(polygons)
+    ]
+    (data / "train.json").write_text(json.dumps(content))
+    targets: list[int] = []
+
+    class Monitor(BatchMonitor):
+        def __call__(self, batch: Batch) -> Batch:
+            targets.extend(len(sample["instances"]) for sample in batch)
+            return super().__call__(batch)
+
+    # Whole photos, turned by quarters.
+    crops = [
+        "CRACK.AUG.CROP_SIZE",
+        96,
+        "CRACK.AUG.SCALE",
+        "[1.0, 1.0]",
+        "CRACK.AUG.ROTATE_PROB",
+        0.0,
+    ]
+    trainer = CrackTrainer(make_config("SOLVER.MAX_ITER", 3, "DATASETS.TEST", "()", *crops))
+    trainer.monitor = Monitor(0.0)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert targets == [2] * 6
 
 
 def test_unreadable_photos(make_config: Callable[..., CfgNode], data: Path) -> None:
