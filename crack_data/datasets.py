@@ -18,7 +18,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from .annotations import read_coco, read_records
 from .errors import CrackError
 from .photos import read_photo
-from .segmentation import Record, decode_mask, ignored_pixels, instance_masks, union_mask
+from .segmentation import (
+    Record,
+    decode_mask,
+    has_crack,
+    ignored_pixels,
+    instance_masks,
+    union_mask,
+)
 
 __all__ = [
     "decode_mask",
@@ -117,7 +124,7 @@ def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
     """Refuse a training without cracks; warn of photos that are trained and tested on."""
     names = cfg.DATASETS.TRAIN
     records = [record for name in names for record in found.get(name, [])]
-    if records and found.keys() >= set(names) and not any(x["annotations"] for x in records):
+    if records and found.keys() >= set(names) and not any(map(has_crack, records)):
         raise CrackError(
             f"no photo of DATASETS.TRAIN ({', '.join(names)}) has a crack; add photos with cracks"
         )

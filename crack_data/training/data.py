@@ -26,6 +26,8 @@ Record = dict[str, Any]
 
 # So many photos are tried for one sample before it is given up.
 MAX_TRIES = 10
+# Between weights of photos: the stream holds the rarest photo once, and the others so often.
+MAX_RATIO = 1000
 
 
 class StreamSampler(Sampler[tuple[int, int]]):
@@ -84,6 +86,11 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
         raise CrackError(
             "CRACK.SAMPLING_WEIGHTS and CRACK.CRACK_FREE_WEIGHT leave no photo of DATASETS.TRAIN "
             "to train on; raise one of them"
+        )
+    if weights.max() > MAX_RATIO * weights[weights > 0].min():
+        raise CrackError(
+            f"CRACK.SAMPLING_WEIGHTS and CRACK.CRACK_FREE_WEIGHT draw some photos more than "
+            f"{MAX_RATIO} times as often as others; bring them nearer to each other, or to 0"
         )
     return weights
 

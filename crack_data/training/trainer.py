@@ -108,15 +108,18 @@ class CrackTrainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
-        if resume and self.checkpointer.has_checkpoint():
+        folder, exists = self.cfg.OUTPUT_DIR, self.checkpointer.has_checkpoint()
+        if resume and exists:
             self.checkpointer.load(self.checkpointer.get_checkpoint_file())
         else:
             if resume:
-                logger.warning(f"{self.cfg.OUTPUT_DIR} has no checkpoint: the training starts anew")
+                logger.warning(f"{folder} has no checkpoint: the training starts anew")
+            elif exists:
+                logger.warning(f"{folder} holds an earlier training, whose files are replaced")
             load_initial_weights(self.cfg, self.plain_model)
         if comm.is_main_process():
             # Before the writers open it: what is in there of later iterations comes again.
-            cut_metrics(Path(self.cfg.OUTPUT_DIR, "metrics.json"), self.start_iter)
+            cut_metrics(Path(folder, "metrics.json"), self.start_iter)
             self.register_hooks(build_reporting_hooks(self))
         self.stepper.data_loader = self.train_batches(self.start_sample)
 

@@ -67,9 +67,10 @@ def test_photos_without_cracks_have_a_weight_of_their_own(
     assert photo_weights(cfg, records).tolist() == expected
 
 
-@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']"])
+@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']", "[1.0]"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
-    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
+    # Photos without cracks have a weight of their own, of which the last is too far away.
+    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights, "CRACK.CRACK_FREE_WEIGHT", 1001.0)
     with pytest.raises(CrackError, match=r"CRACK\.SAMPLING_WEIGHTS"):
         photo_weights(cfg, load_records(cfg, cfg.DATASETS.TRAIN))
 

@@ -69,6 +69,11 @@ def test_bad_input(repo: Path, small: list[str], pair: list[str], sentence: str)
     assert "\n" not in str(caught.value)
 
 
+def test_no_config() -> None:
+    with pytest.raises(CrackError, match="name a config: --config-file"):
+        run(default_argument_parser().parse_args([]))
+
+
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate(repo: Path, small: list[str], tmp_path: Path) -> None:

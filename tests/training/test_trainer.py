@@ -24,6 +24,19 @@ def _train(cfg: CfgNode, resume: bool = False) -> CrackTrainer:
     return trainer
 
 
+def _log_of_start(trainer: CrackTrainer, resume: bool, caplog: pytest.LogCaptureFixture) -> str:
+    """The line that says how a training begins, if not as planned."""
+    # Detectron2's own loggers pass nothing on once a training has set them up.
+    log = logging.getLogger("detectron2.crack_data.training")
+    log.addHandler(caplog.handler)
+    caplog.clear()
+    with caplog.at_level("INFO", logger=log.name):
+        trainer.resume_or_load(resume)
+    log.removeHandler(caplog.handler)
+    (line,) = {x.getMessage() for x in caplog.records if x.name == log.name}
+    return line
+
+
 def _rows(cfg: CfgNode) -> list[dict[str, float]]:
     lines = Path(cfg.OUTPUT_DIR, "metrics.json").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -147,9 +160,16 @@ def test_unreadable_photos(make_config: Callable[..., CfgNode], data: Path) -> N
         _train(make_config(*keys, 0.01))
 
 
-def test_a_checkpoint_of_other_keys_is_not_resumed(make_config: Callable[..., CfgNode]) -> None:
+def test_a_checkpoint_of_other_keys_is_not_resumed(
+    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
     keys = ["SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()"]
-    _train(make_config(*keys))
+    trainer = CrackTrainer(make_config(*keys))
+    line = _log_of_start(trainer, True, caplog)
+    assert line.endswith("has no checkpoint: the training starts anew")
+    trainer.train()
+    line = _log_of_start(CrackTrainer(make_config(*keys)), False, caplog)
+    assert line.endswith("holds an earlier training, whose files are replaced")
     with pytest.raises(CrackError, match=r"model_0000001\.pth is of another model"):
         _train(make_config(*keys, "MODEL.MOBILENETV2.WIDTH_MULT", 0.5), resume=True)
     with pytest.raises(CrackError, match=r"model_0000001\.pth was .*SOLVER\.OPTIMIZER was adamw"):
@@ -163,17 +183,6 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(make_config: Callable[..., Cf
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
     with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
         CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
-
-
-def _changes_on_resuming(trainer: CrackTrainer, caplog: pytest.LogCaptureFixture) -> str:
-    # Detectron2's own loggers pass nothing on once a training has set them up.
-    log = logging.getLogger("detectron2.crack_data.training")
-    log.addHandler(caplog.handler)
-    with caplog.at_level("INFO", logger=log.name):
-        trainer.resume_or_load(resume=True)
-    log.removeHandler(caplog.handler)
-    (line,) = {x.getMessage() for x in caplog.records if "has changed since" in x.getMessage()}
-    return line
 
 
 def test_the_config_decides_after_a_resumption(
@@ -194,7 +203,7 @@ def test_the_config_decides_after_a_resumption(
         "(3,)",
     ]
     trainer = CrackTrainer(make_config(*keys, 2, *changed))
-    line = _changes_on_resuming(trainer, caplog)
+    line = _log_of_start(trainer, True, caplog)
     assert "SOLVER.BASE_LR 0.001 -> 0.0001" in line
     assert "SOLVER.WEIGHT_DECAY 0.01 -> 0.0" in line
     assert "SOLVER.MAX_ITER 2 -> 4" in line
@@ -231,5 +240,5 @@ def test_checkpoints_of_earlier_versions_are_resumed(
     state["trainer"]["solver"] = "BASE_LR: 0.5\nMAX_ITER: 3\n"
     torch.save(state, path)
     (path.parent / "last_checkpoint").write_text(path.name)
-    line = _changes_on_resuming(CrackTrainer(make_config(*keys, 3)), caplog)
+    line = _log_of_start(CrackTrainer(make_config(*keys, 3)), True, caplog)
     assert line.endswith(": SOLVER.BASE_LR 0.5 -> 0.001")
