@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_predict_config(None, args.weights, args.overrides)
     register_datasets_of(cfg, ("TEST",))
-    settle_thresholds(cfg)
+    settle_thresholds(cfg, cfg.MODEL.WEIGHTS)
     threshold = cfg.MODEL.CRACK_MAP.THRESHOLD
     sets = {
         name: measure_photos(cfg, DatasetCatalog.get(name), args.group_by)

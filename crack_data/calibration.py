@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import storage
 from .errors import CrackError
-from .files import atomic_write
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -47,6 +47,7 @@ class Calibration:
     """Thresholds and interval of one checkpoint.
 
     Attributes:
+        weights: SHA-256 of the checkpoint.
         score_threshold: instances scored lower are not drawn.
         threshold: a pixel is crack where its probability exceeds this.
         false_alarm_rate: share of the crack-free photos that got a mask.
@@ -55,6 +56,7 @@ class Calibration:
         interval: of the percentage, None where there were too few photos.
     """
 
+    weights: str
     score_threshold: float
     threshold: float
     false_alarm_rate: float
@@ -64,11 +66,10 @@ class Calibration:
     groups: int
     interval: Interval | None
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON."""
+    def to_json(self) -> bytes:
+        """It as a JSON file's content."""
         content = asdict(self) | {"interval": self.interval and self.interval._asdict()}
-        with atomic_write(path) as file:
-            file.write(json.dumps(content, indent=1).encode() + b"\n")
+        return json.dumps(content, indent=1).encode() + b"\n"
 
 
 def spread(levels: np.ndarray) -> float:
@@ -93,41 +94,52 @@ def read_calibration(weights: str) -> Calibration | None:
     """The calibration of a checkpoint, None where it has none.
 
     Raises:
-        CrackError: the file is damaged.
+        CrackError: the file is damaged or of another checkpoint.
     """
     path = calibration_path(weights)
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        interval = content.pop("interval")
-        found = Calibration(**content, interval=interval and Interval(**interval))
-        numbers = (found.score_threshold, found.threshold, found.false_alarm_bound)
-        if not all(0.0 <= float(number) <= 1.0 for number in numbers):
-            raise ValueError("a threshold lies outside 0 to 1")
+        content: dict[str, Any] = json.loads(storage.read_bytes(str(path)))
+        interval = content["interval"]
+        interval = None if interval is None else Interval(**interval)
+        found = Calibration(**{**content, "interval": interval})
+        shares = (found.score_threshold, found.threshold, found.false_alarm_bound)
+        if not all(0.0 <= x <= 1.0 for x in (*shares, *(interval or ())[:1])):
+            raise ValueError("a threshold or share lies outside 0 to 1")
+        if interval and not -math.inf < interval.low <= interval.high < math.inf:
+            raise ValueError("the interval has no width")
     except (ValueError, TypeError, KeyError) as error:
         raise CrackError(
             f"calibration {path} is damaged ({error}); calibrate again or remove it"
         ) from error
+    if found.weights != storage.fingerprint(weights)["sha256"]:
+        raise CrackError(
+            f"calibration {path} is of another checkpoint than {weights}, which may have been "
+            "trained on; calibrate again or remove it"
+        )
     return found
 
 
-def settle_thresholds(cfg: CfgNode) -> Calibration | None:
+def settle_thresholds(cfg: CfgNode, weights: str) -> Calibration | None:
     """Give MODEL.CRACK_MAP's two thresholds their values where the config leaves them at -1.
 
-    They are those of the calibration beside MODEL.WEIGHTS, else the defaults above.
+    They are those of the checkpoint's calibration, else the defaults above.
 
     Args:
         cfg: not frozen; changed in place.
+        weights: the checkpoint; empty where the model is of none, such as one in training.
 
     Returns:
-        the calibration, None where there is none or the config has other thresholds.
+        the calibration, None where there is none or the config has other thresholds; it is not
+        read where the config has both, so that a faulty one can be replaced.
 
     Raises:
-        CrackError: the calibration is damaged.
+        CrackError: as of `read_calibration`.
     """
-    found = read_calibration(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
     keys = cfg.MODEL.CRACK_MAP
+    is_needed = weights and min(keys.SCORE_THRESHOLD, keys.THRESHOLD) < 0
+    found = read_calibration(weights) if is_needed else None
     if keys.SCORE_THRESHOLD < 0:
         keys.SCORE_THRESHOLD = found.score_threshold if found else DEFAULT_SCORE_THRESHOLD
     if keys.THRESHOLD < 0:

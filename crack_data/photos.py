@@ -144,6 +144,18 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
         return (height, width, quarter) if orientation in (5, 6, 7, 8) else (width, height, quarter)
 
 
+def read_orientation(path: str | os.PathLike[str]) -> int:
+    """The EXIF orientation of a photo, 1 to 8; 1 is upright. Errors as of `read_photo`."""
+    data = read_bytes(os.fspath(path))
+    with _decoding(path):
+        if data.startswith(_TIFF):
+            found = tiff_header(data).orientation
+        else:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+
+
 @contextmanager
 def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
     """Make a `PhotoError` of whatever a decoder raises, with the file's name where it has one."""

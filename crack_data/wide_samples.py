@@ -28,7 +28,7 @@ def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
     Args:
         samples: (H, W) or (H, W, C), integers or floats.
     """
-    base, scale = _range_of(samples)
+    base, scale = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
     for top in range(0, len(samples), _BAND):
         band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
@@ -37,7 +37,7 @@ def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
     return scaled
 
 
-def _range_of(samples: np.ndarray) -> tuple[float, float]:
+def sample_range(samples: np.ndarray) -> tuple[float, float]:
     """What to subtract from the samples, and the factor to multiply the rest by."""
     step = max(1, math.isqrt(samples.size // 1_000_000))
     some = samples[::step, ::step].astype(np.float64).ravel()

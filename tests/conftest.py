@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -47,6 +49,33 @@ def repo() -> Path:
 def shared() -> Path:
     """The shared data folder, with data/ and weights/; mark the test with `shared`."""
     return SHARED
+
+
+class ToolRun(NamedTuple):
+    """What a tool has ended with and printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_tool(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., ToolRun]:
+    """Runs a tool of the checkout in this process, for starting one takes seconds."""
+
+    def run(name: str, *words: str | Path) -> ToolRun:
+        tool = str(REPO / "tools" / name)
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, words)])
+        monkeypatch.setattr(sys, "path", [*sys.path])  # which the tool adds to
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(tool, run_name="__main__")
+        printed = capfd.readouterr()
+        return ToolRun(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

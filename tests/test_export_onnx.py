@@ -14,25 +14,33 @@ from detectron2.config import CfgNode
 from benchmarks.backbones.stand_in import stand_in_weights
 from crack_data.synthetic import draw_photo
 
+from .conftest import ToolRun
 
-def _export(repo: Path, folder: Path, cfg: CfgNode) -> subprocess.CompletedProcess[str]:
+
+def _arguments(folder: Path, cfg: CfgNode) -> list[str]:
+    """Those of a tiny model and of three photos."""
     (folder / "photos").mkdir()
     for index, (height, width) in enumerate([(128, 160), (96, 96), (150, 210)]):
         image = draw_photo(index, height=height, width=width).image
         cv2.imwrite(str(folder / "photos" / f"{index}.png"), image)
     (folder / "model.yaml").write_text(cfg.dump())
-    return subprocess.run(
-        [sys.executable, str(repo / "tools" / "export_onnx.py"), "--output", "model.onnx",
-         "--images", "photos", "--config-file", "model.yaml",
-         "--weights", stand_in_weights(cfg, str(folder))],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = {
+        "--output": folder / "model.onnx",
+        "--images": folder / "photos",
+        "--config-file": folder / "model.yaml",
+        "--weights": stand_in_weights(cfg, str(folder)),
+    }
+    return [str(word) for pair in words.items() for word in pair]
 
 
 def test_the_file_equals_pytorch_on_photos_of_three_sizes(
     repo: Path, tiny_crack_config: Callable[[], CfgNode], tmp_path: Path
 ) -> None:
-    done = _export(repo, tmp_path, tiny_crack_config())
+    words = _arguments(tmp_path, tiny_crack_config())
+    done = subprocess.run(
+        [sys.executable, str(repo / "tools" / "export_onnx.py"), *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
     assert "3 photos" in done.stdout
@@ -43,9 +51,9 @@ def test_the_file_equals_pytorch_on_photos_of_three_sizes(
 
 
 def test_a_model_without_a_crack_map_is_refused(
-    repo: Path, tiny_stock_config: Callable[[], CfgNode], tmp_path: Path
+    tiny_stock_config: Callable[[], CfgNode], tmp_path: Path, run_tool: Callable[..., ToolRun]
 ) -> None:
-    done = _export(repo, tmp_path, tiny_stock_config())
+    done = run_tool("export_onnx.py", *_arguments(tmp_path, tiny_stock_config()))
     assert done.returncode == 1
     assert "only a CrackRCNN is exported" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
+from tests.conftest import ToolRun
 from tests.inference.conftest import write_photo
 
 
@@ -25,6 +25,7 @@ def model(
 
     cfg = tiny_crack_config()
     cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.CRACK.INFERENCE.FAST = "off"
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     torch.save({"model": build_model(cfg).state_dict()}, folder / "model.pth")
@@ -32,21 +33,18 @@ def model(
     return ["--config-file", str(folder / "model.yaml"), "--weights", str(folder / "model.pth")]
 
 
-def predict(repo: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repo / "tools" / "predict.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_a_folder_with_a_bad_photo(repo: Path, model: list[str], tmp_path: Path) -> None:
+def test_a_folder_with_a_bad_photo(
+    repo: Path, model: list[str], tmp_path: Path, run_tool: Callable[..., ToolRun]
+) -> None:
     photos, out = tmp_path / "in", tmp_path / "out"
     photos.mkdir()
     write_photo(photos / "wall.png", 1)
     write_photo(photos / "wall.jpg", 2)
     (photos / "empty.jpg").write_bytes(b"")
-    done = predict(
-        repo, "--input", photos, "--output", out, *model,
-        "--tile", "64", "--mm-per-px", "0.2", "--boxes", "--scores", "--threshold", "0.4",
-    )  # fmt: skip
+    options = ["--output", str(out), *model, "--tile", "64", "--mm-per-px", "0.2", "--boxes"]
+    options += ["--scores", "--threshold", "0.4"]
+    command = [sys.executable, str(repo / "tools" / "predict.py"), "--input", str(photos), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "error: photo" in done.stderr
     assert "empty.jpg" in done.stderr
@@ -58,11 +56,7 @@ def test_a_folder_with_a_bad_photo(repo: Path, model: list[str], tmp_path: Path)
         "wall_png": "wall.png",
     }
     assert (out / "wall_png_overlay.png").exists()
-    again = predict(
-        repo, "--input", photos / "wall.*", "--output", out, *model,
-        "--tile", "64", "--mm-per-px", "0.2", "--boxes", "--scores", "--threshold", "0.4",
-        "--resume",
-    )  # fmt: skip
+    again = run_tool("predict.py", "--input", photos / "wall.*", *options, "--resume")
     assert again.returncode == 0, again.stderr
     assert "2 were complete" in again.stdout
 
@@ -74,6 +68,7 @@ def test_a_folder_with_a_bad_photo(repo: Path, model: list[str], tmp_path: Path)
         (["--tile", "small"], "--tile is auto, off or a size"),
         (["--tile", "8"], "--tile is auto, off or a size"),
         (["--mm-per-px", "0"], "--mm-per-px is more than 0"),
+        (["--mm-per-px", "nan"], "--mm-per-px is more than 0"),
         (["--threshold", "2"], "--threshold"),
         (["--weights", "absent.pth"], "absent.pth"),
         (["--config-file", "absent.yaml"], "absent.yaml"),
@@ -82,21 +77,14 @@ def test_a_folder_with_a_bad_photo(repo: Path, model: list[str], tmp_path: Path)
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
 def test_bad_arguments_are_one_sentence(
-    repo: Path, model: list[str], tmp_path: Path, arguments: list[str], sentence: str,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    model: list[str], tmp_path: Path, arguments: list[str], sentence: str,
+    run_tool: Callable[..., ToolRun],
 ) -> None:  # fmt: skip
-    photo = tmp_path / "photo.png"
+    photo, out = tmp_path / "photo.png", tmp_path / "out"
     write_photo(photo, 1)
-    out = tmp_path / "out"
-    tool = str(repo / "tools" / "predict.py")
-    words = [tool, "--input", str(photo), "--output", str(out), *model, *arguments]
-    monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # which the tool adds to
-    with pytest.raises(SystemExit) as ended:  # in this process: starting eight takes a minute
-        runpy.run_path(tool, run_name="__main__")
-    messages = capfd.readouterr().err
-    assert ended.value.code == 1
-    assert sentence in messages
-    assert len([x for x in messages.splitlines() if x.startswith("error: ")]) == 1
-    assert "Traceback" not in messages
+    done = run_tool("predict.py", "--input", photo, "--output", out, *model, *arguments)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len([x for x in done.stderr.splitlines() if x.startswith("error: ")]) == 1
+    assert "Traceback" not in done.stderr
     assert not out.exists()

@@ -2,8 +2,9 @@
 """Choose a checkpoint's thresholds and the interval of its percentage on labelled photos.
 
 Names the photos as training does, e.g. DATASETS.TEST "('val.json',)": photos that the model was
-not trained on, with crack-free ones among them. The result lies beside the checkpoint as
-NAME.calibration.json and is read by prediction, server and evaluation.
+not trained on, with crack-free ones among them. Thresholds given as config keys are kept. The
+result lies beside the checkpoint as NAME.calibration.json and is read by prediction, server and
+evaluation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from crack_data.calibration import calibration_path
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError, run_tool
 from crack_data.evaluation.calibration import calibrate
+from crack_data.files import atomic_write
 from crack_data.inference.defaults import load_predict_config
 
 
@@ -46,9 +48,12 @@ def main() -> None:
         raise CrackError(f"--false-alarms {args.false_alarms} is no share; give 0 to 1")
     cfg = load_predict_config(args.config_file, args.weights, args.overrides)
     register_datasets_of(cfg, ("TEST",))
-    found = calibrate(cfg, args.group_by, args.false_alarms)
+    if not Path(cfg.MODEL.WEIGHTS).is_file():
+        raise CrackError(f"{cfg.MODEL.WEIGHTS} is no local file; a calibration is of one")
     path = args.output or calibration_path(cfg.MODEL.WEIGHTS)
-    found.write(path)
+    with atomic_write(path) as file:  # opened now: a place that cannot be written fails at once
+        found = calibrate(cfg, args.group_by, args.false_alarms)
+        file.write(found.to_json())
     interval = "no interval: too few photos"
     if found.interval is not None:
         level, low, high = found.interval

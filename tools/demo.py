@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     add("--output", type=Path, default=Path("demo_out"), metavar="DIR", help="folder for results")
     add("--images", type=Path, metavar="DIR", help="your photos (default: drawn ones)")
     add("--masks", type=Path, metavar="DIR", help="their masks")
-    add("--photos", type=int, default=110, metavar="N", help="how many to draw")
+    add("--photos", type=int, default=80, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
     args = parser.parse_args()
     if (args.images is None) != (args.masks is None):
@@ -92,10 +92,9 @@ def run_demo(args: argparse.Namespace) -> Path:
     shell = Shell(output / "logs")
     make_data(shell, args, out)
     truth = copy_samples(output)
-    train = f"""DATASETS.TRAIN "('{output}/crack_train.json',)" """
     test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
     judge(shell, output, "shipped", SHIPPED, test)
-    tuned = fine_tune(shell, args, out, train, test)
+    tuned = fine_tune(shell, args, out, test)
     judge(shell, output, "tuned", tuned, test)
     serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
     (output / "r101_320.yaml").write_text(
@@ -125,7 +124,7 @@ def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
     shell.run(
         "Clean the masks, split them into instances, write COCO JSON and the report",
         f"python tools/convert_to_coco.py --images {images} --masks {masks} "
-        f"--output {out}/crack.json --split train=0.6,val=0.4 --report {out}/report",
+        f"--output {out}/crack.json --split train=0.4,val=0.6 --report {out}/report",
         shown=3,
     )
 
@@ -174,18 +173,20 @@ def read_metrics(output: Path, name: str) -> dict[str, float]:
     return _read_json(path)["metrics"]
 
 
-def fine_tune(shell: Shell, args: argparse.Namespace, out: str, train: str, test: str) -> str:
+def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> str:
     """Train the shipped model on, calibrate it, and return the checkpoint."""
-    # A few dozen iterations: a small rate, a short warm-up, and an average that keeps up.
+    # A few dozen iterations: a small rate, a short warm-up, small batches, an average that keeps
+    # up, and no evaluation, which comes after calibration.
     steps = args.iterations
     shell.run(
         "Fine-tune it on these photos",
-        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} {train}{test}"
+        f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} "
+        f"""DATASETS.TRAIN "('{args.output}/crack_train.json',)" DATASETS.TEST "()" """
         f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
-        f"SOLVER.CHECKPOINT_PERIOD {steps} TEST.EVAL_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
+        f"SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
         f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
     )
-    tuned = f"{out}/training/model_best.pth"
+    tuned = f"{out}/training/model_final.pth"
     shell.run(
         "Choose its thresholds, and an interval for the percentage",
         f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
@@ -227,7 +228,7 @@ def write_page(args: argparse.Namespace, truth: dict[str, float]) -> Path:
         photos[model] = {Path(image["file_name"]).name: image for image in images}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-    calibration = output / "training" / "model_best.calibration.json"
+    calibration = output / "training" / "model_final.calibration.json"
     html = template.get_template("demo.html").render(
         photos=photos,
         metrics={model: read_metrics(output, model) for model in models},

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections import Counter
@@ -52,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Predict; 1 where a photo could not be used."""
     given = parse_arguments()
-    if given.mm_per_px is not None and given.mm_per_px <= 0:
+    if given.mm_per_px is not None and not 0 < given.mm_per_px < math.inf:
         raise CrackError(f"--mm-per-px is more than 0, not {given.mm_per_px}")
     if given.threshold is not None and not 0 <= given.threshold <= 1:
         raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")

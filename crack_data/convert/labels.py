@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import yaml
@@ -30,6 +31,7 @@ from .pairing import Pairing, PairRecord, list_files, relative_name
 
 # Label Studio puts this before the name of an uploaded file.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_LOCAL = "?d="  # and this before that of a file in its local storage, as part of a URL
 _CIRCLE = 64  # corners of a circle
 
 
@@ -112,6 +114,8 @@ def _photo_finder(names: list[str]) -> Callable[[str], str | None]:
             by_key[key].append(name)
 
     def find(name: str) -> str | None:
+        if _LOCAL in name:
+            name = unquote(name.partition(_LOCAL)[2])
         pure = PurePosixPath(name.replace("\\", "/"))
         short = _UPLOAD.sub("", pure.name)
         keys = (str(pure), pure.name, short, pure.stem, PurePosixPath(short).stem)

@@ -14,6 +14,7 @@ What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration`
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from scipy.stats import beta
+from scipy.special import betaincinv
 
+from .. import storage
 from ..calibration import Calibration, Interval, spread
 from ..convert.splits import group_of
 from ..datasets import ignored_pixels, union_mask
@@ -57,7 +59,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     """Calibrate MODEL.WEIGHTS on DATASETS.TEST, which are registered.
 
     Args:
-        cfg: a config for prediction.
+        cfg: a config for prediction; thresholds of MODEL.CRACK_MAP that it sets are kept.
         group_by: regular expression; photos whose file names agree in it are one group.
         false_alarm_rate: wanted share of crack-free photos that get a mask.
 
@@ -67,23 +69,30 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
     if not records:
         raise CrackError("DATASETS.TEST names no photos; calibration needs labelled ones")
-    free = [record for record in records if not union_mask(record).any()]
-    keys = ("MODEL.CRACK_MAP.THRESHOLD", 0.5, "MODEL.CRACK_MAP.SCORE_THRESHOLD")
     cfg = cfg.clone()
-    cfg.merge_from_list([*keys, 0.0])
+    keys = cfg.MODEL.CRACK_MAP
+    score, threshold = keys.SCORE_THRESHOLD, keys.THRESHOLD
+    keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, 0.5
     everything = CrackPredictor(cfg)
-    found = [everything(read_photo(record["file_name"])).instances for record in free]
-    best = [max((instance.score for instance in each), default=0.0) for each in found]
-    score, bound = choose_score_threshold(best, false_alarm_rate)
-    cfg.merge_from_list([*keys, score])
+    best = [
+        max((x.score for x in everything(read_photo(record["file_name"])).instances), default=0.0)
+        for record in records
+        if not union_mask(record).any()
+    ]
+    if score < 0:
+        score = choose_score_threshold(best, false_alarm_rate)
+    keys.SCORE_THRESHOLD = score
     photos = measure_photos(cfg, records, group_by)
-    threshold = unbiased_threshold(photos)
+    if threshold < 0:
+        threshold = unbiased_threshold(photos)
+    alarms = sum(x >= score for x in best)
     return Calibration(
+        weights=storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
         score_threshold=score,
         threshold=threshold,
-        false_alarm_rate=float(np.mean([x >= score for x in best])),
-        false_alarm_bound=bound,
-        crack_free_photos=len(free),
+        false_alarm_rate=alarms / max(len(best), 1),
+        false_alarm_bound=rate_bound(alarms, len(best)),
+        crack_free_photos=len(best),
         photos=len(photos),
         groups=len({photo.group for photo in photos}),
         interval=fit_interval(photos, threshold),
@@ -112,30 +121,29 @@ def measure_photos(
     return photos
 
 
-def choose_score_threshold(best_scores: Sequence[float], rate: float) -> tuple[float, float]:
+def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
     """The lowest threshold at which at most ``rate`` of the crack-free photos get a mask.
 
     Args:
         best_scores: the best instance's score of each crack-free photo, 0 without any; a
             `CrackError` where there are none.
         rate: wanted share.
-
-    Returns:
-        the threshold, and the upper 95 % bound of the true rate at it.
     """
     if not best_scores:
         raise CrackError(
-            "no photo of DATASETS.TEST is without crack; add crack-free ones, or set "
-            "MODEL.CRACK_MAP.SCORE_THRESHOLD by hand"
+            "no photo of DATASETS.TEST is without crack; add crack-free ones, or choose the score "
+            "threshold yourself: MODEL.CRACK_MAP.SCORE_THRESHOLD 0.5"
         )
     scores = np.sort(np.asarray(best_scores, float))[::-1]
     allowed = int(rate * len(scores))
     # Just above the best score that may not pass, and never so high that nothing passes.
     highest = float(scores[allowed]) if allowed < len(scores) else 0.0
-    threshold = min(np.nextafter(np.float32(highest), np.float32(2)), np.float32(0.999))
-    alarms = int((scores >= threshold).sum())
-    bound = beta.ppf(_CONFIDENCE, alarms + 1, len(scores) - alarms) if alarms < len(scores) else 1.0
-    return round(float(threshold) + 5e-5, 4), float(bound)
+    return min((math.floor(1e4 * highest) + 1) / 1e4, 0.999)
+
+
+def rate_bound(count: int, total: int) -> float:
+    """The upper 95 % bound of a rate of which ``count`` of ``total`` cases were seen."""
+    return float(betaincinv(count + 1, total - count, _CONFIDENCE)) if count < total else 1.0
 
 
 def unbiased_threshold(photos: Iterable[CalibrationPhoto]) -> float:

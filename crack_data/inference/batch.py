@@ -16,9 +16,10 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from .. import storage
+from ..calibration import settle_thresholds
 from ..errors import CrackError
 from ..storage import PhotoFile
-from .labels_out import write_labels
+from .labels_out import check_labels, write_labels
 from .outputs import RECORDS, OutputOptions, PhotoTask, predict_photo
 from .predictor import CrackPredictor
 from .results import Record, to_csv, to_document
@@ -56,6 +57,8 @@ def run_prediction(
         CrackError: the model or the output folder cannot be used.
     """
     settings = run_settings(cfg, options)
+    if options.labels:
+        check_labels(options.folder)
     known = _read_complete(photos, options.folder, settings) if resume else {}
     kept = len(known)
     if not resume:
@@ -91,9 +94,12 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     model.MODEL.WEIGHTS = model.OUTPUT_DIR = ""
     given = options._asdict()
     del given["folder"]
+    digest = hashlib.sha256(model.dump().encode()).hexdigest()
+    calibration = settle_thresholds(model, cfg.MODEL.WEIGHTS)
     return {
-        "config": hashlib.sha256(model.dump().encode()).hexdigest(),
+        "config": digest,
         "weights": storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
+        "calibration": calibration and json.loads(calibration.to_json()),
         **given,
     }
 

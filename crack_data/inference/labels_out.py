@@ -7,10 +7,12 @@ group number (labelme) or by relations (Label Studio).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -18,12 +20,14 @@ from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours
 
 from .. import storage
+from ..errors import CrackError
 from ..segmentation import decode_mask
 from .results import Record
 
 FORMATS = ("coco", "labelme", "label-studio")
 LABEL = "crack"
 _FOLDER = "labels"
+_WRITTEN = ".written"  # hashes of the label files beside it
 # px that a simplified polygon may lie beside the mask's rim.
 _TOLERANCE = 0.4
 
@@ -56,15 +60,37 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
     return polygons
 
 
+def check_labels(folder: str) -> None:
+    """Refuse an output folder whose labels somebody has corrected: they would be overwritten.
+
+    Raises:
+        CrackError: a file in its subfolder ``labels`` is not as `write_labels` has written it.
+    """
+    place = storage.join(folder, _FOLDER)
+    there = storage.list_files(place)
+    known: dict[str, str] = {}
+    if there.pop(_WRITTEN, None):
+        known = json.loads(storage.read_bytes(storage.join(place, _WRITTEN)))
+    for name in there:
+        path = storage.join(place, name)
+        if storage.fingerprint(path)["sha256"] != known.get(name):
+            raise CrackError(
+                f"{path} is not as it was written and may hold corrections; move {place} away or "
+                "name another output folder"
+            )
+
+
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write the labels of a run.
+    """Write the labels of a run in the place of an earlier one's; errors as of `check_labels`.
 
     Args:
         records: of `outputs.predict_photo`.
         labels: of `FORMATS`.
-        folder: the output folder; labels come in its subfolder ``labels``.
+        folder: the output folder; labels come in its subfolder ``labels``, beside their hashes,
+            which `check_labels` compares.
     """
     usable = [record for record in records if "error" not in record]
+    place = storage.join(folder, _FOLDER)
     documents: dict[str, Any] = {}
     if labels == "coco":
         documents["coco.json"] = _coco(usable)
@@ -72,11 +98,16 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         documents["label_studio.json"] = [_label_studio(record) for record in usable]
     else:
         for record in usable:
-            path = storage.join(folder, f"{_FOLDER}/{record['name']}.json")
-            documents[f"{record['name']}.json"] = _labelme(record, posixpath.dirname(path))
-    for name, document in documents.items():
-        path = storage.join(folder, f"{_FOLDER}/{name}")
-        storage.write_bytes(path, json.dumps(document, indent=1).encode())
+            name = f"{record['name']}.json"
+            documents[name] = _labelme(record, posixpath.dirname(storage.join(place, name)))
+    contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
+    written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    # First the hashes: labels that a killed run has written are known, too.
+    contents = {_WRITTEN: json.dumps(written).encode(), **contents}
+    check_labels(folder)
+    storage.remove(place)
+    for name, content in contents.items():
+        storage.write_bytes(storage.join(place, name), content)
 
 
 def _polygons_of(record: Record) -> list[list[Polygon]]:
@@ -171,5 +202,5 @@ def _label_studio(record: Record) -> dict[str, Any]:
         "score": max((instance["score"] for instance in record["instances"]), default=0.0),
         "result": result,
     }
-    image = f"/data/local-files/?d={record['file_name']}"
+    image = f"/data/local-files/?d={quote(record['file_name'])}"
     return {"data": {"image": image}, "predictions": [prediction]}

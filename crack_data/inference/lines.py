@@ -8,20 +8,24 @@ WGS84's. "crs" is null where there is none: pixels, or a world file alone.
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import posixpath
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from skimage.measure import approximate_polygon
 
+from .. import storage
 from ..errors import CrackError
 from .measuring import Measurement
 from .prediction import CrackInstance
+from .results import Scale
 
 # px that a simplified line may lie beside the centreline.
 _TOLERANCE = 0.1
@@ -38,12 +42,31 @@ class MapPlace(NamedTuple):
     Attributes:
         transform: rasterio's, from column and row (of a pixel's corner) to map coordinates.
         crs: rasterio's coordinate reference system; None where none is known.
-        mm_per_px: size of a pixel on the ground; None without a system.
+        ground: (2, 2), mm to the east and to the north of a step of 1 px to the right (first
+            column) and down (second), in the photo's middle; None without a system.
     """
 
     transform: Any
     crs: Any
-    mm_per_px: float | None
+    ground: np.ndarray | None
+
+
+def find_scale(
+    lines: Iterable[np.ndarray], place: MapPlace | None, mm_per_px: float | None
+) -> Scale | None:
+    """The scale of a crack with these branches, (N, 2) x, y in px: the map's, else the given one.
+
+    Where pixels are not square on the ground, as in degrees, lines that run differently have
+    different scales along them; what lies across follows from the area of a pixel.
+    """
+    if place is None or place.ground is None:
+        return None if mm_per_px is None else Scale(mm_per_px, mm_per_px)
+    area = abs(float(np.linalg.det(place.ground)))
+    steps = np.concatenate([np.empty((0, 2)), *(np.diff(line, axis=0) for line in lines)])
+    length = np.linalg.norm(steps, axis=1).sum()
+    on_ground = np.linalg.norm(steps @ place.ground.T, axis=1).sum()
+    along = float(on_ground / length) if length else math.sqrt(area)
+    return Scale(along, area / along)
 
 
 def import_rasterio() -> ModuleType:
@@ -55,52 +78,86 @@ def import_rasterio() -> ModuleType:
     return rasterio
 
 
-def find_place(path: str) -> MapPlace | None:
+def find_place(path: str, height: int, width: int) -> MapPlace | None:
     """Where a GeoTIFF, or a photo with a world file, lies on the map; None for other photos.
 
     Raises:
-        CrackError: rasterio is not installed, or the photo is both on the map and turned by EXIF.
+        CrackError: rasterio is not installed, a world file or .prj is damaged, or the photo is on
+            the map by control points.
     """
     rasterio = import_rasterio()
+    transform, crs = rasterio.Affine.identity(), None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                return place_of(raster)
+            source = io.BytesIO(storage.read_bytes(path)) if "://" in path else path
+            with rasterio.open(source) as raster:
+                transform, crs = raster.transform, raster.crs
+                if raster.gcps[0]:
+                    raise CrackError(
+                        f"photo {path} is on the map by control points; warp it by gdalwarp"
+                    )
     except rasterio.errors.RasterioIOError:  # a format that GDAL does not read
+        pass
+    if transform.is_identity:
+        transform = _read_world_file(path)
+    if transform is None:
         return None
+    if crs is None:
+        crs = _read_projection(path)
+    return MapPlace(transform, crs, _ground_steps(transform, crs, height, width))
 
 
-def place_of(raster: Any) -> MapPlace | None:
-    """Like `find_place`, of an open raster."""
-    if raster.transform.is_identity:
+def _read_beside(path: str, endings: Iterable[str]) -> tuple[str, str]:
+    """Path and text of the first file of a photo's name with one of these endings, or nothing."""
+    stem = posixpath.splitext(path)[0]
+    for ending in endings:
+        for name in (stem + ending, stem + ending.upper()):
+            with suppress(CrackError):  # there is none
+                return name, storage.read_bytes(name).decode("latin-1")
+    return "", ""
+
+
+def _read_world_file(path: str) -> Any:
+    """The transform of a world file that GDAL does not find or take, such as a WebP's, or None."""
+    kind = posixpath.splitext(path)[1].lower()
+    short = ".jgw" if kind.startswith(".j") else f"{kind[:2]}{kind[-1:]}w"
+    name, text = _read_beside(path, (short, f"{kind}w", ".wld"))
+    if not name:
         return None
-    tags = raster.tags()
-    if any(tags.get(x, "1")[0] != "1" for x in ("EXIF_Orientation", "TIFFTAG_ORIENTATION")):
-        raise CrackError(
-            f"photo {raster.name} is on the map but turned by its orientation tag; save it upright"
-        )
-    projection = Path(raster.name).with_suffix(".prj")
-    crs = raster.crs
-    if crs is None and projection.is_file():
-        crs = import_rasterio().crs.CRS.from_wkt(projection.read_text())
-    return MapPlace(raster.transform, crs, _ground_scale(raster, crs))
+    try:
+        a, d, b, e, x, y = map(float, text.split())
+    except ValueError:
+        a = b = d = e = x = y = 0.0
+    if not 0.0 < abs(a * e - b * d) < math.inf or not math.isfinite(x + y):
+        raise CrackError(f"world file {name} is not six numbers of a place; correct or remove it")
+    return import_rasterio().Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
 
 
-def _ground_scale(raster: Any, crs: Any) -> float | None:
-    """Mm per px on the ground in the raster's middle, whatever the projection's own scale there."""
+def _read_projection(path: str) -> Any:
+    """The coordinate reference system of a .prj file, None where there is none."""
+    rasterio = import_rasterio()
+    name, text = _read_beside(path, (".prj",))
+    try:
+        return rasterio.crs.CRS.from_wkt(text) if name else None
+    except rasterio.errors.CRSError as error:
+        raise CrackError(f"{name} is no coordinate system in WKT; correct or remove it") from error
+
+
+def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarray | None:
+    """`MapPlace.ground`, whatever the projection's own scale there."""
     if crs is None:
         return None
-    steps = 100
-    middle = raster.width / 2, raster.height / 2
-    xs, ys = _apply(raster.transform, np.add(middle, [(0, 0), (steps, 0), (0, steps)]))
+    count = 100
+    middle = width / 2, height / 2
+    xs, ys = _apply(transform, np.add(middle, [(0, 0), (count, 0), (0, count)]))
     longitude, latitude = np.radians(
         import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
     )
     curvature = 1.0 - _ECCENTRICITY2 * math.sin(latitude[0]) ** 2
     north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * (latitude[1:] - latitude[0])
     east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0]) * (longitude[1:] - longitude[0])
-    return 1000.0 * math.sqrt(abs(east[0] * north[1] - east[1] * north[0])) / steps
+    return 1000.0 / count * np.array([east, north])
 
 
 def pixel_lines(instance: CrackInstance, measured: Measurement) -> list[np.ndarray]:

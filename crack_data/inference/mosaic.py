@@ -16,11 +16,19 @@ from scipy.sparse.csgraph import connected_components
 
 from ..photos import MAX_PIXELS
 from ..storage import PhotoFile
-from .lines import import_rasterio, pixel_lines, place_of, to_features, to_geojson
+from ..wide_samples import sample_range
+from .lines import (
+    find_place,
+    find_scale,
+    import_rasterio,
+    pixel_lines,
+    to_features,
+    to_geojson,
+)
 from .measuring import Measurement, measure
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
-from .results import Record, instance_json, uncertainty
+from .results import Record, Scale, instance_json, uncertainty
 
 # Side of a window, px, and how much of its surroundings is predicted with it on each side.
 WINDOW = 4096
@@ -101,9 +109,10 @@ def is_mosaic(path: str) -> bool:
         return False
     try:
         with rasterio.open(path) as raster:
-            return raster.width * raster.height > MAX_PIXELS and place_of(raster) is not None
+            size = raster.shape
     except rasterio.errors.RasterioIOError:
         return False
+    return size[0] * size[1] > MAX_PIXELS and find_place(path, *size) is not None
 
 
 def predict_mosaic(
@@ -130,7 +139,8 @@ def predict_mosaic(
     rasterio = import_rasterio()
     # GDAL would keep blocks in a twentieth of the machine's memory.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path) as raster:
-        place, (height, width) = place_of(raster), raster.shape
+        height, width = raster.shape
+        place = find_place(photo.path, height, width)
         stretch = _stretch(raster)
         with rasterio.open(
             mask_file, "w", driver="GTiff", width=width, height=height, count=1, dtype="uint8",
@@ -149,8 +159,9 @@ def predict_mosaic(
                 masked += np.count_nonzero(mask)
                 out.write(mask.view(np.uint8) * np.uint8(255), 1, window=_to_window(core))
                 joiner.add(row, list(_parts(prediction, core, around, width)))
-    scale = place.mm_per_px if place and place.mm_per_px else mm_per_px
     cracks = joiner.cracks()
+    lines = [[line for part in parts for line in part.lines] for parts in cracks]
+    scales = [find_scale(branches, place, mm_per_px) for branches in lines]
     percent = 100.0 * masked / (height * width)
     record = {
         "file_name": photo.file_name,
@@ -159,10 +170,9 @@ def predict_mosaic(
         "threshold": predictor.threshold if threshold is None else threshold,
         "percent_masked": percent,
         "percent_unmasked": 100.0 - percent,
-        "instances": [_join(parts, scale) for parts in cracks],
+        "instances": list(map(_join, cracks, lines, scales)),
         "uncertainty": uncertainty(counts),
     }
-    lines = [[line for part in parts for line in part.lines] for parts in cracks]
     features = to_features(lines, record["instances"], photo.file_name, place)
     return record, to_geojson(features, place)
 
@@ -184,13 +194,13 @@ def _to_window(box: Box) -> Any:
 
 
 def _stretch(raster: Any) -> tuple[float, float]:
-    """The range of values that becomes 0 to 255: of all of the raster, as a small copy shows it."""
+    """What to subtract from samples and to multiply the rest by: as for photos, of a small copy."""
     if raster.dtypes[0] == "uint8":
-        return 0.0, 255.0
-    small = raster.read(
-        1, out_shape=(min(raster.height, 1024), min(raster.width, 1024)), masked=True
-    )
-    return float(small.min()), max(float(small.max()), float(small.min()) + 1e-6)
+        return 0.0, 1.0
+    size = min(raster.height, 1024), min(raster.width, 1024)
+    bands = [1, 2, 3] if raster.count >= 3 else [1]
+    samples = raster.read(bands, out_shape=(len(bands), *size), masked=True).compressed()
+    return sample_range(samples[:, None])
 
 
 def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | None:
@@ -200,8 +210,8 @@ def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | N
         return None
     bands = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)
     if bands.dtype != np.uint8:
-        low, high = stretch
-        bands = np.nan_to_num((bands - low) * (255.0 / (high - low))).clip(0, 255).astype(np.uint8)
+        base, factor = stretch
+        bands = np.rint(np.nan_to_num((bands - base) * factor)).clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
@@ -242,9 +252,8 @@ def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
     return [line[start : stop + 1] for start, stop in ends]
 
 
-def _join(parts: list[Part], mm_per_px: float | None) -> Record:
-    """What the record says of one crack of these parts."""
-    lines = [line for part in parts for line in part.lines]
+def _join(parts: list[Part], lines: list[np.ndarray], scale: Scale | None) -> Record:
+    """What the record says of one crack of these parts and branches."""
     length = sum(float(np.linalg.norm(np.diff(x, axis=0), axis=1).sum()) for x in lines)
     area = sum(part.area for part in parts)
     boxes = np.array([part.box for part in parts])
@@ -252,4 +261,4 @@ def _join(parts: list[Part], mm_per_px: float | None) -> Record:
     width = max(part.max_width_px for part in parts)
     measured = Measurement(length, area / max(length, 1.0), width, 0.0, ())
     score = max(part.score for part in parts)
-    return instance_json(score, (x0, y0, x1, y1), area, measured, mm_per_px)
+    return instance_json(score, (x0, y0, x1, y1), area, measured, scale)

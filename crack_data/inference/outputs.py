@@ -11,10 +11,10 @@ import numpy as np
 
 from .. import storage
 from ..errors import CrackError
-from ..photos import read_photo
+from ..photos import read_orientation, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_on, encode_png
-from .lines import find_place, pixel_lines, to_features, to_geojson
+from .lines import find_place, find_scale, pixel_lines, to_features, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
@@ -92,11 +92,16 @@ def _predict_whole(
     predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions
 ) -> tuple[Record, Files]:
     image = read_photo(photo.path)
-    place = find_place(photo.path) if options.lines else None
-    scale = place.mm_per_px if place and place.mm_per_px else options.mm_per_px
+    place = find_place(photo.path, *image.shape[:2]) if options.lines else None
+    if place and read_orientation(photo.path) != 1:
+        raise CrackError(
+            f"photo {photo.path} is on the map but turned by its orientation tag; save it upright"
+        )
     prediction = predictor(image, options.threshold)
     measured = [measure(instance) for instance in prediction.instances]
-    record = to_json(prediction, photo.file_name, scale, measured)
+    lines = [pixel_lines(*x) for x in zip(prediction.instances, measured, strict=True)]
+    scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
+    record = to_json(prediction, photo.file_name, measured, scales)
     record["uncertainty"] = uncertainty(prediction.levels)
     draw_on(image, prediction, options.boxes, options.scores)
     files: Files = {
@@ -105,7 +110,6 @@ def _predict_whole(
         "_prob.png": encode_png(prediction.probability),
     }
     if options.lines:
-        lines = [pixel_lines(*x) for x in zip(prediction.instances, measured, strict=True)]
         features = to_features(lines, record["instances"], photo.file_name, place)
         files["_lines.geojson"] = to_geojson(features, place)
     return record, files

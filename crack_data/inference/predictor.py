@@ -57,7 +57,7 @@ class CrackPredictor:
             cfg.MODEL.DEVICE = "cpu"
         check_values(cfg)
         keys = cfg.CRACK.INFERENCE
-        self.calibration = settle_thresholds(cfg)
+        self.calibration = settle_thresholds(cfg, "" if model is not None else cfg.MODEL.WEIGHTS)
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         cfg.freeze()

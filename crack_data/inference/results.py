@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from .measuring import Measurement, measure
 from .prediction import CrackPrediction
 
 Record = dict[str, Any]
+
+
+class Scale(NamedTuple):
+    """Mm per px along a crack and across it."""
+
+    along: float
+    across: float
+
 
 _COLUMNS = (
     "file_name", "error", "height", "width", "threshold", "percent_masked", "percent_unmasked",
@@ -29,16 +37,16 @@ _CERTAIN = 0.05
 def to_json(
     prediction: CrackPrediction,
     name: str,
-    mm_per_px: float | None = None,
     measured: Sequence[Measurement] | None = None,
+    scales: Sequence[Scale | None] | None = None,
 ) -> Record:
     """Everything about one photo's prediction but its pictures.
 
     Args:
         prediction: of the photo.
         name: how the photo is called in the result.
-        mm_per_px: the photo's scale; given one, lengths and widths come in mm too.
         measured: `measure` of each instance, where that has been done.
+        scales: of each instance; given them, lengths and widths come in mm too.
 
     Returns:
         a dict that `json.dumps` takes: "file_name", "height" and "width" (px), "threshold",
@@ -61,11 +69,12 @@ def to_json(
         low, high = prediction.percent_range
         record |= {"percent_masked_low": low, "percent_masked_high": high}
     measured = [measure(x) for x in prediction.instances] if measured is None else measured
+    scales = [None] * len(measured) if scales is None else scales
     record["instances"] = [
-        instance_json(instance.score, instance.box, instance.area, each, mm_per_px)
+        instance_json(instance.score, instance.box, instance.area, each, scale)
         | {"orientation_deg": round(each.orientation_deg, 1)}
         | {"segmentation": encode_mask(instance.mask.view(np.uint8), *instance.box[:2], size)}
-        for instance, each in zip(prediction.instances, measured, strict=True)
+        for instance, each, scale in zip(prediction.instances, measured, scales, strict=True)
     ]
     return record
 
@@ -75,18 +84,19 @@ def instance_json(
     box: tuple[int, int, int, int],
     area: int,
     measured: Measurement,
-    mm_per_px: float | None,
+    scale: Scale | None,
 ) -> Record:
     """Score, box, area, length and widths of an instance, in px and, with a scale, in mm."""
     x0, y0, x1, y1 = box
-    lengths = {
-        key: float(getattr(measured, f"{key}_px")) for key in ("length", "mean_width", "max_width")
-    }
     result: Record = {"score": round(score, 4), "bbox": [x0, y0, x1 - x0, y1 - y0], "area": area}
-    result |= {f"{key}_px": round(value, 2) for key, value in lengths.items()}
-    if mm_per_px is not None:
-        result |= {f"{key}_mm": round(value * mm_per_px, 3) for key, value in lengths.items()}
-        result["area_mm2"] = round(area * mm_per_px**2, 3)
+    for key in ("length", "mean_width", "max_width"):
+        value = float(getattr(measured, f"{key}_px"))
+        result[f"{key}_px"] = round(value, 2)
+        if scale is not None:
+            mm_per_px = scale.along if key == "length" else scale.across
+            result[f"{key}_mm"] = round(value * mm_per_px, 3)
+    if scale is not None:
+        result["area_mm2"] = round(area * scale.along * scale.across, 3)
     return result
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from detectron2.config import CfgNode
+from PIL import Image
 
 from crack_data.calibration import Calibration, Interval, calibration_path, read_calibration, spread
+from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
 from crack_data.evaluation.calibration import (
     CalibrationPhoto,
+    calibrate,
     choose_score_threshold,
     fit_interval,
     predicted_percent,
+    rate_bound,
     unbiased_threshold,
 )
 
@@ -33,12 +42,12 @@ def _photos(count: int, rng: np.random.Generator, group: int = 1) -> list[Calibr
 
 @pytest.mark.parametrize("group", [1, 4])
 def test_the_interval_holds_what_it_promises_on_other_photos(group: int) -> None:
-    """Split at random 200 times: calibrated on one half, 88 to 92 % of the other lie within."""
+    """Split at random 30 times: calibrated on one half, 88 to 92 % of the other lie within."""
     rng = np.random.default_rng(0)
     photos = _photos(200 * group, rng, group)
     names = sorted({photo.group for photo in photos})
     held = []
-    for _ in range(200):
+    for _ in range(30):
         chosen = set(rng.permutation(names)[: len(names) // 2])
         interval = fit_interval([x for x in photos if x.group in chosen], 0.5)
         assert interval is not None
@@ -69,19 +78,65 @@ def test_too_few_photos_give_no_interval() -> None:
 def test_the_score_threshold_lets_the_wanted_share_pass(
     scores: list[float], rate: float, alarms: int
 ) -> None:
-    threshold, bound = choose_score_threshold(scores, rate)
+    threshold = choose_score_threshold(scores, rate)
     assert sum(score >= threshold for score in scores) == alarms
-    assert alarms / len(scores) < bound <= 1.0
 
 
 def test_the_bound_is_the_exact_one() -> None:
     """No alarm among n photos: the upper 95 % bound is 1 - 0.05 ** (1 / n)."""
-    assert choose_score_threshold([0.2] * 50, 0.0)[1] == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert rate_bound(0, 50) == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert [rate_bound(*counts) for counts in ((0, 0), (3, 3))] == [1.0, 1.0]
+    assert 0.02 < rate_bound(1, 50) < 0.1
 
 
 def test_without_crack_free_photos_there_is_no_score_threshold() -> None:
     with pytest.raises(CrackError, match="crack-free"):
         choose_score_threshold([], 0.02)
+
+
+@pytest.fixture
+def cfg(tiny_crack_config: Callable[[], CfgNode], tmp_path: Path) -> CfgNode:
+    """A config for prediction with weights and two photos, both with a crack."""
+    from detectron2.modeling import build_model
+
+    cfg = tiny_crack_config()
+    cfg.CRACK.INFERENCE.FAST = "off"
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = -1.0
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model.pth")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    images, cracks = [], []
+    for number in (1, 2):
+        Image.new("RGB", (96, 64), "grey").save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 64})
+        outline = [[10, 10, 80, 10, 80, 14, 10, 14]]
+        ids = {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0}
+        cracks.append({**ids, "segmentation": outline})
+    categories = [{"id": 1, "name": "crack"}]
+    document = {"images": images, "annotations": cracks, "categories": categories}
+    (tmp_path / "val.json").write_text(json.dumps(document))
+    cfg.DATASETS.TEST = (str(tmp_path / "val.json"),)
+    register_datasets_of(cfg, ("TEST",))
+    return cfg
+
+
+def test_thresholds_that_the_config_sets_are_kept(cfg: CfgNode) -> None:
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD, cfg.MODEL.CRACK_MAP.THRESHOLD = 0.2, 0.4
+    calibration_path(cfg.MODEL.WEIGHTS).write_text("damaged")  # which calibrating again replaces
+    found = calibrate(cfg)
+    assert (found.score_threshold, found.threshold) == (0.2, 0.4)
+    assert (found.crack_free_photos, found.false_alarm_rate, found.false_alarm_bound) == (0, 0, 1)
+    assert (found.photos, found.groups, found.interval) == (2, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("score", "sentence"), [(-1.0, "choose the score threshold yourself"), (0.99, "finds no crack")]
+)
+def test_what_cannot_be_calibrated_is_one_sentence(
+    cfg: CfgNode, score: float, sentence: str
+) -> None:
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = score
+    with pytest.raises(CrackError, match=sentence):
+        calibrate(cfg)
 
 
 def test_the_pixel_threshold_has_no_bias() -> None:
@@ -91,17 +146,53 @@ def test_the_pixel_threshold_has_no_bias() -> None:
     assert 50 / 255 < unbiased_threshold(photos) < 100 / 255
 
 
+def store(folder: Path, **changed: object) -> tuple[str, Calibration]:
+    """A checkpoint and its calibration, some of whose values are changed."""
+    weights = folder / "model.pth"
+    weights.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    stored = Calibration(digest, 0.6, 0.45, 0.02, 0.08, 60, 300, 200, Interval(0.9, -1.5, 2.0))
+    content = json.loads(stored.to_json()) | changed
+    calibration_path(str(weights)).write_text(json.dumps(content))
+    return str(weights), stored
+
+
 def test_it_is_stored_beside_the_checkpoint(tmp_path: Path) -> None:
-    weights = str(tmp_path / "model.pth")
-    assert read_calibration(weights) is None
-    stored = Calibration(0.6, 0.45, 0.02, 0.08, 60, 300, 200, Interval(0.9, -1.5, 2.0))
-    stored.write(calibration_path(weights))
+    assert read_calibration(str(tmp_path / "model.pth")) is None
+    weights, stored = store(tmp_path)
     assert read_calibration(weights) == stored
+    weights, stored = store(tmp_path, interval=None)
+    found = read_calibration(weights)
+    assert found is not None
+    assert found.interval is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"score_threshold": 3}'])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"score_threshold": 3}, {"score_threshold": "0.5"}, {"threshold": float("nan")},
+        {"threshold": None}, {"interval": 0}, {"interval": {}}, {"interval": [0.9, -1, 1]},
+        {"interval": {"level": 0.9, "low": 2, "high": 1}}, {"more": 1},
+        {"interval": {"level": 0.9, "low": float("-inf"), "high": 1}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_damaged_values_are_named(tmp_path: Path, changed: dict[str, object]) -> None:
+    weights, _ = store(tmp_path, **changed)
+    with pytest.raises(CrackError, match=r"model\.calibration\.json is damaged"):
+        read_calibration(weights)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '"text"', "\x00", "\xff"])
 def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
-    weights = str(tmp_path / "model.pth")
-    calibration_path(weights).write_text(content)
-    with pytest.raises(CrackError, match="is damaged"):
+    weights, _ = store(tmp_path)
+    calibration_path(weights).write_bytes(content.encode("latin-1"))
+    with pytest.raises(CrackError, match=r"model\.calibration\.json is damaged"):
+        read_calibration(weights)
+
+
+def test_that_of_another_checkpoint_is_not_used(tmp_path: Path) -> None:
+    weights, _ = store(tmp_path)
+    Path(weights).write_bytes(b"trained on")
+    with pytest.raises(CrackError, match="is of another checkpoint"):
         read_calibration(weights)

@@ -16,11 +16,15 @@ from .drawn import draw_crack, line
 def tiny_cfg(
     tiny_crack_config: Callable[[], CfgNode], tmp_path_factory: pytest.TempPathFactory
 ) -> CfgNode:
-    """An untrained model, saved as a checkpoint, with a map so lively that it finds cracks."""
+    """An untrained model, saved as a checkpoint, with a map so lively that it finds cracks.
+
+    In PyTorch: compiling it takes longer than all that the tests do with it.
+    """
     from detectron2.modeling import build_model
 
     cfg = tiny_crack_config()
     cfg.INPUT.MIN_SIZE_TEST = 0
+    cfg.CRACK.INFERENCE.FAST = "off"
     cfg.MODEL.MOBILENETV2.WIDTH_MULT = 0.25
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0

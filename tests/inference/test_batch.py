@@ -14,13 +14,14 @@ import pytest
 from detectron2.config import CfgNode
 from pycocotools.coco import COCO
 
+from crack_data.calibration import Calibration, Interval, calibration_path
 from crack_data.errors import CrackError
 from crack_data.inference import batch
 from crack_data.inference.batch import run_prediction, run_settings
 from crack_data.inference.outputs import OutputOptions
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.photos import read_photo
-from crack_data.storage import PhotoFile, find_photos
+from crack_data.storage import PhotoFile, find_photos, fingerprint
 
 from .conftest import write_photo
 
@@ -152,6 +153,27 @@ def test_resume_refuses_results_of_other_settings(
     with pytest.raises(CrackError, match="another config"):
         run(other, photos, out, resume=True)
     run(tiny_cfg, photos, out, threshold=0.7)
+
+
+def test_resume_refuses_results_of_another_calibration(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    cfg, out = tiny_cfg.clone(), tmp_path / "out"
+    cfg.MODEL.WEIGHTS = str(shutil.copy(cfg.MODEL.WEIGHTS, tmp_path))
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = -1.0
+    run(cfg, photos, out)
+    digest = fingerprint(cfg.MODEL.WEIGHTS)["sha256"]
+    found = Calibration(digest, 0.1, 0.4, 0.0, 0.1, 50, 90, 90, Interval(0.9, -1.0, 1.0))
+    calibration_path(cfg.MODEL.WEIGHTS).write_bytes(found.to_json())
+    with pytest.raises(CrackError, match="another calibration"):
+        run(cfg, photos, out, resume=True)
+    for resume in (False, True):
+        run(cfg, photos, out, resume=resume)
+    for image in json.loads((out / "predictions.json").read_text())["images"]:
+        assert image["threshold"] == 0.4
+        assert (
+            image["percent_masked_low"] <= image["percent_masked"] <= image["percent_masked_high"]
+        )
 
 
 def test_the_same_weights_elsewhere_are_the_same_settings(

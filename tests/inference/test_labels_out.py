@@ -13,7 +13,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from crack_data.convert.labels import draw_label, read_labels
-from crack_data.inference.labels_out import FORMATS, write_labels
+from crack_data.errors import CrackError
+from crack_data.inference.labels_out import FORMATS, check_labels, write_labels
 from crack_data.inference.results import to_json
 
 from .drawn import arc, draw_crack, line, wave
@@ -122,8 +123,9 @@ def test_photos_without_cracks_and_unusable_ones(labels: str, tmp_path: Path) ->
 
 def test_label_studio_reads_its_tasks_and_exports_the_mask(tmp_path: Path) -> None:
     converter = pytest.importorskip("label_studio_sdk.converter")
-    mask = MASKS["pieces"]
-    write_labels([record_of(mask, folder=tmp_path)], "label-studio", str(tmp_path))
+    mask, name = MASKS["pieces"], "a b#1+%41.jpg"
+    record = record_of(mask, folder=tmp_path) | {"file_name": name}
+    write_labels([record], "label-studio", str(tmp_path))
     (task,) = json.loads((tmp_path / "labels" / "label_studio.json").read_text())
     # Accepting a prediction makes an annotation of it.
     accepted = task | {"id": 1, "annotations": [task["predictions"][0] | {"id": 1}]}
@@ -134,10 +136,26 @@ def test_label_studio_reads_its_tasks_and_exports_the_mask(tmp_path: Path) -> No
     )
     export = converter.Converter(config, str(tmp_path), download_resources=False)
     export.convert_to_coco(str(tmp_path / "export.json"), str(tmp_path / "coco"), is_dir=False)
-    coco = COCO(str(tmp_path / "coco" / "result.json"))
-    found = np.any([coco.annToMask(x) for x in coco.anns.values()], axis=0)
-    assert len(coco.anns) == 2
-    assert differs_at_the_rim_alone(found, mask)
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / name), np.zeros((*SIZE, 3), np.uint8))
+    (found,) = read_labels(tmp_path / "coco" / "result.json", tmp_path / "photos").records
+    assert found.file_name == name
+    assert len(found.labels) == 2
+    drawn = np.any([draw_label(label, SIZE, 3.0) for label in found.labels], axis=0)
+    assert differs_at_the_rim_alone(drawn, mask)
+
+
+def test_corrected_labels_are_not_overwritten(tmp_path: Path) -> None:
+    record, file = record_of(MASKS["wave"], folder=tmp_path), tmp_path / "labels" / "coco.json"
+    for labels in ("labelme", "coco", "coco"):  # of an earlier run, as it wrote them
+        write_labels([record], labels, str(tmp_path))
+        check_labels(str(tmp_path))
+    assert {x.name for x in file.parent.iterdir()} == {"coco.json", ".written"}
+    file.write_text("corrected")
+    for use in (check_labels, lambda folder: write_labels([record], "coco", folder)):
+        with pytest.raises(CrackError, match=r"coco\.json is not as it was written.*move"):
+            use(str(tmp_path))
+    assert file.read_text() == "corrected"
 
 
 def test_datumaro_reads_one_crack_of_two_pieces(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import warnings
@@ -12,12 +13,16 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from crack_data.errors import CrackError
-from crack_data.inference.lines import find_place, pixel_lines, to_features, to_geojson
+from crack_data.inference.lines import find_place, find_scale, pixel_lines, to_features, to_geojson
 from crack_data.inference.measuring import measure
+from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
 from crack_data.inference.results import to_json
+from crack_data.storage import PhotoFile, write_bytes
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -43,9 +48,10 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
     prediction = prediction_of(
         draw_crack(CRACK, 5, SIZE), draw_crack(line((80, 330), 90, 90), 3, SIZE)
     )
-    place = find_place(str(photo))
-    record = to_json(prediction, photo.name, place.mm_per_px if place else None)
+    place = find_place(str(photo), *SIZE)
     lines = [pixel_lines(instance, measure(instance)) for instance in prediction.instances]
+    scales = [find_scale(branches, place, None) for branches in lines]
+    record = to_json(prediction, photo.name, scales=scales)
     features = to_features(lines, record["instances"], photo.name, place)
     path = photo.with_suffix(".geojson")
     path.write_bytes(to_geojson(features, place))
@@ -94,19 +100,26 @@ def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
     ("code", "origin", "pixel", "mm_per_px"),
     [
         # Mercator's metres are 1 / cos(latitude) too long, of the ellipsoid's curvature apart.
-        (3857, (1000000, 6500000), 0.02, 12.78),
-        # At 50 degrees north a degree is 111.2 km up and 71.7 km across.
-        (4326, (9.0, 50.0), 2e-7, 17.86),
+        (3857, (1000000, 6500000), 0.02, (12.78, 12.78)),
+        # At 50 degrees north a degree is 71.70 km to the east and 111.23 km to the north.
+        (4326, (9.0, 50.0), 2e-7, (14.340, 22.246)),
+        (2272, (2600000, 250000), 0.1, (30.48, 30.48)),  # feet
     ],
 )
 def test_lengths_are_true_on_the_ground_whatever_the_projection(
-    code: int, origin: tuple[float, float], pixel: float, mm_per_px: float, tmp_path: Path
-) -> None:
+    code: int, origin: tuple[float, float], pixel: float, mm_per_px: tuple[float, float],
+    tmp_path: Path,
+) -> None:  # fmt: skip
     place = {"crs": f"EPSG:{code}", "transform": from_origin(*origin, pixel, pixel)}
     table = lines_of(write_photo(tmp_path / "a.tif", **place))
     assert table.crs.to_epsg() == code
-    found = list(table["length_mm"] / table["length_px"])
-    assert found == pytest.approx([mm_per_px] * 2, rel=1e-3)
+    across, up = mm_per_px
+    slanted = math.hypot(across * math.cos(math.radians(25)), up * math.sin(math.radians(25)))
+    found = table["length_mm"] / table["length_px"]
+    assert list(found) == pytest.approx([slanted, up], rel=3e-3)
+    # The second crack is upright, so that its width lies across.
+    assert table["mean_width_mm"][1] == pytest.approx(3 * across, rel=0.1)
+    assert list(table["area_mm2"]) == pytest.approx(list(table["area"] * across * up), rel=1e-3)
 
 
 def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
@@ -119,19 +132,74 @@ def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
     assert table["length_mm"][0] == pytest.approx(6000, rel=0.01)
 
 
-def test_a_photo_on_the_map_that_is_turned_is_refused(tmp_path: Path) -> None:
-    from PIL import Image
+@pytest.mark.parametrize(
+    ("photo", "beside"),
+    [
+        ("a.jpg", ("a.jgw", "a.prj")), ("a.jpg", ("a.JGW", "a.PRJ")), ("a.jpeg", ("a.jpegw",)),
+        ("a.jfif", ("a.jgw",)), ("a.png", ("a.pgw",)), ("a.webp", ("a.wpw", "a.prj")),
+        ("a.webp", ("a.wld",)), ("a.bmp", ("a.bpw",)), ("a.tif", ("a.tfw", "a.prj")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("storage", ["", "memory:/"])
+def test_world_files_of_any_photo(
+    photo: str, beside: tuple[str, ...], storage: str, tmp_path: Path
+) -> None:
+    picture = io.BytesIO()
+    Image.init()
+    Image.new("RGB", SIZE[::-1]).save(picture, Image.EXTENSION[Path(photo).suffix])
+    projection = rasterio.crs.CRS.from_epsg(25832).to_wkt()
+    root = f"{storage}{tmp_path}"
+    write_bytes(f"{root}/{photo}", picture.getvalue())
+    for name in beside:
+        text = projection if name.lower().endswith(".prj") else WORLD_FILE
+        write_bytes(f"{root}/{name}", text.encode())
+    place = find_place(f"{root}/{photo}", *SIZE)
+    assert place is not None
+    assert tuple(place.transform)[:6] == pytest.approx((0.02, 0, 600000, 0, -0.02, 5500000))
+    assert (place.crs and place.crs.to_epsg()) == (25832 if len(beside) > 1 else None)
 
-    photo = tmp_path / "turned.jpg"
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jgw", "", "world file"), ("a.jgw", "no numbers", "world file"),
+        ("a.jgw", "0\n0\n0\n0\n6\n5\n", "world file"), ("a.JGW", "nan " * 6, "world file"),
+        ("a.prj", "", "no coordinate system"), ("a.prj", "\xff\0", "no coordinate system"),
+    ],
+)  # fmt: skip
+def test_a_damaged_place_is_named(name: str, content: str, sentence: str, tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.jpg")
+    photo.with_suffix(".jgw").write_text(WORLD_FILE)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    if name == "a.JGW":
+        photo.with_suffix(".jgw").unlink()
+    with pytest.raises(CrackError, match=f"{sentence}.*correct or remove it") as raised:
+        find_place(str(photo), *SIZE)
+    assert name in str(raised.value)
+
+
+def test_control_points_are_no_place(tmp_path: Path) -> None:
+    corners = (0, 0, 9, 50), (0, 9, 10, 50), (9, 0, 9, 49)
+    points = [GroundControlPoint(*corner) for corner in corners]
+    photo = write_photo(tmp_path / "a.tif", gcps=points, crs="EPSG:4326")
+    with pytest.raises(CrackError, match="control points; warp it"):
+        find_place(str(photo), *SIZE)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_a_photo_on_the_map_that_is_turned_is_refused(kind: str, tmp_path: Path) -> None:
+    photo = tmp_path / f"turned.{kind}"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", SIZE[::-1]).save(photo, exif=exif)
-    photo.with_suffix(".jgw").write_text(WORLD_FILE)
-    with pytest.raises(CrackError, match="save it upright"):
-        find_place(str(photo))
+    photo.with_suffix(".wld").write_text(WORLD_FILE)
+    task = PhotoTask(PhotoFile(str(photo), photo.name), "turned")
+    options = OutputOptions(str(tmp_path / "out"), lines=True)
+    record = predict_photo(None, task, options)  # type: ignore[arg-type]
+    assert "save it upright" in record["error"]
 
 
 def test_what_gdal_does_not_read_is_on_no_map(tmp_path: Path) -> None:
     path = tmp_path / "a.heic"
     path.write_bytes(b"no picture")
-    assert find_place(str(path)) is None
+    assert find_place(str(path), *SIZE) is None

@@ -20,8 +20,8 @@ def check(mask: np.ndarray, length: float, width: float) -> None:
     assert got.max_width_px == pytest.approx(width, abs=1.0)
 
 
-@pytest.mark.parametrize("width", [1.5, 2, 3, 4, 5, 6, 8, 11, 15])
-@pytest.mark.parametrize("degrees", [0, 7, 22.5, 30, 45, 60, 83, 90, 101, 135, 170])
+@pytest.mark.parametrize("width", [1.5, 2, 3, 5, 15])
+@pytest.mark.parametrize("degrees", [0, 7, 30, 45, 90, 101, 170])
 def test_straight(width: float, degrees: float) -> None:
     points = line((120.31, 120.17), 180, degrees)
     mask = draw_crack(points, width, (240, 240))

@@ -130,7 +130,7 @@ def check_lines(record: Record, path: Path, cracks: object) -> None:
 def test_windows_without_data_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "road.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8", nodata=0,
+        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8", nodata=200,
         crs="EPSG:25832", transform=from_origin(*ORIGIN, PIXEL, PIXEL),
     ) as raster:  # fmt: skip
         raster.write(np.full((100, 100), 180, np.uint8), 1, window=Window(1000, 800, 100, 100))

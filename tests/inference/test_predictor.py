@@ -22,7 +22,6 @@ from .drawn import draw_crack, line
 def predictor(tiny_cfg: CfgNode) -> CrackPredictor:
     """In PyTorch, which can be compared bit for bit; noise comes apart into many cracks."""
     cfg = tiny_cfg.clone()
-    cfg.CRACK.INFERENCE.FAST = "off"
     cfg.MODEL.CRACK_MAP.LINK_THRESHOLD, cfg.MODEL.CRACK_MAP.LINK_GAP = 0.8, 0
     return CrackPredictor(cfg)
 
@@ -111,7 +110,6 @@ def test_odd_sizes(predictor: CrackPredictor, shape: tuple[int, int]) -> None:
 def test_large_photos_are_tiled(tiny_cfg: CfgNode) -> None:
     """A crack through four tiles is one, as in the whole photo."""
     cfg = tiny_cfg.clone()
-    cfg.CRACK.INFERENCE.FAST = "off"
     cfg.CRACK.INFERENCE.TILE_SIZE, cfg.CRACK.INFERENCE.TILE_OVERLAP = 64, 20
     predictor = CrackPredictor(cfg)
     sizes: list[tuple[int, ...]] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from crack_data.inference.results import to_json, uncertainty
+from crack_data.inference.results import Scale, to_json, uncertainty
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -27,7 +27,7 @@ def test_rle_is_what_pycocotools_makes_of_the_whole_mask(
 
 def test_json_of_a_photo() -> None:
     mask = draw_crack(line((60.2, 40.3), 80, 0), 4, (80, 120))
-    result = to_json(prediction_of(mask), "wall.jpg", mm_per_px=0.5)
+    result = to_json(prediction_of(mask), "wall.jpg", scales=[Scale(0.5, 0.5)])
     json.dumps(result)
     assert (result["file_name"], result["height"], result["width"]) == ("wall.jpg", 80, 120)
     assert result["percent_masked"] == 100 * mask.sum() / mask.size
