@@ -11,18 +11,20 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from .convert.pairing import Pairing, list_files, match_names
 from .errors import CrackError
-from .photos import probe_photo
+from .photos import PHOTO_SUFFIXES, photo_size
 from .segmentation import Record, encode_segmentation
 
 CRACK_NAMES = ("crack", "cracks")
 XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS
+_CROWDS = {"0": 0, "false": 0, "1": 1, "true": 1}
 
 logger = logging.getLogger("detectron2.crack_data")
 
@@ -123,10 +125,14 @@ def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotati
         (category,) = categories.values()
     if category is None:
         raise ValueError(f"has category_id {row.get('category_id')!r}, which it lacks")
-    crowd = row.get("iscrowd") or row.get("ignore") or 0
-    if int(crowd) not in (0, 1):
-        raise ValueError(f"has iscrowd {crowd!r}, which is neither 0 nor 1")
-    return Annotation(where, category, row.get("segmentation"), int(crowd))
+    stated = row.get("iscrowd") or row.get("ignore") or 0
+    crowd = _CROWDS.get(_key(stated).casefold())
+    if crowd is None:
+        raise ValueError(f"has iscrowd {stated!r}, which is neither 0 nor 1")
+    attributes = row.get("attributes")
+    if isinstance(attributes, dict) and "occluded" in attributes:
+        crowd = 0  # CVAT calls all that is painted a crowd
+    return Annotation(where, category, row.get("segmentation"), crowd)
 
 
 def _key(number: Any) -> str:
@@ -144,9 +150,15 @@ def _stated_size(image: Record) -> tuple[int, int] | None:
     return (width, height) if min(width, height) > 0 else None
 
 
+def info_of(coco: Record, key: str) -> Any:
+    """What a JSON records about itself, None where it does not."""
+    info = coco.get("info")
+    return info.get(key) if isinstance(info, dict) else None
+
+
 def is_foreign(coco: Record) -> bool:
     """Whether another tool wrote a JSON, so that polygons may be contours from pixel to pixel."""
-    return "image_root" not in (coco.get("info") or {})
+    return info_of(coco, "image_root") is None
 
 
 def read_records(json_file: str, image_root: str | os.PathLike[str] | None = None) -> list[Record]:
@@ -156,14 +168,16 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
         json_file: made by ``tools/convert_to_coco.py`` or by a labelling tool. Annotations of
             other categories than `CRACK_NAMES`, in any case, are left out and counted in the log.
         image_root: folder of the photos; None takes ``info["image_root"]``, relative to the
-            JSON's folder, or else looks beside the JSON, in ``images`` and in ``../images``.
+            JSON's folder, or else looks beside the JSON, in ``images`` and in ``../images``, and
+            of ``instances_train.json`` in folders called train.
 
     Returns:
         Records with file_name, height, width, image_id and annotations, each of these with bbox
         (XYWH_ABS), category_id 0, iscrowd, and segmentation as compressed run lengths.
 
     Raises:
-        CrackError: a photo is missing, or something can be neither used nor computed.
+        CrackError: a photo is missing or, of another tool's JSON, has another size there; or
+            something can be neither used nor computed.
     """
     coco = read_coco(json_file)
     names = [str(each.get("name")).strip() for each in coco["categories"]]
@@ -175,29 +189,39 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
     photos = annotated_photos(json_file, coco)
     paths = _find_photos(json_file, coco, [photo.file_name for photo in photos], image_root)
     owners: dict[str, Any] = {}
-    records = []
+    records, faults = [], []
     left_out: Counter[str] = Counter()
     for photo, path in zip(photos, paths, strict=True):
-        if path in owners:
-            raise CrackError(
-                f"{json_file} lists {photo.file_name} as image {owners[path]} and as image "
-                f"{photo.image_id}; join the two"
-            )
-        owners[path] = photo.image_id
-        width, height = photo.size or probe_photo(path)[:2]
-        rows = list(_crack_rows(photo, height, width, is_foreign(coco), left_out))
-        records.append(
-            {"file_name": path, "height": height, "width": width, "image_id": photo.image_id,
-             "annotations": rows}
-        )  # fmt: skip
+        try:
+            if path in owners:
+                raise CrackError(
+                    f"{json_file} lists {photo.file_name} as image {owners[path]} and as image "
+                    f"{photo.image_id}; join the two"
+                )
+            owners[path] = photo.image_id
+            records.append(_record(photo, path, is_foreign(coco), left_out))
+        except CrackError as error:
+            faults.append(str(error))
+    if faults:
+        more = f" ({len(faults)} photos of {json_file} have faults)" if len(faults) > 1 else ""
+        raise CrackError(faults[0] + more)
     for reason, count in left_out.items():
         logger.warning(f"{json_file}: {count} annotations {reason} are left out")
     return records
 
 
-def _crack_rows(
-    photo: AnnotatedPhoto, height: int, width: int, foreign: bool, left_out: Counter[str]
-) -> Iterator[Record]:
+def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[str]) -> Record:
+    """The record of a photo; of another tool's JSON, its size is compared with the file's."""
+    if photo.size is None or foreign:
+        width, height = photo_size(path)
+        if photo.size not in (None, (width, height)):
+            raise CrackError(
+                f"photo {path} has {width}x{height} px, upright by EXIF, but was annotated at "
+                "{}x{} px; export its annotations for this photo".format(*photo.size)
+            )
+    else:
+        width, height = photo.size
+    rows = []
     for each in photo.annotations:
         if each.category.casefold() not in CRACK_NAMES:
             left_out[f"of the category {each.category}"] += 1
@@ -210,8 +234,10 @@ def _crack_rows(
             left_out["that cover no pixel"] += 1
             continue
         box = coco_mask.toBbox(rle).tolist()
-        yield {"bbox": box, "bbox_mode": XYWH_ABS, "category_id": 0, "iscrowd": each.crowd,
-               "segmentation": rle}  # fmt: skip
+        rows.append({"bbox": box, "bbox_mode": XYWH_ABS, "category_id": 0,
+                     "iscrowd": each.crowd, "segmentation": rle})  # fmt: skip
+    return {"file_name": path, "height": height, "width": width, "image_id": photo.image_id,
+            "annotations": rows}  # fmt: skip
 
 
 def _find_photos(
@@ -220,36 +246,37 @@ def _find_photos(
     """Path of each image's photo.
 
     Raises:
-        CrackError: photos are missing.
+        CrackError: photos are missing, or several fit one name.
     """
-    recorded = (coco.get("info") or {}).get("image_root")
+    recorded = info_of(coco, "image_root")
     folder = os.path.dirname(os.path.abspath(json_file))
-    roots = [folder, f"{folder}/images", f"{folder}/../images"]
+    subset = Path(json_file).stem.rpartition("_")[2]
+    roots = ["", "images", f"../images/{subset}", f"../{subset}", "../images"]
+    if recorded is not None:
+        roots = [str(recorded).replace("\\", "/")]
     if image_root is not None:
-        roots = [os.fspath(image_root)]
-    elif recorded:
-        roots = [os.path.join(folder, str(recorded))]
-    roots = [os.path.normpath(each) for each in roots]
-    bases = [name.replace("\\", "/").rpartition("/")[2] for name in names]
-    # The last part of a name alone will do where it is one photo's only.
-    bare = not recorded and len(set(bases)) == len(names)
-    found = [
-        _find_photo([name, name.replace("\\", "/"), *[base] * bare], roots)
-        for name, base in zip(names, bases, strict=True)
-    ]
+        given = os.path.abspath(image_root)
+        roots = [os.path.join(given, subset), given, *roots[: recorded is not None]]
+    roots = [os.path.normpath(os.path.join(folder, root)) for root in roots]
+    found = [_existing(name, roots) for name in names]
+    if not all(found) and (image_root is not None or recorded is None):
+        folders = [Path(root) for root in roots if os.path.isdir(root)]
+        listed = [path for root in folders for path in list_files(root, PHOTO_SUFFIXES, Pairing())]
+        near = match_names(names, list(dict.fromkeys(listed)))
+        found = [path or other or "" for path, other in zip(found, near, strict=True)]
     missing = [name for name, path in zip(names, found, strict=True) if not path]
     if missing:
         raise CrackError(
-            f"{len(missing)} of {len(names)} photos of {json_file} are not in "
-            f"{' or '.join(roots)} (the first: {missing[0]}); move them there, or name their "
-            'folder in the JSON: "info": {"image_root": "DIR"}'
+            f"{len(missing)} of {len(names)} photos of {json_file} are missing, or not to be told "
+            f"from others, in {' or '.join(roots)} (the first: {missing[0]}); move them there, or "
+            'name their folder: CRACK.IMAGE_ROOT DIR, or in the JSON "info": {"image_root": "DIR"}'
         )
     return found
 
 
-def _find_photo(names: list[str], roots: list[str]) -> str:
-    """The file in one of the folders that has one of the names, in any spelling of its accents."""
-    forms = [(x, *(unicodedata.normalize(form, x) for form in ("NFC", "NFD"))) for x in names]
-    spellings = dict.fromkeys(name for form in forms for name in form)
-    paths = (os.path.join(root, name) for name in spellings for root in roots)
+def _existing(name: str, roots: list[str]) -> str:
+    """The file in one of the folders that has the name, in any spelling of its accents."""
+    name = name.replace("\\", "/")
+    names = dict.fromkeys([name, *(unicodedata.normalize(x, name) for x in ("NFC", "NFD"))])
+    paths = (os.path.join(root, each) for each in names for root in roots)
     return next(filter(os.path.isfile, paths), "")

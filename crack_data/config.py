@@ -81,6 +81,9 @@ def _add_training_keys(cfg: CN) -> None:
     cfg.SOLVER.ACCUMULATE = 1
 
     cfg.CRACK = CN()
+    # Folder of the photos of the JSONs in DATASETS; "" takes the one that a JSON records, or looks
+    # near it.
+    cfg.CRACK.IMAGE_ROOT = ""
     # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
     # number. Empty: every photo equally often.
     cfg.CRACK.SAMPLING_WEIGHTS = []

@@ -15,7 +15,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .annotations import read_coco, read_records
+from .annotations import info_of, read_coco, read_records
 from .errors import CrackError
 from .photos import read_photo
 from .segmentation import (
@@ -89,7 +89,7 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
     for key in keys:
         for name in _names(f"DATASETS.{key}", cfg.DATASETS[key]):
             if name.endswith(".json"):
-                register_crack_dataset(name, name)
+                register_crack_dataset(name, name, cfg.CRACK.IMAGE_ROOT or None)
             elif name not in DatasetCatalog:
                 raise CrackError(
                     f"DATASETS.{key} names {name!r}, which is not registered; use one of "
@@ -143,7 +143,8 @@ def _check_conversions(names: list[str]) -> None:
     runs: dict[str, tuple[Any, str]] = {}
     for name in names:
         json_file = MetadataCatalog.get(name).json_file
-        run = (read_coco(json_file).get("info") or {}).get("conversion") or {}
+        run = info_of(read_coco(json_file), "conversion")
+        run = run if isinstance(run, dict) else {}
         folder, base = os.path.split(os.path.abspath(json_file))
         for split in run.get("splits", []):
             if not split or split not in base:

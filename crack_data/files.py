@@ -46,7 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             os.unlink(temporary)
         # An error with a file name of its own is about what the block reads.
-        if isinstance(error, OSError) and error.filename in (None, temporary, str(target.parent)):
+        if isinstance(error, OSError) and (not temporary or error.filename in (None, temporary)):
             reason = error.strerror or error
             raise CrackError(
                 f"cannot write {path}: {reason}; make room there or name another place"

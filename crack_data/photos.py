@@ -10,7 +10,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import cv2
@@ -23,8 +23,8 @@ from .errors import CrackError
 from .storage import HAS_HEIF, PHOTO_SUFFIXES, read_bytes
 from .wide_samples import read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
 
-__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "decode_photo", "probe_photo",
-           "read_photo"]  # fmt: skip
+__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "decode_photo", "photo_size",
+           "probe_photo", "read_photo"]  # fmt: skip
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -50,6 +50,7 @@ _PEAK_OF_WEBP = 16
 PROBE_SCALE = 4
 
 _ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
 _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _BAND = 512  # rows converted at a time
@@ -141,7 +142,20 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
         orientation = image.getexif().get(_ORIENTATION, 1)
         grey = image if image.mode == "L" else image.convert("RGB").convert("L")
         quarter = _upright(_quarter(grey, width, height), orientation)
-        return (height, width, quarter) if orientation in (5, 6, 7, 8) else (width, height, quarter)
+        return (height, width, quarter) if orientation in _TURNED else (width, height, quarter)
+
+
+def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of a photo in px, upright; by the header alone, but for TIFF.
+
+    Raises:
+        CrackError: as `read_photo`.
+    """
+    formats = [name for name in FORMATS if name != "TIFF"]
+    with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
+        turned = x.getexif().get(_ORIENTATION, 1) in _TURNED
+        return x.size[::-1] if turned else x.size
+    return probe_photo(path)[:2]
 
 
 def read_orientation(path: str | os.PathLike[str]) -> int:
@@ -268,8 +282,8 @@ def _upright_bgr(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo the EXIF orientation: 5 to 8 have rows and columns exchanged."""
-    if orientation in (5, 6, 7, 8):
+    """Undo the EXIF orientation."""
+    if orientation in _TURNED:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]

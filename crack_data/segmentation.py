@@ -103,8 +103,9 @@ def encode_segmentation(
     """
     if not segmentation:
         raise ValueError(NO_SEGMENTATION)
-    if isinstance(segmentation, dict):
-        rle = _check_runs(segmentation, height, width)
+    pieces = segmentation if isinstance(segmentation, list) else [segmentation]
+    if all(isinstance(piece, dict) and "counts" in piece for piece in pieces):
+        rle = coco_mask.merge([_check_runs(piece, height, width) for piece in pieces])
     else:
         polygons = [_polygon(each, height, width) for each in rings_of(segmentation)]
         if pixel_contours and all(map(_is_pixel_contour, polygons)):
@@ -142,7 +143,10 @@ def rings_of(segmentation: Any) -> list[list[float]]:
 
 
 def _polygon(points: list[float], height: int, width: int) -> list[float]:
-    numbers = [float(x) for x in points]
+    try:
+        numbers = [float(x) for x in points]
+    except (TypeError, ValueError) as error:
+        raise ValueError("has a polygon that is no list of numbers x, y, x, y") from error
     if len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(f"has a polygon of {len(numbers)} numbers; three points are six")
     if not all(map(math.isfinite, numbers)):
@@ -163,7 +167,8 @@ def _check_runs(rle: Rle, height: int, width: int) -> Rle:
     text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
     compressed = isinstance(text, bytes)
     runs = _run_lengths(text) if isinstance(text, bytes) else np.asarray(counts, np.float64)
-    if runs.ndim != 1 or not len(runs) or runs.min() < 0 or runs.sum() != height * width:
+    whole = runs.ndim == 1 and len(runs) > 0 and runs.min() >= 0 and not (runs % 1).any()
+    if not whole or runs.sum() != height * width:
         raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")
     rle = {"size": [height, width], "counts": text}
     return rle if compressed else coco_mask.frPyObjects(rle, height, width)

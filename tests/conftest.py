@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Examples enough to find a fault, and no failure for a machine that is busy.
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=30)
+hypothesis.settings.load_profile("suite")
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CRACK_SHARED", REPO.parent / "shared"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,17 @@ COMPLETED: dict[str, Change] = {
     "group of the same name": category((0, "crack", "none"), (1, "crack", "crack")),
     "Windows": image(file_name=".\\a.png"),
     "a folder that is not there": image(file_name="upload/1/a.png"),
+    "Label Studio's upload": image(file_name="images/61148fa2-a.png"),
+    "Label Studio's local file": image(file_name="/data/local-files/?d=A.png"),
+    "a URL": image(file_name="https://example.org/photos/a.png?v=1"),
+    "another ending": image(file_name="a.JPG"),
     "no info": lambda coco: coco.update(info=None),
+    "info as text": lambda coco: coco.update(info="mine"),
+    "iscrowd as a word": crack(iscrowd="False"),
+    "painted in CVAT": crack(iscrowd=1, attributes={"occluded": False}),
+    "run lengths in a list": lambda coco: coco["annotations"][0].update(
+        segmentation=[coco["annotations"][0]["segmentation"]]
+    ),
 }
 
 
@@ -210,9 +221,21 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ),
         "add up to 600",
     ),
+    "halves": (crack(segmentation={"size": [20, 30], "counts": [9.5, 590.5]}), "add up to 600"),
+    "points as objects": (crack(segmentation=[[{"x": 1, "y": 1}] * 3]), "no list of numbers"),
+    "turned": (image(width=20, height=30), r"a\.png has 30x20 px, .* annotated at 20x30 px"),
+    "many": (
+        lambda coco: [row.update(width=99) for row in coco["images"]],
+        r"at 99x20 px.*\(2 photos of .*set\.json have faults\)",
+    ),
     "unknown image": (crack(image_id=77), r"annotation 1 of .*set\.json is of image 77"),
     "unknown category": (crack(category_id=9), "annotation 1 of .*category_id 9"),
     "crowd": (crack(iscrowd=7), "iscrowd 7"),
+    "half a crowd": (crack(iscrowd=0.5), r"iscrowd 0\.5"),
+    "two that may be one": (
+        lambda coco: [row.update(file_name=f"{row['id']}/a.png") for row in coco["images"]],
+        r"2 of 2 photos of .*the first: 0/a\.png",
+    ),
     "other category": (category((1, "pothole", "")), r"\['pothole'\], and none is called crack"),
     "no category": (lambda coco: coco.update(categories=[]), "none is called crack"),
     "same id": (image(id=1), r"set\.json lists image id 1 twice"),
@@ -250,17 +273,32 @@ def test_other_categories_and_empty_masks_are_counted(
     assert "1 annotations that cover no pixel are left out" in caplog.text
 
 
-@pytest.mark.parametrize("place", ["labels/images", "images"])
-def test_photos_are_looked_for_beside_the_json(place: str, coco: Coco, tmp_path: Path) -> None:
-    for folder in ("labels", place):
-        (tmp_path / folder).mkdir(exist_ok=True)
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).rename(tmp_path / place / name)
-    first, _ = records_of(coco, tmp_path / "labels")
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("set.json", "labels/images"),
+        ("set.json", "images"),
+        ("instances_default.json", "images/default"),
+        ("instances_train2017.json", "train2017"),
+    ],
+)
+def test_photos_are_looked_for_near_the_json(
+    name: str, place: str, coco: Coco, tmp_path: Path
+) -> None:
+    for folder in ("labels", place, "images/other"):
+        (tmp_path / folder).mkdir(exist_ok=True, parents=True)
+    for photo in ("a.png", "b.png"):
+        shutil.copy(tmp_path / photo, tmp_path / "images/other")
+        (tmp_path / photo).rename(tmp_path / place / photo)
+    path = tmp_path / "labels" / name
+    path.write_text(json.dumps(coco))
+    first, _ = read_records(str(path))
     assert os.path.samefile(first["file_name"], tmp_path / place / "a.png")
-    coco["info"] = {"image_root": "elsewhere"}
+    first, _ = read_records(str(path), tmp_path / "images")
+    assert os.path.dirname(first["file_name"]).startswith(str(tmp_path / "images"))
+    path.write_text(json.dumps({**coco, "info": {"image_root": "elsewhere"}}))
     with pytest.raises(CrackError, match=r"2 of 2 photos .*labels/elsewhere .*image_root"):
-        records_of(coco, tmp_path / "labels")
+        read_records(str(path))
 
 
 def test_names_that_are_not_utf_8_or_written_otherwise(coco: Coco, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -23,8 +23,9 @@ from .conftest import UNMEASURED
 from .markdown import blocks
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
-PAIRS = 160
+PAIRS = 120
 WORKERS = 2
+Tool = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _command(folder: Path, output: Path, *more: str) -> list[str]:
+def _words(folder: Path, output: Path, *more: str) -> list[str]:
     paths = ["--images", folder / "images", "--masks", folder / "masks", "--output", output]
-    return [sys.executable, str(TOOL), *map(str, paths), *more]
+    return [*map(str, paths), *more]
+
+
+def _command(folder: Path, output: Path, *more: str) -> list[str]:
+    return [sys.executable, str(TOOL), *_words(folder, output, *more)]
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -62,15 +67,19 @@ def test_help_needs_no_torch() -> None:
     assert done.stderr == "False\n"
 
 
-def test_it_says_what_it_wrote_in_plain_lines(folder: Path, tmp_path: Path) -> None:
-    done = _run(_command(folder, tmp_path / "crack.json", "--split", "train=0.7,val=0.3"))
+def test_it_says_what_it_wrote_in_plain_lines(folder: Path, tmp_path: Path, run_tool: Tool) -> None:
+    done = run_tool(
+        TOOL.name, *_words(folder, tmp_path / "crack.json", "--split", "train=0.7,val=0.3")
+    )
     assert done.returncode == 0
     assert f"{tmp_path / 'crack_train.json'}: " in done.stdout
     assert "photos (0 without crack)" in done.stdout
     assert "\r" not in done.stderr
 
 
-def test_of_many_alike_pairs_some_are_listed_and_the_rest_counted(tmp_path: Path) -> None:
+def test_of_many_alike_pairs_some_are_listed_and_the_rest_counted(
+    tmp_path: Path, run_tool: Tool
+) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     mask = np.zeros((64, 64), np.uint8)
@@ -78,18 +87,18 @@ def test_of_many_alike_pairs_some_are_listed_and_the_rest_counted(tmp_path: Path
     for number in range(30):
         cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), 255 - mask)
         cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
-    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    done = run_tool(TOOL.name, *_words(tmp_path, tmp_path / "crack.json"))
     assert "suspicious: 30\n" in done.stdout
     assert done.stdout.count(": duplicate_mask 30\n") == 20
     assert "  ... and 10 more duplicate_mask" in done.stdout
 
 
-def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path) -> None:
+def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path, run_tool: Tool) -> None:
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
         for name in "ab":
             (tmp_path / part / f"{name}.png").write_text("no picture")
-    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    done = run_tool(TOOL.name, *_words(tmp_path, tmp_path / "crack.json"))
     assert done.returncode == 1
     assert done.stderr.startswith("error: 2 files or folders cannot be used")
     assert "a.png" in done.stderr
@@ -119,7 +128,7 @@ def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path)
         forbidden.chmod(0o755)
 
 
-def test_any_file_name_is_listed_in_one_line(tmp_path: Path) -> None:
+def test_any_file_name_is_listed_in_one_line(tmp_path: Path, run_tool: Tool) -> None:
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     Image.new("L", (9, 9)).save(tmp_path / "images" / "a.png")
@@ -127,7 +136,7 @@ def test_any_file_name_is_listed_in_one_line(tmp_path: Path) -> None:
     names = (b"two\nlines.png", b"latin-\xfc.png", '裂 "x".png'.encode())
     for name in names:
         (tmp_path / "images" / os.fsdecode(name)).touch()
-    done = _run(_command(tmp_path, tmp_path / "crack.json"))
+    done = run_tool(TOOL.name, *_words(tmp_path, tmp_path / "crack.json"))
     assert done.returncode == 0, done.stderr
     listed = done.stdout.splitlines()[1:4]
     folder = tmp_path / "images"
@@ -172,7 +181,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
         left.unlink()
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_a_kill_leaves_the_old_file_or_the_whole_new_one(
     share: float,
     folder: Path,
@@ -203,9 +212,10 @@ def test_ctrl_c_leaves_the_old_file_and_no_other(
     assert not list(folder.glob(".crack.json.*"))
 
 
-def test_the_printed_command_reads_drawn_labels(repo: Path, tmp_path: Path) -> None:
+def test_the_printed_command_reads_drawn_labels(
+    repo: Path, tmp_path: Path, run_tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (command,) = blocks(repo / "docs" / "data.md", "bash")
-    (tmp_path / "tools").symlink_to(repo / "tools")
     (tmp_path / "photos").mkdir()
     for number in range(4):
         Image.new("RGB", (60, 40)).save(tmp_path / "photos" / f"{number}.jpg")
@@ -216,15 +226,17 @@ def test_the_printed_command_reads_drawn_labels(repo: Path, tmp_path: Path) -> N
         "categories": [{"id": 1, "name": "crack"}],
     }
     (tmp_path / "annotations.json").write_text(json.dumps(content))
-    arguments = [sys.executable, *shlex.split(command)[1:]]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    monkeypatch.chdir(tmp_path)
+    python, tool, *words = shlex.split(command)
+    assert (python, tool) == ("python", "tools/convert_to_coco.py")
+    done = run_tool(TOOL.name, *words)
     assert done.returncode == 0, done.stderr
     assert "1 photos (0 without crack), 1 instances" in done.stdout
     assert (tmp_path / "datasets/crack/crack_val.json").is_file()
 
 
 @pytest.mark.parametrize("given", [[], ["--masks", "m", "--labels", "l"]])
-def test_masks_or_labels(given: list[str]) -> None:
-    done = _run([sys.executable, str(TOOL), "--images", "i", "--output", "o.json", *given])
+def test_masks_or_labels(given: list[str], run_tool: Tool) -> None:
+    done = run_tool(TOOL.name, "--images", "i", "--output", "o.json", *given)
     assert done.returncode == 2
     assert "--masks" in done.stderr

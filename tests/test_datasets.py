@@ -18,7 +18,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as mask_utils
 
 from crack_data import datasets as catalog
-from crack_data.config import load_config
+from crack_data.config import add_crack_config, load_config
 from crack_data.errors import CrackError
 
 
@@ -75,6 +75,7 @@ def _changed(json_file: Path, **changes: Any) -> Path:
 
 def _cfg(train: Any = (), test: Any = ()) -> CfgNode:
     cfg = get_cfg()
+    add_crack_config(cfg)
     cfg.DATASETS.TRAIN = train
     cfg.DATASETS.TEST = test
     return cfg
@@ -85,18 +86,17 @@ def test_standard_sets_come_from_the_environment_and_read_nothing(tmp_path: Path
         "import crack_data.datasets as c; from detectron2.data import MetadataCatalog as M;"
         "print([M.get(n).json_file for n in c.STANDARD_NAMES])"
     )
-    for environment, root in (({"DETECTRON2_DATASETS": str(tmp_path)}, str(tmp_path)), ({}, None)):
-        base = {k: v for k, v in os.environ.items() if k != "DETECTRON2_DATASETS"}
-        run = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env={**base, **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        folder = os.path.join(root or "datasets", "crack")
-        files = [os.path.join(folder, f"{name}.json") for name in catalog.STANDARD_NAMES]
-        assert run.stdout.strip() == str(files)
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files = [str(tmp_path / "crack" / f"{name}.json") for name in catalog.STANDARD_NAMES]
+    assert run.stdout.strip() == str(files)
+    root = os.getenv("DETECTRON2_DATASETS", "datasets")
+    assert MetadataCatalog.get("crack_val").json_file == f"{root}/crack/crack_val.json"
 
 
 def test_photos_are_found_where_the_json_says(json_file: Path) -> None:
@@ -123,6 +123,10 @@ def test_an_explicit_root_wins(json_file: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     catalog.register_crack_dataset("explicit", str(json_file), tmp_path / "elsewhere")
     assert DatasetCatalog.get("explicit")[0]["file_name"] == str(tmp_path / "elsewhere" / "a.png")
+    cfg = _cfg(train=(str(json_file),))
+    cfg.CRACK.IMAGE_ROOT = str(tmp_path / "elsewhere")
+    catalog.register_datasets_of(cfg)
+    assert len(DatasetCatalog.get(str(json_file))) == 2
 
 
 def test_registration_is_lazy_and_the_missing_json_names_its_command(tmp_path: Path) -> None:

@@ -61,8 +61,9 @@ def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path) -> None:
     with pytest.raises(CrackError, match="it is a folder"), atomic_write(tmp_path):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(CrackError, match="cannot write"), atomic_write(tmp_path / "file" / "a"):
-        pass
+    for path in (tmp_path / "file" / "a", Path("/proc/a")):
+        with pytest.raises(CrackError, match="cannot write"), atomic_write(path):
+            pass
 
 
 _KILLED = """

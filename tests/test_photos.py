@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from crack_data.errors import CrackError
-from crack_data.photos import PhotoError, decode_photo, probe_photo, read_photo
+from crack_data.photos import PhotoError, decode_photo, photo_size, probe_photo, read_photo
 
 
 @pytest.fixture
@@ -211,6 +211,7 @@ def test_exif_orientation_is_applied(
     (tmp_path / "photo").write_bytes(data)
     width, height, grey = probe_photo(tmp_path / "photo")
     assert (height, width) == upright.shape[:2]
+    assert photo_size(tmp_path / "photo") == (width, height)
     small = cv2.resize(upright, grey.shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(grey.astype(int) - cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)).mean() < 3
 
@@ -219,13 +220,14 @@ def test_exif_orientation_is_applied(
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("colour", [False, True])
 def test_tiffs_of_every_depth_are_turned_once(
-    rgb: np.ndarray, orientation: int, kind: type, colour: bool
+    rgb: np.ndarray, orientation: int, kind: type, colour: bool, tmp_path: Path
 ) -> None:
     samples = (rgb if colour else rgb[:, :, 0]).astype(kind)
-    plain = decode_photo(tiff(samples))
-    assert np.array_equal(
-        decode_photo(turned_tiff(samples, orientation)), TURNS[orientation](plain)
-    )
+    upright = TURNS[orientation](decode_photo(tiff(samples)))
+    path = tmp_path / "photo.tif"
+    path.write_bytes(turned_tiff(samples, orientation))
+    assert np.array_equal(read_photo(path), upright)
+    assert photo_size(path) == upright.shape[1::-1]
 
 
 @pytest.mark.parametrize(
@@ -323,5 +325,8 @@ def test_read_photo_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:
     assert np.array_equal(read_photo(good), rgb[:, :, ::-1])
     with pytest.raises(PhotoError, match=r"bad\.jpg"):
         read_photo(bad)
-    with pytest.raises(CrackError, match=r"absent\.jpg"):
-        read_photo(tmp_path / "absent.jpg")
+    for read in (read_photo, photo_size):
+        with pytest.raises(CrackError, match=r"absent\.jpg"):
+            read(tmp_path / "absent.jpg")
+    with pytest.raises(PhotoError, match=r"bad\.jpg"):
+        photo_size(bad)

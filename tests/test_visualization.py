@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,11 +21,19 @@ from crack_data.synthetic import write_photos
 from crack_data.visualization import visualize
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_photos(folder, 3, height=96, width=128)
+    output = folder / "set.json"
+    convert(ConversionOptions(folder / "images", folder / "masks", output, workers=1))
+    return folder
+
+
 @pytest.fixture
-def json_file(tmp_path: Path) -> Iterator[str]:
-    write_photos(tmp_path, 4, height=128, width=160)
+def json_file(drawn: Path, tmp_path: Path) -> Iterator[str]:
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
     output = tmp_path / "set.json"
-    convert(ConversionOptions(tmp_path / "images", tmp_path / "masks", output, workers=1))
     yield str(output)
     if str(output) in DatasetCatalog:
         DatasetCatalog.remove(str(output))
@@ -48,13 +56,13 @@ def _read(path: Path) -> np.ndarray:
 
 def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -> None:
     files = visualize(cfg, "annotation", tmp_path / "drawn", 10)
-    assert [path.name for path in files] == [f"0000{i}_drawn_0000{i}.png" for i in range(4)]
+    assert [path.name for path in files] == [f"0000{i}_drawn_0000{i}.png" for i in range(3)]
     for index, path in enumerate(files):
         drawn, photo = _read(path), _read(tmp_path / "images" / f"drawn_0000{index}.jpg")
-        assert drawn.shape == (256, 320, 3)
+        assert drawn.shape == (192, 256, 3)
         mask = _read(tmp_path / "masks" / f"drawn_0000{index}.png")[..., 0]
         near = cv2.dilate(mask, np.ones((5, 5))) > 0
-        same = cv2.resize(drawn, (160, 128), interpolation=cv2.INTER_AREA)
+        same = cv2.resize(drawn, (128, 96), interpolation=cv2.INTER_AREA)
         changed = np.abs(same.astype(int) - photo).max(axis=-1) > 20
         if mask.any():
             assert changed[mask > 0].mean() > 0.3
@@ -90,11 +98,11 @@ def test_overlapping_instances_and_ignored_pixels_have_their_own_colours(
 
 
 def test_the_loader_is_drawn_with_its_augmentation(cfg: CfgNode, tmp_path: Path) -> None:
-    files = visualize(cfg, "dataloader", tmp_path / "drawn", 6)
-    assert len(files) == 6
+    files = visualize(cfg, "dataloader", tmp_path / "drawn", 3)
+    assert len(files) == 3
     side = 2 * cfg.CRACK.AUG.CROP_SIZE
     assert all(_read(path).shape == (side, side, 3) for path in files)
-    again = visualize(cfg, "dataloader", tmp_path / "again", 6)
+    again = visualize(cfg, "dataloader", tmp_path / "again", 3)
     assert [path.name for path in again] == [path.name for path in files]
 
 
@@ -111,7 +119,7 @@ def test_predictions_stand_beside_the_truth(cfg: CfgNode, tmp_path: Path) -> Non
 
 def test_a_photo_without_cracks_is_drawn_as_it_is(cfg: CfgNode, tmp_path: Path) -> None:
     for path in (tmp_path / "masks").iterdir():
-        cv2.imwrite(str(path), np.zeros((128, 160), np.uint8))
+        cv2.imwrite(str(path), np.zeros((96, 128), np.uint8))
     output = Path(cfg.DATASETS.TRAIN[0])
     convert(ConversionOptions(tmp_path / "images", tmp_path / "masks", output, workers=1))
     for source in ("annotation", "dataloader"):
@@ -130,16 +138,16 @@ def test_a_photo_that_became_unreadable_is_named(cfg: CfgNode, tmp_path: Path) -
         visualize(cfg, "annotation", tmp_path / "drawn", 1)
 
 
-def _run(repo: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", *words]
-    return subprocess.run(command, cwd=repo, capture_output=True, text=True, check=False)
-
-
-def test_the_tools(repo: Path, json_file: str, tmp_path: Path) -> None:
-    done = _run(
-        repo,
-        *("tools/visualize_data.py", "--config-file", "configs/crack_mobilenet.yaml"),
-        *("--source", "annotation", "--output", str(tmp_path / "drawn"), "--count", "2"),
+def test_the_tools(
+    repo: Path,
+    json_file: str,
+    tmp_path: Path,
+    run_tool: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_tool(
+        "visualize_data.py",
+        *("--config-file", repo / "configs/crack_mobilenet.yaml"),
+        *("--source", "annotation", "--output", tmp_path / "drawn", "--count", "2"),
         *("DATASETS.TRAIN", f"('{json_file}',)", "DATASETS.TEST", "()"),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -157,9 +165,13 @@ def test_the_tools(repo: Path, json_file: str, tmp_path: Path) -> None:
     ],
 )
 def test_tools_say_what_is_wrong(
-    repo: Path, tmp_path: Path, tool: str, words: tuple[str, ...], sentence: str
+    tmp_path: Path,
+    tool: str,
+    words: tuple[str, ...],
+    sentence: str,
+    run_tool: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    done = _run(repo, f"tools/{tool}.py", "--output", str(tmp_path / "drawn"), *words)
+    done = run_tool(f"{tool}.py", "--output", tmp_path / "drawn", *words)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr

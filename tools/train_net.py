@@ -19,7 +19,12 @@ from crack_data.training.launch import start
 
 def main() -> None:
     """Parse the command line; --help shows it."""
-    start(default_argument_parser().parse_args())
+    parser = default_argument_parser()
+    parser.add_argument("--image-root", default="", metavar="DIR", help="CRACK.IMAGE_ROOT")
+    args = parser.parse_args()
+    if args.image_root:
+        args.opts += ["CRACK.IMAGE_ROOT", args.image_root]
+    start(args)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _note(result: ConversionResult) -> None:
         listed = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
         result.notes.append(f"labels of other categories, left out: {listed}")
     if not any(record.instances for record in result.records):
-        result.notes.append("no photo of the set has a crack: look at the masks' values")
+        result.notes.append("no photo of the set has a crack: look at its masks or labels")
 
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import yaml
@@ -27,12 +25,11 @@ from ..errors import CrackError
 from ..photos import PHOTO_SUFFIXES
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
 from .cleaning import ByteMask
-from .pairing import Pairing, PairRecord, list_files, relative_name
+from .pairing import Pairing, PairRecord, list_files, match_names, relative_name
 
-# Label Studio puts this before the name of an uploaded file.
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
-_LOCAL = "?d="  # and this before that of a file in its local storage, as part of a URL
 _CIRCLE = 64  # corners of a circle
+# Lists that lie beside YOLO's labels: of classes, and of the photos of a split.
+_NO_LABELS = ("classes", "train", "val", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,14 @@ def read_labels(
             categories and none is called crack.
     """
     found = Pairing()
-    entries = list(_read_entries(path))
-    chosen = _choose_categories(path, entries, categories)
     names = {
         relative_name(photo, images): photo for photo in list_files(images, PHOTO_SUFFIXES, found)
     }
-    find = _photo_finder(list(names))
+    entries = list(_read_entries(path, list(names)))
+    chosen = _choose_categories(path, entries, categories)
+    found_names = match_names([name for name, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
-    for entry_name, labels in entries:
-        name = find(entry_name)
+    for (entry_name, labels), name in zip(entries, found_names, strict=True):
         if name is None:
             found.masks_without_photo.append(f"{entry_name} ({path})")
             continue
@@ -102,28 +98,6 @@ def read_labels(
     return found
 
 
-def _photo_finder(names: list[str]) -> Callable[[str], str | None]:
-    """A function from the name that a label file gives a photo to its name below the root.
-
-    With or without folders, ending and upload number; None where it means no photo, or several.
-    """
-    by_key: defaultdict[str, list[str]] = defaultdict(list)
-    for name in names:
-        pure = PurePosixPath(name)
-        for key in {name, str(pure.with_suffix("")), pure.name, pure.stem}:
-            by_key[key].append(name)
-
-    def find(name: str) -> str | None:
-        if _LOCAL in name:
-            name = unquote(name.partition(_LOCAL)[2])
-        pure = PurePosixPath(name.replace("\\", "/"))
-        short = _UPLOAD.sub("", pure.name)
-        keys = (str(pure), pure.name, short, pure.stem, PurePosixPath(short).stem)
-        return next((by_key[key][0] for key in keys if len(by_key.get(key, ())) == 1), None)
-
-    return find
-
-
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
     times = Counter(label.category for _, labels in entries for label in labels)
     known = {category.casefold() for category in times}
@@ -139,8 +113,8 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
     return chosen
 
 
-def _read_entries(path: Path) -> Iterator[Entry]:
-    """Read a label file, or all that a folder holds, photo by photo."""
+def _read_entries(path: Path, photos: list[str]) -> Iterator[Entry]:
+    """Read a label file, or all that a folder holds; of text files, those named as photos are."""
     if path.is_file():
         yield from _read_json(path)
         return
@@ -153,9 +127,11 @@ def _read_entries(path: Path) -> Iterator[Entry]:
     for file in jsons:
         yield from _read_json(file)
     if not jsons:
-        names = _yolo_names(path)
-        for file in (file for file in files if file.stem != "classes"):
-            yield file.relative_to(path).with_suffix("").as_posix(), _read_yolo(file, names)
+        classes = _yolo_names(path)
+        names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+        for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
+            if photo or file.stem not in _NO_LABELS:
+                yield name, _read_yolo(file, classes) if photo else []
 
 
 def _read_json(path: Path) -> Iterator[Entry]:
@@ -172,20 +148,20 @@ def _read_json(path: Path) -> Iterator[Entry]:
 
 def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
     """The labels of a labelme JSON; shapes of one group are one."""
-    size = (content["imageWidth"], content["imageHeight"]) if content.get("imageWidth") else None
-    groups: dict[tuple[str, Any], list[int]] = {}
-    for number, shape in enumerate(content["shapes"]):
-        group = shape.get("group_id")
-        key = (str(shape.get("label")), ("alone", number) if group is None else group)
-        groups.setdefault(key, []).append(number)
-    labels = []
-    for (category, _), numbers in groups.items():
-        pieces = [content["shapes"][number] for number in numbers]
-        where = f"shape {numbers[0]} of {path}"
-        try:
-            labels.append(replace(_labelme_label(where, category, pieces), size=size))
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise CrackError(f"{where} cannot be used ({error}); correct or delete it") from error
+    groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
+    labels, where = [], f"shape 0 of {path}"
+    try:
+        for number, shape in enumerate(content["shapes"]):
+            where, group = f"shape {number} of {path}", shape.get("group_id")
+            key = (str(shape.get("label")), ("alone", number) if group is None else group)
+            groups.setdefault(key, []).append(shape | {"where": where})
+        size = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
+        for (category, _), pieces in groups.items():
+            where = pieces[0]["where"]
+            label = _labelme_label(where, category, pieces)
+            labels.append(replace(label, size=size if min(size) > 0 else None))
+    except (ValueError, TypeError, LookupError, AttributeError, OSError) as error:
+        raise CrackError(f"{where} cannot be used ({error}); correct or delete it") from error
     return labels
 
 
@@ -195,10 +171,10 @@ def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> L
         kind, points = piece.get("shape_type") or "polygon", piece["points"]
         if kind in ("line", "linestrip"):
             lines.append(points)
-        elif kind == "rectangle":
+        elif kind == "rectangle" and len(points) == 2:
             (left, top), (right, bottom) = points
             polygons.append([[left, top], [right, top], [right, bottom], [left, bottom]])
-        elif kind == "circle":
+        elif kind == "circle" and len(points) == 2:
             radius = float(np.hypot(points[1][0] - points[0][0], points[1][1] - points[0][1]))
             angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
             around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
@@ -207,7 +183,7 @@ def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> L
             data = io.BytesIO(base64.b64decode(piece["mask"]))
             pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
             patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
-        elif kind == "polygon" and len(points) > 2:
+        elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
             polygons.append(points)
         else:
             raise ValueError(f"a {kind} of {len(points)} points draws no crack")
@@ -215,22 +191,34 @@ def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> L
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
-    """Names of YOLO's classes, from data.yaml or classes.txt in the folder or the one above."""
+    """Names of YOLO's classes, from data.yaml or a list in the folder or the one above."""
     for folder in (path, path.parent):
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            names = (yaml.safe_load(file.read_text("utf-8")) or {}).get("names")
+            try:
+                content = yaml.safe_load(_read_text(file))
+            except yaml.YAMLError as error:
+                raise CrackError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+            names = content.get("names") if isinstance(content, dict) else None
             if names:
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {str(number): str(name) for number, name in pairs}
-        if (folder / "classes.txt").is_file():
-            lines = (folder / "classes.txt").read_text("utf-8").splitlines()
-            return {str(number): line.strip() for number, line in enumerate(lines)}
+        for file in (folder / "classes.txt", folder / "obj.names"):
+            if file.is_file():
+                lines = _read_text(file).splitlines()
+                return {str(number): line.strip() for number, line in enumerate(lines)}
     return {}
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except ValueError as error:
+        raise CrackError(f"{file} is not UTF-8 ({error}); save it as such") from error
 
 
 def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
     labels = []
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
         category, *rest = line.split() or [""]
         try:
@@ -278,10 +266,15 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
         if areas:
             mask |= decode_mask(areas, height, width, label.contours)
         for line in lines:
+            if not np.isfinite(line).all():
+                raise ValueError("has a line with numbers that are not finite")
             draw_line(mask, line, line_width)
         if label.patch:
             pixels, x, y = label.patch
-            mask[y : y + pixels.shape[0], x : x + pixels.shape[1]] |= pixels
+            part = mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]]
+            if part.shape != pixels.shape:
+                raise ValueError("has a mask that reaches beyond its photo")
+            part |= pixels
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
     if not mask.any():

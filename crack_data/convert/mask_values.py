@@ -131,7 +131,7 @@ def choose_reading(
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     else:
-        return _threshold_reading(masks, total, background, colours)
+        return _threshold_reading(masks, total, labels, background, colours)
 
     def meaning(value: int) -> str:
         if value in ignored:
@@ -188,7 +188,11 @@ def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colour
 
 
 def _threshold_reading(
-    masks: Sequence[ValueCounts], total: Counter[int], background: int, colours: bool
+    masks: Sequence[ValueCounts],
+    total: Counter[int],
+    labels: set[int],
+    background: int,
+    colours: bool,
 ) -> MaskReading:
     if colours:
         return MaskReading(background=background)
@@ -209,6 +213,9 @@ def _threshold_reading(
     elif len(levels) > 1 and not lossy:
         differing = Counter({level: total[level] for level in levels})
         sentence = f"masks differ in their level of crack: {_list_values(differing, colours)}"
+    elif len(labels) > 1:
+        alike = Counter({value: total[value] for value in labels})
+        sentence = f"levels that were read as one: {_list_values(alike, colours)}"
     return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
 
 

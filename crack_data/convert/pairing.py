@@ -6,11 +6,12 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ..errors import CrackError
 from ..photos import PHOTO_SUFFIXES
@@ -23,6 +24,9 @@ _PHOTO_FOLDER = re.compile(r"(^|[_-])((jpeg)?images?|imgs?|photos?)$", re.IGNORE
 _MASK_FOLDER = re.compile(rf"(^|[_-])({_MASK_WORDS}|annotations?|segmentation\w*)$", re.IGNORECASE)
 _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECASE)
 _NUMBER_ENDING = re.compile(r"[_-]\d{1,3}$")
+# What labelling tools add to a photo's name: a server or a query, Label Studio's upload number.
+_URL = re.compile(r"^\w+://[^/]*|[?#].*$")
+_UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")
 
 Key = tuple[str, str]  # folder and stem, without the words that tell photos from masks
 Folder = str | os.PathLike[str]
@@ -49,11 +53,6 @@ class PairRecord:
     error: str = ""  # why the pair is unusable
     split: str = ""
     left_out: str = ""  # why a fine pair is not in the JSON
-
-    @property
-    def stem(self) -> str:
-        """The photo's name without folder and extensions."""
-        return stem_of(self.photo)
 
 
 @dataclass
@@ -110,7 +109,8 @@ def pair_files(
             pairing.records.append(PairRecord(photo, name, tuple(owned.get(key, ()))))
         else:
             pairing.photos_without_mask.append(photo)
-    if not owned and not pairing.unreadable and without_mask != "crack-free":
+    wanted = mask_files or without_mask != "crack-free"
+    if wanted and not owned and not pairing.unreadable:
         raise CrackError(
             f"no usable pair: none of the photos in {images} ({_some(photo_files, images)}) has a "
             f"mask in {masks} ({_some(mask_files, masks)}{other}); a mask ends in one of "
@@ -211,10 +211,10 @@ def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     """The stems of photos that a mask's stem may mean, the longest first."""
     if not mask_pattern:  # a_mask, a.jpg_mask, a_mask_2
         return [stem, stem_of(_MASK_ENDING.sub("", stem))]
-    before, after = mask_pattern.split("{stem}")
+    before, after = stem_of(mask_pattern).split("{stem}")
     places = range(len(stem) + 1)
     starts = [i for i in places if fnmatchcase(stem[:i], before)]
-    ends = [i for i in places if fnmatchcase(stem[i:], stem_of(after))]
+    ends = [i for i in places if fnmatchcase(stem[i:], after)]
     names = [stem[start:end] for start in starts for end in ends if start < end]
     return sorted(names, key=len, reverse=True)
 
@@ -262,3 +262,38 @@ def _owned(
         else:
             owned[key] = found_masks
     return dict(owned), sorted(lonely)
+
+
+def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Which of the photos called ``names`` each name in label files means; None: no telling.
+
+    Names may differ in leading folders, folders such as images and labels, letters' case, ending,
+    Unicode spelling, and by what labelling tools add. What fits several photos fits none, and so
+    does what several of the wanted names fit.
+    """
+    known, fitting = set(names), defaultdict(set)
+    for name in names:
+        for key in _spellings(name):
+            fitting[key].add(name)
+    times = Counter(key for name in set(wanted) for key in dict.fromkeys(_spellings(name)))
+
+    def match(name: str) -> str | None:
+        if name in known:
+            return name
+        keys = (key for key in _spellings(name) if times[key] == 1 == len(fitting.get(key, ())))
+        return next((next(iter(fitting[key])) for key in keys), None)
+
+    return list(map(match, wanted))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """What a photo's name may be called, nearest first: with fewer and fewer folders, and so on."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
+    forms = [name, unquote(_URL.sub("", name.rpartition("?d=")[2]))]
+    forms += [_UPLOAD.sub(r"\1", form) for form in forms]
+    forms += [os.path.join(os.path.dirname(form), stem_of(form)) for form in forms]
+    for form in dict.fromkeys(forms):
+        *folders, last = form.split("/")
+        folders = [_PHOTO_FOLDER.sub("", _MASK_FOLDER.sub("", folder)) for folder in folders]
+        parts = [*filter(None, folders), last]
+        yield from ("/".join(parts[start:]) for start in range(len(parts)))

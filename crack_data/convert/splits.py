@@ -34,10 +34,10 @@ def parse_shares(text: str) -> dict[str, float]:
             raise CrackError(f"--split {part!r} is not NAME=SHARE, e.g. train=0.8") from error
         if not re.fullmatch(r"\w+", name) or name in shares:
             raise CrackError(f"--split {part!r}: {name!r} is not a name, or stands there twice")
-        if share <= 0:
+        if not share > 0:
             raise CrackError(f"--split {part!r}: a share must be greater than 0")
         shares[name] = share
-    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+    if shares and not abs(sum(shares.values()) - 1) <= 1e-6:
         raise CrackError(f"the shares of --split sum to {sum(shares.values()):g}, not 1")
     return shares
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from .coco import annotation
 from .labels import draw_label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
-from .pairing import PairRecord
+from .pairing import PairRecord, stem_of
 from .splits import group_of
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
@@ -68,8 +69,13 @@ class ConversionOptions:
                 raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
         if self.output.suffix != ".json":
             raise CrackError(f"--output {self.output} must end in .json")
-        if self.line_width <= 0:
+        if not 0 < self.line_width < math.inf:
             raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
+        if self.workers < 0:
+            raise CrackError(f"--workers {self.workers} must be 0 or more")
+        both = self.crack_values & self.ignore_values
+        if both:
+            raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise CrackError(f"{name} must be one of {', '.join(choices)}")
@@ -96,7 +102,7 @@ def process_photo(
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)
-    record.flags = check_pair(source.stem, grey, crack)
+    record.flags = check_pair(stem_of(source.photo), grey, crack)
     record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
 

@@ -112,14 +112,14 @@ def test_ids_and_names_are_stable(folder: Path) -> None:
 
 
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
-    for seed in range(40):
+    for seed in range(24):
         _write_pair(tmp_path, f"{seed:02d}", seed)
     shares = {"train": 0.7, "val": 0.3}
     one = convert(_options(tmp_path, shares=shares, workers=1))
     before = {split: path.read_bytes() for split, path in one.outputs.items()}
-    three = convert(_options(tmp_path, shares=shares, workers=3))
-    assert {split: path.read_bytes() for split, path in three.outputs.items()} == before
-    assert one.records == three.records
+    two = convert(_options(tmp_path, shares=shares, workers=2))
+    assert {split: path.read_bytes() for split, path in two.outputs.items()} == before
+    assert one.records == two.records
 
 
 def test_the_photos_may_lie_elsewhere(
@@ -265,6 +265,9 @@ def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
         ({"instances": "all"}, "instances"),
         ({"mask_format": "png"}, "mask_format"),
         ({"invert": "?"}, "invert"),
+        ({"workers": -3}, "--workers -3"),
+        ({"line_width": float("nan")}, "--line-width nan"),
+        ({"crack_values": frozenset({7}), "ignore_values": frozenset({7})}, "value 7 is given"),
     ],
 )
 def test_options_that_do_not_exist(folder: Path, changes: dict, named: str) -> None:
@@ -392,7 +395,7 @@ def test_results_come_in_order() -> None:
         assert list(ordered_map(abs, items, workers)) == [abs(item) for item in items]
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.1, 0.6])
+@pytest.mark.parametrize("seconds", [0.01, 0.6])
 def test_ctrl_c_at_any_moment_is_one_word(seconds: float, tmp_path: Path, repo: Path) -> None:
     script = tmp_path / "interrupted.py"
     script.write_text(_INTERRUPTED)

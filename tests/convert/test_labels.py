@@ -117,6 +117,15 @@ def test_photos_and_labels_without_each_other_are_listed(images: Path) -> None:
     assert [record.instances for record in crack_free.records] == [1, 0]
 
 
+def test_labels_of_a_missing_photo_go_to_no_other(images: Path) -> None:
+    (images / "a.jpg").rename(images / "sub/a.jpg")
+    listed = [{"id": i, "file_name": f"{folder}/a.jpg"} for i, folder in enumerate(["sub", "x"])]
+    rows = [{"segmentation": [POLYGON], "image_id": i} for i in (0, 1)]
+    result = _convert(images, _coco(images, rows, images=listed))
+    assert [record.instances for record in result.records] == [1]
+    assert [entry.split()[0] for entry in result.masks_without_photo] == ["x/a.jpg"]
+
+
 def test_categories(images: Path) -> None:
     names = {3: "Crack", 0: "defects", 5: "rust"}
     categories = [{"id": number, "name": name} for number, name in names.items()]
@@ -245,6 +254,42 @@ def test_yolo_with_class_names(images: Path) -> None:
     assert [len(masks["a.jpg"]), len(masks["sub/b.jpg"])] == [1, 0]
     assert np.array_equal(masks["a.jpg"][0], _expected())
     assert "labels of other categories, left out: rust (1)" in result.notes
+
+
+def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
+    ring = " ".join(str(v / s) for v, s in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True))
+    root = images.parent / "export"
+    for split in ("train", "valid"):  # one name in two splits
+        for folder in ("images", "labels"):
+            (root / split / folder).mkdir(parents=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(root / split / "images" / "1.jpg")
+        (root / split / "labels" / "1.txt").write_text(f"0 {ring}\r\n", "utf-8-sig")
+    (root / "README.dataset.txt").write_text("made by a tool\n")
+    (root / "train.txt").write_text("train/images/1.jpg\n")
+    (root / "obj.names").write_text("crack\n")
+    result = _convert(root, root)
+    assert [len(masks) for masks in _masks(result).values()] == [1, 1]
+    assert result.masks_without_photo == [f"README.dataset ({root})"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("labels/a.txt", b"0 \xe9", r"a\.txt is not UTF-8"),
+        ("classes.txt", b"Ri\xdf", r"classes\.txt is not UTF-8"),
+        ("data.yaml", b"names: [a", r"data\.yaml is no YAML"),
+        ("labels/a.json", b'{"shapes": [1]}', r"shape 0 of .*a\.json cannot be used"),
+        ("labels/a.json", b'{"shapes": [{"group_id": []}]}', r"shape 0 of .*a\.json cannot"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
+         "not finite"),
+    ],
+)  # fmt: skip
+def test_damaged_label_files_are_named(name: str, data: bytes, message: str, images: Path) -> None:
+    folder = _yolo(images, "")
+    (images.parent / name).write_bytes(data)
+    with pytest.raises(CrackError, match=message):
+        _convert(images, folder)
 
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])

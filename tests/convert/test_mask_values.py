@@ -170,6 +170,8 @@ def test_masks_of_different_levels_are_told() -> None:
     reading = _choose([_mask((127, 10, 3)), _mask((255, 30, 3))])
     assert "127 (315 px)" in reading.sentence
     assert "255 (315 px)" in reading.sentence
+    reading = _choose([_mask((254, 10, 3), (255, 30, 3))])
+    assert reading.sentence == "levels that were read as one: 254 (315 px), 255 (315 px)"
 
 
 def _colours(*lines: tuple[int, int, int], ground: int = 0) -> MaskImage:

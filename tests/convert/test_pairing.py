@@ -115,6 +115,12 @@ def test_one_folder_within_the_other_is_not_read_twice(tmp_path: Path) -> None:
     pairing = pair_files(tmp_path, tmp_path / "drawn")
     assert [(pair.file_name, len(pair.masks)) for pair in pairing.records] == [("a.jpg", 1)]
     assert not pairing.photos_without_mask
+    (tmp_path / "masks/a.png").rename(tmp_path / "masks/x.png")
+    with pytest.raises(CrackError, match="no usable pair"):
+        pair_files(tmp_path / "images", tmp_path / "masks", without_mask="crack-free")
+    (tmp_path / "masks/x.png").unlink()
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks", without_mask="crack-free")
+    assert len(pairing.records) == 2
 
 
 def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
@@ -154,6 +160,7 @@ def test_names_are_compared_in_one_unicode_spelling(form: str, tmp_path: Path) -
     ("pattern", "masks"),
     [
         ("mask_{stem}", ["mask_IMG_1.png"]),
+        ("mask_{stem}.png", ["mask_IMG_1.png"]),
         ("{stem}-crack", ["IMG_1-crack.png"]),
         ("{stem}_*", ["IMG_1_a.png", "IMG_1_b_c.png"]),
         ("*-{stem}-*.png", ["7-IMG_1-x.png"]),

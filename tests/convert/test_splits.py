@@ -77,7 +77,7 @@ def test_bad_shares_are_quoted(text: str) -> None:
         parse_shares(text)
 
 
-@pytest.mark.parametrize("text", ["a=0.5", "a=1.5,b=-0.5"])
+@pytest.mark.parametrize("text", ["a=0.5", "a=1.5,b=-0.5", "a=nan,b=0.5"])
 def test_shares_must_be_positive_and_sum_to_one(text: str) -> None:
     with pytest.raises(CrackError, match="share"):
         parse_shares(text)
