@@ -122,8 +122,9 @@ def _choose_photos(
 
 
 def count_kinds(unread: Counter[str]) -> str:
-    """For example "3 .heic, 1 .txt"."""
-    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
+    """For example "3 .heic (install pillow-heif), 1 .txt"."""
+    remedy = dict.fromkeys((".heic", ".heif"), " (install pillow-heif)")
+    return ", ".join(f"{n} {suffix}{remedy.get(suffix, '')}" for suffix, n in sorted(unread.items()))
 
 
 def printable(path: str) -> str:

@@ -38,6 +38,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     unread: Counter[str] = Counter()
     assert names_of(find_photos(str(tmp_path), unread=unread)) == ["a.jfif"]
     assert count_kinds(unread) == "2 .raw, 1 .txt, 1 without ending"
+    assert count_kinds(Counter({".heic": 3})) == "3 .heic (install pillow-heif)"
     (tmp_path / "a.jfif").unlink()
     with pytest.raises(CrackError, match=r"holds no photos .*found 2 \.raw, 1 \.txt"):
         find_photos(str(tmp_path))
