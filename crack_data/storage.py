@@ -123,8 +123,9 @@ def _choose_photos(
 
 def count_kinds(unread: Counter[str]) -> str:
     """For example "3 .heic (install pillow-heif), 1 .txt"."""
-    remedy = dict.fromkeys((".heic", ".heif"), " (install pillow-heif)")
-    return ", ".join(f"{n} {suffix}{remedy.get(suffix, '')}" for suffix, n in sorted(unread.items()))
+    remedies = dict.fromkeys((".heic", ".heif"), " (install pillow-heif)")
+    kinds = sorted(unread.items())
+    return ", ".join(f"{count} {suffix}{remedies.get(suffix, '')}" for suffix, count in kinds)
 
 
 def printable(path: str) -> str:
