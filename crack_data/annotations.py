@@ -211,16 +211,7 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
 
 
 def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[str]) -> Record:
-    """The record of a photo; of another tool's JSON, its size is compared with the file's."""
-    if photo.size is None or foreign:
-        width, height = photo_size(path)
-        if photo.size not in (None, (width, height)):
-            raise CrackError(
-                f"photo {path} has {width}x{height} px, upright by EXIF, but was annotated at "
-                "{}x{} px; export its annotations for this photo".format(*photo.size)
-            )
-    else:
-        width, height = photo.size
+    width, height = _size_of(photo, path, foreign)
     rows = []
     for each in photo.annotations:
         if each.category.casefold() not in CRACK_NAMES:
@@ -238,6 +229,25 @@ def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[s
                      "iscrowd": each.crowd, "segmentation": rle})  # fmt: skip
     return {"file_name": path, "height": height, "width": width, "image_id": photo.image_id,
             "annotations": rows}  # fmt: skip
+
+
+def _size_of(photo: AnnotatedPhoto, path: str, foreign: bool) -> tuple[int, int]:
+    """Width and height as stated, compared with the file's where another tool stated them."""
+    if photo.size and not foreign:
+        return photo.size
+    try:
+        size = photo_size(path)
+    except CrackError:
+        if photo.size:
+            return photo.size  # training counts the photos that cannot be read
+        raise
+    if photo.size and photo.size != size:
+        has, stated = (f"{width}x{height} px" for width, height in (size, photo.size))
+        raise CrackError(
+            f"photo {path} has {has}, upright by EXIF, but was annotated at {stated}; export its "
+            "annotations for this photo"
+        )
+    return size
 
 
 def _find_photos(

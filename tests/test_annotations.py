@@ -257,6 +257,14 @@ def test_what_cannot_be_computed_is_refused(
     assert str(caught.value).count("\n") == 0
 
 
+def test_a_photo_that_cannot_be_read_keeps_its_stated_size(coco: Coco, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no photo")
+    assert records_of(coco, tmp_path)[0]["width"] == 30
+    image(width=None)(coco)
+    with pytest.raises(CrackError, match=r"photo .*a\.png: not a photo"):
+        records_of(coco, tmp_path)
+
+
 def test_other_categories_and_empty_masks_are_counted(
     coco: Coco, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,9 +107,10 @@ def test_bad_files_end_with_one_list_and_exit_1(tmp_path: Path, run_tool: Tool) 
 
 
 def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        shutil.copytree(folder / "images", tmp_path / f"{part}_img")
-        shutil.copytree(folder / "masks", tmp_path / f"{part}_lab")
+    for part in ("train_img", "train_lab", "test_img", "test_lab"):
+        source = "images/000.jpg" if part.endswith("img") else "masks/000.png"
+        (tmp_path / part).mkdir()
+        shutil.copy(folder / source, tmp_path / part)
     forbidden = tmp_path / "test_lab"
     forbidden.chmod(0)
     try:
@@ -122,7 +123,7 @@ def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path)
         assert not (tmp_path / "crack.json").exists()
         done = _run([*command, "--skip-bad"])
         assert done.returncode == 0
-        assert f"{PAIRS} photos" in done.stdout
+        assert ": 1 photos" in done.stdout
         assert f"folder {forbidden} cannot be read" in done.stdout
     finally:
         forbidden.chmod(0o755)

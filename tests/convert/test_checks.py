@@ -98,7 +98,8 @@ def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
 def test_the_upside_down_masks_of_a_real_set(shared: Path) -> None:
     folder = shared / "data/crack500_train"
     flagged = set()
-    for pair in pair_files(folder / "images", folder / "masks").records:
+    pairs = pair_files(folder / "images", folder / "masks").records
+    for pair in pairs[::4] + [each for each in pairs if stem_of(each.photo) in UPSIDE_DOWN]:
         mask = clean_mask(read_mask(pair.masks[0]).values, PRESETS["thin"])
         if {"upside_down", "mirrored"} & set(
             check_pair(stem_of(pair.photo), probe_photo(pair.photo)[2], mask)
