@@ -20,6 +20,7 @@ import cv2
 
 from ..errors import CrackError
 from ..files import atomic_write
+from ..storage import count_kinds
 from .checks import NearDuplicate, flag_duplicate_masks, mask_digest, near_duplicates
 from .coco import digest, image_root_for, write_coco
 from .labels import read_labels
@@ -127,7 +128,9 @@ def _process(
 
 
 def _note(result: ConversionResult) -> None:
-    result.notes += result.describe_other_files()
+    if result.other_files:
+        kinds = count_kinds(result.other_files)
+        result.notes.append(f"not read, of other kinds than photos and masks: {kinds}")
     several = sum(len(record.masks) > 1 for record in result.records)
     if several:
         result.notes.append(f"{several} photos have several masks, which were united")

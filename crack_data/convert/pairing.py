@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import CrackError
-from ..photos import PHOTO_SUFFIXES
+from ..storage import PHOTO_SUFFIXES, count_kinds
 
 MASK_SUFFIXES = (*PHOTO_SUFFIXES, ".mat")
 
@@ -66,14 +66,6 @@ class Pairing:
     other_files: Counter[str] = field(default_factory=Counter)  # neither photo nor mask, by ending
     other_labels: Counter[str] = field(default_factory=Counter)  # left out, by category
 
-    def describe_other_files(self) -> list[str]:
-        """One phrase for each ending: how many files were not read, and the remedy if any."""
-        return [
-            f"{count} file{'s' * (count > 1)} of kind {ending} {'were' if count > 1 else 'was'} "
-            f"not read{': install pillow-heif' if ending in ('.heic', '.heif') else ''}"
-            for ending, count in sorted(self.other_files.items())
-        ]
-
 
 def pair_files(
     images: Folder, masks: Folder, mask_pattern: str = "", without_mask: str = "leave-out"
@@ -98,7 +90,7 @@ def pair_files(
         raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
     pairing = Pairing()
     photo_files, mask_files = _list_both(Path(images), Path(masks), mask_pattern, pairing)
-    other = "".join(map("; {}".format, pairing.describe_other_files()))
+    other = f"; not read: {count_kinds(pairing.other_files)}" if pairing.other_files else ""
     if not photo_files and not pairing.unreadable:
         raise CrackError(f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)}){other}")
     photos = _by_key(images, photo_files)
@@ -152,7 +144,7 @@ def list_files(
         if path.lower().endswith(suffixes):
             found.append(path)
         else:
-            pairing.other_files[os.path.splitext(path)[1].lower() or "no ending"] += 1
+            pairing.other_files[os.path.splitext(path)[1].lower() or "without ending"] += 1
     return sorted(found)
 
 
