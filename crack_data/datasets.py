@@ -126,7 +126,8 @@ def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
     records = [record for name in names for record in found.get(name, [])]
     if records and found.keys() >= set(names) and not any(map(has_crack, records)):
         raise CrackError(
-            f"no photo of DATASETS.TRAIN ({', '.join(names)}) has a crack; add photos with cracks"
+            f"no photo of DATASETS.TRAIN ({', '.join(names)}) has a crack (areas of iscrowd 1 are "
+            "ignored, and are none); add photos with cracks"
         )
     files = {record["file_name"] for record in records}
     for name in cfg.DATASETS.TEST:

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class Label:
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
 
 
-Entry = tuple[str, list[Label]]  # a photo's name in a label file, and its labels
+# A photo's name in a label file, another by which it may be found, and its labels.
+Entry = tuple[str, str, list[Label]]
 
 
 def read_labels(
@@ -71,9 +72,10 @@ def read_labels(
     }
     entries = list(_read_entries(path, list(names)))
     chosen = _choose_categories(path, entries, categories)
-    found_names = match_names([name for name, _ in entries], list(names))
+    first, second = (match_names([x[part] for x in entries], list(names)) for part in (0, 1))
     used: dict[str, PairRecord] = {}
-    for (entry_name, labels), name in zip(entries, found_names, strict=True):
+    for (entry_name, _, labels), *either in zip(entries, first, second, strict=True):
+        name = either[0] or either[1]
         if name is None:
             found.masks_without_photo.append(f"{entry_name} ({path})")
             continue
@@ -84,7 +86,7 @@ def read_labels(
             else:
                 found.other_labels[label.category] += 1
     if not used:
-        labelled = ", ".join(name for name, _ in entries[:3])
+        labelled = ", ".join(entry[0] for entry in entries[:3])
         raise CrackError(
             f"none of the {len(entries)} photos that {path} labels ({labelled}) is among the "
             f"{len(names)} in {images} ({', '.join([*names][:3])})"
@@ -99,7 +101,7 @@ def read_labels(
 
 
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
-    times = Counter(label.category for _, labels in entries for label in labels)
+    times = Counter(label.category for *_, labels in entries for label in labels)
     known = {category.casefold() for category in times}
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
     missing = [name for name in wanted if name.casefold() not in known]
@@ -116,7 +118,7 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
 def _read_entries(path: Path, photos: list[str]) -> Iterator[Entry]:
     """Read a label file, or all that a folder holds; of text files, those named as photos are."""
     if path.is_file():
-        yield from _read_json(path)
+        yield from _read_json(path, path.parent)
         return
     if not path.is_dir():
         raise CrackError(f"--labels {path} does not exist")
@@ -125,25 +127,28 @@ def _read_entries(path: Path, photos: list[str]) -> Iterator[Entry]:
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
     for file in jsons:
-        yield from _read_json(file)
+        yield from _read_json(file, path)
     if not jsons:
         classes = _yolo_names(path)
         names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
         for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
             if photo or file.stem not in _NO_LABELS:
-                yield name, _read_yolo(file, classes) if photo else []
+                yield name, "", _read_yolo(file, classes) if photo else []
 
 
-def _read_json(path: Path) -> Iterator[Entry]:
+def _read_json(path: Path, root: Path) -> Iterator[Entry]:
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-        yield content.get("imagePath") or path.stem, _read_labelme(path, content)
+        stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
+        name = PurePosixPath(stated).name or path.stem
+        beside = path.relative_to(root).with_name(name).as_posix()
+        yield stated if "/" in stated else beside, beside, _read_labelme(path, content)
         return
     coco = check_coco(path, content)
     foreign = is_foreign(coco)
     for photo in annotated_photos(path, coco):
         rows = ((x.where, x.category, x.segmentation, bool(x.crowd)) for x in photo.annotations)
-        yield photo.file_name, [Label(*row, contours=foreign, size=photo.size) for row in rows]
+        yield photo.file_name, "", [Label(*row, contours=foreign, size=photo.size) for row in rows]
 
 
 def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:

@@ -19,7 +19,7 @@ from .coco import annotation
 from .labels import draw_label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
-from .pairing import PairRecord, stem_of
+from .pairing import PairRecord
 from .splits import group_of
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
@@ -102,7 +102,7 @@ def process_photo(
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)
-    record.flags = check_pair(stem_of(source.photo), grey, crack)
+    record.flags = check_pair(source.stem, grey, crack)
     record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
 

@@ -234,6 +234,19 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
         _convert(images, folder)
 
 
+@pytest.mark.parametrize("stated", ["a.jpg", "../../images/a.jpg"])
+def test_labelme_files_of_one_name_lie_as_their_photos(stated: str, images: Path) -> None:
+    shape = {"label": "crack", "points": [[10, 5], [50, 5], [50, 9]]}
+    for number, folder in enumerate(["one", "two"], start=1):
+        (images / folder).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(images / folder / "a.jpg")
+        (images.parent / "drawn" / folder).mkdir(parents=True)
+        content = {"shapes": [shape] * number, "imagePath": stated}
+        (images.parent / "drawn" / folder / "a.json").write_text(json.dumps(content))
+    masks = _masks(_convert(images, images.parent / "drawn"))
+    assert {name: len(found) for name, found in masks.items()} == {"one/a.jpg": 1, "two/a.jpg": 2}
+
+
 def _yolo(images: Path, text: str) -> Path:
     folder = images.parent / "labels"
     (folder / "sub").mkdir(parents=True)
