@@ -19,13 +19,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from .conftest import UNMEASURED
+from .conftest import UNMEASURED, ToolRun
 from .markdown import blocks
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_to_coco.py"
 PAIRS = 120
 WORKERS = 2
-Tool = Callable[..., subprocess.CompletedProcess[str]]
+Tool = Callable[..., ToolRun]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError
 from crack_data.synthetic import write_photos
 from crack_data.visualization import visualize
+
+from .conftest import ToolRun
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_the_tools(
     repo: Path,
     json_file: str,
     tmp_path: Path,
-    run_tool: Callable[..., subprocess.CompletedProcess[str]],
+    run_tool: Callable[..., ToolRun],
 ) -> None:
     done = run_tool(
         "visualize_data.py",
@@ -169,7 +170,7 @@ def test_tools_say_what_is_wrong(
     tool: str,
     words: tuple[str, ...],
     sentence: str,
-    run_tool: Callable[..., subprocess.CompletedProcess[str]],
+    run_tool: Callable[..., ToolRun],
 ) -> None:
     done = run_tool(f"{tool}.py", "--output", tmp_path / "drawn", *words)
     assert done.returncode == 1
