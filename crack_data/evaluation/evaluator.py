@@ -111,13 +111,18 @@ class CrackEvaluator(DatasetEvaluator):
             without bbox and segm for a set without cracks. Empty in all processes but the first.
 
         Raises:
-            CrackError: not a single photo was processed.
+            CrackError: not a single photo was processed that has a pixel to count.
         """
         comm.synchronize()
         gathered = comm.gather(self._photos, dst=0)
         if not comm.is_main_process():
             return OrderedDict()
         found = {image_id: photo for part in gathered for image_id, photo in part.items()}
+        void = [image_id for image_id, photo in found.items() if not photo.pixels.area]
+        if void:
+            logger.warning(f"{len(void)} photos of {self.dataset_name} are ignored wholly")
+        for image_id in void:
+            del found[image_id]
         if not found:
             raise CrackError(f"data set {self.dataset_name} has no photos to evaluate on")
         # In the data set's order, so that the intervals do not hang on the number of processes.

@@ -267,6 +267,21 @@ def test_several_sets_have_means_beside_them(dataset: str, tmp_path: Path) -> No
     assert "segm" not in both  # a set without cracks defines no average precision
 
 
+def test_a_photo_that_is_ignored_wholly_does_not_count(dataset: str, tmp_path: Path) -> None:
+    alone = evaluate_dataset(found, dataset, make_config(tmp_path))
+    records = DatasetCatalog.get(dataset)
+    void = {"annotations": [annotation(np.ones((HEIGHT, WIDTH)), crowd=1)], "image_id": 7}
+    DatasetCatalog.register("test_void", lambda: [*records, {**records[0], **void}])
+    DatasetCatalog.register("test_only_void", lambda: [{**records[0], **void}])
+    try:
+        assert evaluate_dataset(found, "test_void", make_config(tmp_path)) == alone
+        with pytest.raises(CrackError, match="test_only_void has no photos"):
+            evaluate_dataset(found, "test_only_void", make_config(tmp_path))
+    finally:
+        DatasetCatalog.remove("test_void")
+        DatasetCatalog.remove("test_only_void")
+
+
 def test_nothing_to_evaluate_on(tmp_path: Path) -> None:
     DatasetCatalog.register("test_no_photos", list)
     try:
