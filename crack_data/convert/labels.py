@@ -72,7 +72,8 @@ def read_labels(
     }
     entries = list(_read_entries(path, list(names)))
     chosen = _choose_categories(path, entries, categories)
-    first, second = (match_names([x[part] for x in entries], list(names)) for part in (0, 1))
+    first = match_names([name for name, _, _ in entries], list(names))
+    second = match_names([other for _, other, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
     for (entry_name, _, labels), *either in zip(entries, first, second, strict=True):
         name = either[0] or either[1]
