@@ -52,17 +52,20 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     data = _read_bytes(path)
     try:
         content = _unpack(data)
+        _check_finite(path, content)
+    except CrackError:
+        raise
     except pickle.UnpicklingError as error:
         raise CrackError(
             f"checkpoint {path} holds more than tensors, or is no checkpoint, and is not loaded"
         ) from error
-    except Exception as error:  # a damaged archive raises many types
+    except Exception as error:  # a damaged archive, or an odd kind of tensor, raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CrackError(f"checkpoint {path} is damaged: {reason}") from error
-    _check_finite(path, content)
     state = content["model"]
-    tensors = state.values() if isinstance(state, Mapping) else ()
-    if not tensors or not all(isinstance(x, torch.Tensor) for x in tensors):
+    entries = state.items() if isinstance(state, Mapping) else ()
+    named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in entries)
+    if not entries or not named:
         raise CrackError(
             f"checkpoint {path} holds no model weights; name a file that training wrote"
         )

@@ -68,6 +68,7 @@ class CrackPredictor:
             self.model.load_state_dict(model.state_dict())
         elif cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS)
+            _check_computes(self.model, cfg.MODEL.WEIGHTS)
         self.draws_map = isinstance(self.model, CrackRCNN)
         self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
@@ -165,6 +166,21 @@ class CrackPredictor:
             levels=np.bincount(probability.ravel(), minlength=256),
             threshold=threshold,
             timing={"detect": 1000 * (time.perf_counter() - started)},
+        )
+
+
+@torch.inference_mode()
+def _check_computes(model: nn.Module, weights: str) -> None:
+    """Refuse finite weights that compute NaN, which compiled layers and the heads pass over."""
+    photo = torch.linspace(-2, 2, 3 * 128 * 128, device=model.device).view(1, 3, 128, 128)
+    features = model.backbone(photo)
+    computed = list(features.values())
+    if isinstance(model, CrackRCNN):
+        computed.append(model.crack_map_head(features, photo))
+    if any(torch.isnan(x).any() for x in computed):
+        raise CrackError(
+            f"checkpoint {weights} computes values that are no numbers: its training has diverged "
+            "or the file is damaged; take an earlier one"
         )
 
 
