@@ -1,6 +1,7 @@
 """The one reader of photos: any usual file becomes BGR, 8 bits, upright.
 
-Memory, measured: beside the file, at most 8 bytes for each pixel of the limit, whatever the format.
+Memory, measured: beside the file, at most 8 bytes for each pixel of the limit, whatever the format,
+but 10 for a progressive JPEG whose colours are not subsampled, and 12 where it is CMYK.
 """
 
 from __future__ import annotations

@@ -222,6 +222,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         assert request is not None
         request.headers.pop("Transfer-Encoding", None)  # it is undone
         request.headers["Content-Length"] = str(self._size)
+        request.host = f"localhost:{self._server.port}"  # the app reads the header, or refuses it
         request.body, self._chunks = b"".join(self._chunks), []
         environ = self._server.container.environ(request)
         request.body = b""

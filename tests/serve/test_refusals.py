@@ -55,6 +55,8 @@ BAD_OPTIONS = [
     ("threshold=1.5", "threshold"),
     ("threshold=nan", "threshold"),
     ("threshold=high", "threshold"),
+    ("threshold=0_1", "threshold"),
+    ("threshold=%D9%A1", "threshold"),
     ("treshold=0.3", "treshold"),
     ("format=gif", "format"),
     ("overlay=maybe", "overlay"),
@@ -170,11 +172,26 @@ def test_unknown_route_and_method(stand_in_url: str) -> None:
     assert "POST" in response.headers["Allow"]
 
 
-def test_malformed_http_is_refused(stand_in_url: str) -> None:
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("POST /predict HTTP/1.1", "Host: a\r\nContent-Length: many", 400),
+        ("POST /predict HTTP/1.1", "Host: a\r\nContent-Length: 2\r\nContent-Length: 3", 400),
+        ("POST /predict HTTP/1.1", "Host: a\r\nTransfer-Encoding: xchunked", 400),
+        ("GET /healthz HTTP/1.1", "Accept: */*", 400),  # no Host
+        ("GET /healthz HTTP/1.1", "Host: a/b@c", 400),
+        ("GET /healthz HTTP/1.1", "Host: a:\r\nConnection: close", 200),
+        ("GET /healthz HTTP/1.1", "Host: a:b\r\nConnection: close", 200),
+        ("GET /static/../../setup.cfg HTTP/1.1", "Host: a\r\nConnection: close", 404),
+    ],
+)
+def test_odd_http_is_answered(
+    stand_in_url: str, request_line: str, headers: str, status: int
+) -> None:
     address = urlsplit(stand_in_url)
     with socket.create_connection((address.hostname, address.port), timeout=9) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nContent-Length: many\r\n\r\n")
-        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
+        connection.sendall(f"{request_line}\r\n{headers}\r\n\r\n".encode())
+        assert connection.makefile("rb").read().startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_the_server_goes_on_after_refusals(stand_in_url: str, png: bytes) -> None:
