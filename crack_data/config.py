@@ -269,6 +269,10 @@ def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its _BASE_ leads back to itself"
+    if isinstance(error, AttributeError | TypeError):
+        return "it holds no KEY: VALUE pairs, or its _BASE_ is no file name"
     text = " ".join(str(error).split()) or type(error).__name__
     if "DATASETS.T" in text and "<class 'str'>" in text:
         text += "; a list of data sets is due, such as \"('crack_train',)\", with its comma"

@@ -108,7 +108,8 @@ def is_mosaic(path: str) -> bool:
     if not path.lower().endswith((".tif", ".tiff")):
         return False
     try:
-        with rasterio.open(path) as raster:
+        # Of GDAL's many formats, some read other files and fetch URLs.
+        with rasterio.open(path, driver="GTiff") as raster:
             size = raster.shape
     except rasterio.errors.RasterioIOError:
         return False
@@ -138,7 +139,7 @@ def predict_mosaic(
     joiner, masked, counts = Joiner(), 0, np.zeros(256, dtype=int)
     rasterio = import_rasterio()
     # GDAL would keep blocks in a twentieth of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path) as raster:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path, driver="GTiff") as raster:
         height, width = raster.shape
         place = find_place(photo.path, height, width)
         stretch = _stretch(raster)

@@ -157,6 +157,12 @@ def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
     assert not is_mosaic(str(tmp_path / "small.tif"))
     draw(tmp_path / "large.tif", SIZE, (), 512)
     assert is_mosaic(str(tmp_path / "large.tif"))
+    # A description of other files, which GDAL would open by path or URL.
+    (tmp_path / "virtual.tif").write_text(
+        '<VRTDataset rasterXSize="20000" rasterYSize="20000"><GeoTransform>0,1,0,0,0,-1'
+        "</GeoTransform></VRTDataset>"
+    )
+    assert not is_mosaic(str(tmp_path / "virtual.tif"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,25 @@ def test_the_map_gives_the_mask_of_any_threshold(
         areas.append(prediction.mask.sum())
     assert areas == sorted(areas, reverse=True)
     assert areas[0] > areas[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("fpn_output2.weight", 1e38), ("running_var", -1.0)]
+)
+def test_weights_that_compute_nan_are_refused(
+    predictor: CrackPredictor, tmp_path: Path, part: str, value: float
+) -> None:
+    """They are finite, and what they computed would pass for a photo without cracks."""
+    state = {name: x.clone() for name, x in predictor.model.state_dict().items()}
+    for name in state:
+        if name.endswith(part):
+            state[name] = torch.full_like(state[name], value)
+    torch.save({"model": state}, tmp_path / "diverged.pth")
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "diverged.pth")
+    with pytest.raises(CrackError, match=r"diverged\.pth computes values that are no numbers"):
+        CrackPredictor(cfg)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
