@@ -10,6 +10,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from torch import nn
 
 from crack_data.errors import CrackError
 from crack_data.weights import load_initial_weights, load_weights, read_checkpoint
@@ -26,6 +27,12 @@ def tiny_cfg(
     torch.save({"model": build_model(cfg).state_dict()}, path)
     cfg.MODEL.WEIGHTS = str(path)
     return cfg
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tiny_cfg: CfgNode) -> nn.Module:
+    """A model of that config, to load weights into."""
+    return build_model(tiny_cfg)
 
 
 class Attack:
@@ -48,15 +55,14 @@ def test_every_weight_is_loaded(tiny_cfg: CfgNode) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])
-def test_pickles_are_not_executed(tiny_cfg: CfgNode, tmp_path: Path, suffix: str) -> None:
+def test_pickles_are_not_executed(tiny_model: nn.Module, tmp_path: Path, suffix: str) -> None:
     mark, path = tmp_path / "executed", tmp_path / f"evil{suffix}"
-    model = build_model(tiny_cfg)
     if suffix == ".pth":
-        torch.save({"model": model.state_dict(), "extra": Attack(mark)}, path)
+        torch.save({"model": tiny_model.state_dict(), "extra": Attack(mark)}, path)
     else:
         path.write_bytes(pickle.dumps({"model": {}, "extra": Attack(mark)}))
     with pytest.raises(CrackError, match="evil"):
-        load_weights(model, str(path))
+        load_weights(tiny_model, str(path))
     assert not mark.exists()
 
 
@@ -74,40 +80,40 @@ def test_another_number_of_classes_is_named(tiny_cfg: CfgNode) -> None:
         load_weights(build_model(cfg), tiny_cfg.MODEL.WEIGHTS)
 
 
-def test_weights_that_the_model_lacks_are_named(tiny_cfg: CfgNode, tmp_path: Path) -> None:
-    model = build_model(tiny_cfg)
+def test_weights_that_the_model_lacks_are_named(tiny_model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "more.pth"
-    torch.save({"model": {**model.state_dict(), "extra.weight": torch.zeros(1)}}, path)
+    torch.save({"model": {**tiny_model.state_dict(), "extra.weight": torch.zeros(1)}}, path)
     with pytest.raises(CrackError, match=r"1 weights that the model lacks \(extra\.weight"):
-        load_weights(model, str(path))
+        load_weights(tiny_model, str(path))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
-def test_a_damaged_file_is_named(tiny_cfg: CfgNode, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.pth"
     path.write_bytes(content)
     with pytest.raises(CrackError, match=r"damaged\.pth"):
-        load_weights(build_model(tiny_cfg), str(path))
+        read_checkpoint(str(path))
 
 
-def test_a_missing_file_is_named(tiny_cfg: CfgNode, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CrackError, match=r"absent\.pth does not exist"):
-        load_weights(build_model(tiny_cfg), str(tmp_path / "absent.pth"))
+        read_checkpoint(str(tmp_path / "absent.pth"))
 
 
-def test_the_suffix_decides_nothing(tiny_cfg: CfgNode, tmp_path: Path) -> None:
+def test_the_suffix_decides_nothing(
+    tiny_cfg: CfgNode, tiny_model: nn.Module, tmp_path: Path
+) -> None:
     mark = tmp_path / "executed"
     evil, good = tmp_path / "q.pkl", tmp_path / "q.pkl?x.pth"
     evil.write_bytes(pickle.dumps({"model": {}, "extra": Attack(mark)}))
-    model = build_model(tiny_cfg)
     with pytest.raises(CrackError, match=r"q\.pkl\?x\.pth does not exist"):
-        load_weights(model, str(good))
+        load_weights(tiny_model, str(good))
     good.write_bytes(Path(tiny_cfg.MODEL.WEIGHTS).read_bytes())
-    load_weights(model, str(good))
+    load_weights(tiny_model, str(good))
     cfg = tiny_cfg.clone()
     cfg.MODEL.WEIGHTS = str(evil)
     with pytest.raises(CrackError, match=r"q\.pkl holds more than tensors"):
-        load_initial_weights(cfg, model)
+        load_initial_weights(cfg, tiny_model)
     assert not mark.exists()
 
 
@@ -168,9 +174,9 @@ def test_odd_content_is_one_sentence(tmp_path: Path, content: object, reason: st
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", None])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_weights_however_they_are_wrapped(
-    tiny_cfg: CfgNode, tmp_path: Path, wrapper: str | None, legacy: bool
+    tiny_model: nn.Module, tmp_path: Path, wrapper: str | None, legacy: bool
 ) -> None:
-    state = build_model(tiny_cfg).state_dict()
+    state = {name: x + 1 for name, x in tiny_model.state_dict().items()}
     parallel = {f"module.{name}": weight for name, weight in state.items()}
     path = tmp_path / "parallel.pth"
     torch.save(
@@ -178,26 +184,27 @@ def test_weights_however_they_are_wrapped(
         path,
         _use_new_zipfile_serialization=not legacy,
     )
-    model = build_model(tiny_cfg)
-    load_weights(model, str(path))
-    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+    load_weights(tiny_model, str(path))
+    assert all(torch.equal(x, state[name]) for name, x in tiny_model.state_dict().items())
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_pickles_of_the_model_zoo_are_read(
-    tiny_stock_config: Callable[[], CfgNode], tmp_path: Path, protocol: int
+    tiny_stock_config: Callable[[], CfgNode], tmp_path: Path
 ) -> None:
     cfg = tiny_stock_config()
-    state = build_model(cfg).state_dict()
+    model = build_model(cfg)
+    state = {name: x + 1 for name, x in model.state_dict().items()}
     zoo = {
         "model": {name: weight.numpy() for name, weight in state.items()},
         "__author__": "Detectron2 Model Zoo",
         "matching_heuristics": True,
     }
     path = tmp_path / "model_final.pkl"
-    path.write_bytes(pickle.dumps(zoo, protocol))
+    for protocol in (2, 4, 5):
+        path.write_bytes(pickle.dumps(zoo, protocol))
+        read = read_checkpoint(str(path))["model"]
+        assert all(torch.equal(read[name], x) for name, x in state.items())
     cfg.MODEL.WEIGHTS = str(path)
-    model = build_model(cfg)
     load_initial_weights(cfg, model)
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
 

@@ -211,8 +211,8 @@ class FuzzResult:
         late, again, more = self.memory_mb
         return [
             f"answers: {counts}",
-            f"resident memory: {late:.0f} MB after all, {again:.0f} MB after the first tenth again, "
-            f"{more:.0f} MB after it once more ({self.growth_percent:+.1f} %)",
+            f"resident memory: {late:.0f} MB after all, {again:.0f} MB after the first tenth "
+            f"again, {more:.0f} MB after it once more ({self.growth_percent:+.1f} %)",
             f"failures: {len(self.failures)}",
             *self.failures[:20],
         ]

@@ -80,9 +80,7 @@ def test_the_map_gives_the_mask_of_any_threshold(
     assert areas[0] > areas[-1] == 0
 
 
-@pytest.mark.parametrize(
-    ("part", "value"), [("fpn_output2.weight", 1e38), ("running_var", -1.0)]
-)
+@pytest.mark.parametrize(("part", "value"), [("fpn_output2.weight", 1e38), ("running_var", -1.0)])
 def test_weights_that_compute_nan_are_refused(
     predictor: CrackPredictor, tmp_path: Path, part: str, value: float
 ) -> None:

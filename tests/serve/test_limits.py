@@ -24,10 +24,10 @@ RAW = {"Content-Type": "image/png"}
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_end_in_time_and_nobody_waits(name: str) -> None:
-    with running_server(predict_nothing, client_timeout_s=4, deadline_s=60) as url:
+    with running_server(predict_nothing, client_timeout_s=3, deadline_s=60) as url:
         result = attack(url, name, lasting_s=60)
     assert len(result.closed_s) == result.connections
-    assert result.healthz_s < 3  # a second on a machine at rest; who waits, waits for four
+    assert result.healthz_s < 2  # a second on a machine at rest; who waits, waits for three
 
 
 @contextmanager
