@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,7 @@ class CrackPredictor:
 
 
 @torch.inference_mode()
-def _check_computes(model: nn.Module, weights: str) -> None:
+def _check_computes(model: Any, weights: str) -> None:
     """Refuse finite weights that compute NaN, which compiled layers and the heads pass over."""
     photo = torch.linspace(-2, 2, 3 * 128 * 128, device=model.device).view(1, 3, 128, 128)
     features = model.backbone(photo)
