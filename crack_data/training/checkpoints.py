@@ -149,22 +149,29 @@ def changed_keys(
     return changed
 
 
-def release_weights(source: str, target: str) -> int:
-    """Write the weights of a checkpoint in fp16, and nothing else; return the file's size in bytes.
+def release_weights(sources: Sequence[str], target: str) -> int:
+    """Write the mean of the weights of checkpoints in fp16, and nothing else.
 
-    Averaged weights are taken where the checkpoint has them. A tensor that fp16 cannot hold stays
-    in fp32.
+    Of each the averaged weights are taken where it has them. A tensor that fp16 cannot hold stays
+    in fp32. The mean of a model and of what it became by training on is often better than both
+    (Wortsman et al. 2022, arXiv:2203.05482).
+
+    Returns:
+        the file's size in bytes.
 
     Raises:
-        CrackError: ``source`` is missing or no checkpoint, or ``target`` cannot be written.
+        CrackError: a source is missing, no checkpoint, or of another model than the first; or
+            ``target`` cannot be written.
     """
-    checkpoint = read_checkpoint(source)
-    averaged = {
-        name.removeprefix("module."): value
-        for name, value in checkpoint.get("ema", {}).items()
-        if name.startswith("module.")
-    }
-    weights = dict(averaged or checkpoint["model"])
+    weights = _plain_weights(sources[0])
+    for count, source in enumerate(sources[1:], start=2):
+        other = _plain_weights(source)
+        shapes, others = ({k: v.shape for k, v in x.items()} for x in (weights, other))
+        if shapes != others:
+            raise CrackError(f"checkpoints {sources[0]} and {source} are of different models")
+        for name, value in weights.items():
+            if value.is_floating_point():
+                weights[name] = value.float().lerp(other[name].float(), 1 / count)
     for name, value in weights.items():
         if value.is_floating_point() and bool(torch.isfinite(value.half()).all()):
             weights[name] = value.half()
@@ -172,13 +179,24 @@ def release_weights(source: str, target: str) -> int:
     return os.path.getsize(target)
 
 
+def _plain_weights(path: str) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint where it has them, else those of its model."""
+    checkpoint = read_checkpoint(path)
+    averaged = {
+        name.removeprefix("module."): value
+        for name, value in checkpoint.get("ema", {}).items()
+        if name.startswith("module.")
+    }
+    return dict(averaged or checkpoint["model"])
+
+
 def main() -> None:
-    """Command line: SOURCE TARGET."""
-    parser = argparse.ArgumentParser(description="Write a checkpoint's weights in fp16.")
-    parser.add_argument("source", help="checkpoint of a training")
+    """Command line: SOURCE [SOURCE ...] TARGET."""
+    parser = argparse.ArgumentParser(description="Write checkpoints' mean weights in fp16.")
+    parser.add_argument("sources", nargs="+", help="one or more of the same model")
     parser.add_argument("target", help="file to write")
     args = parser.parse_args()
-    size = release_weights(args.source, args.target)
+    size = release_weights(args.sources, args.target)
     print(f"{args.target}: {size / 1e6:.1f} MB")
 
 

@@ -140,7 +140,7 @@ def test_the_average_is_taken_in_half_precision(tmp_path: Path) -> None:
     average["module.large"] = torch.tensor([1e6])
     raw = {"w": torch.zeros(100, 100), "n": torch.tensor(3), "large": torch.tensor([1e6])}
     torch.save({"model": raw, "ema": average, "trainer": {"iteration": 9}}, source)
-    size = release_weights(str(source), str(target))
+    size = release_weights([str(source)], str(target))
     assert size == target.stat().st_size < 25_000
     content = torch.load(target, weights_only=True)
     assert set(content) == {"model"}
@@ -155,8 +155,23 @@ def test_the_average_is_taken_in_half_precision(tmp_path: Path) -> None:
 def test_raw_weights_where_there_is_no_average(tmp_path: Path) -> None:
     source, target = tmp_path / "model_best.pth", tmp_path / "crack.pth"
     torch.save({"model": {"w": torch.ones(2)}, "iteration": 3}, source)
-    release_weights(str(source), str(target))
+    release_weights([str(source)], str(target))
     assert torch.load(target, weights_only=True)["model"]["w"].tolist() == [1, 1]
+
+
+def test_several_checkpoints_give_their_mean(tmp_path: Path) -> None:
+    sources = [str(tmp_path / f"{number}.pth") for number in range(4)]
+    for number, source in enumerate(sources[:3]):
+        state = {"w": torch.full((2,), float(number**2)), "n": torch.tensor(7)}
+        torch.save({"model": state}, source)
+    torch.save({"model": {"w": torch.ones(3), "n": torch.tensor(7)}}, sources[3])
+    target = tmp_path / "mean.pth"
+    release_weights(sources[:3], str(target))
+    weights = torch.load(target, weights_only=True)["model"]
+    assert weights["w"].tolist() == pytest.approx([5 / 3] * 2, rel=1e-3)
+    assert weights["n"].item() == 7
+    with pytest.raises(CrackError, match=r"0\.pth and .*3\.pth are of different models"):
+        release_weights([sources[0], sources[3]], str(target))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +185,7 @@ def test_no_checkpoint(tmp_path: Path, content: object, sentence: str) -> None:
     elif content is not None:
         torch.save(content, source)
     with pytest.raises(CrackError, match=rf"source\.pth .*{sentence}"):
-        release_weights(str(source), str(tmp_path / "target.pth"))
+        release_weights([str(source)], str(tmp_path / "target.pth"))
     assert not (tmp_path / "target.pth").exists()
 
 
