@@ -30,6 +30,9 @@ CLASSES, VOID = 20, 255
 # the grey rim of something), and its regions have at least so many px on average (else noise).
 _TOUCHING = 0.5
 _REGION = 6
+# A level of a lossy mask is a label where at least so many pixels are as flat as this around.
+# Levels within twice the reach are one.
+_FLAT, _FLAT_PIXELS, _REACH = 8, 64, 16
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,33 @@ def count_values(mask: MaskImage) -> ValueCounts:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
     found, pixels = _count(values)
     regions = {}
-    if len(found) > 2 and not mask.lossy:
+    if mask.lossy and not mask.colours and values.dtype == np.uint8:
+        regions = _flat_levels(values)
+    elif len(found) > 2 and not mask.lossy:
         regions = _label_regions(values, dict(zip(found.tolist(), pixels.tolist(), strict=True)))
     return ValueCounts(found, pixels, regions, mask.colours, mask.lossy)
+
+
+def _flat_levels(grey: Values) -> dict[int, int]:
+    """The levels of flat areas of a lossy mask if there are several, with their regions.
+
+    Rims and ringing have all levels, but none that stays the same over 3x3 pixels.
+    """
+    square = np.ones((3, 3), np.uint8)
+    flat = cv2.dilate(grey, square) - cv2.erode(grey, square) <= _FLAT
+    flat &= grey > 2 * _REACH
+    pixels = np.bincount(grey[flat], minlength=256)
+    regions = {}
+    while pixels.sum() >= _FLAT_PIXELS:
+        around = np.convolve(pixels, np.ones(2 * _REACH + 1, np.int64), "same")
+        window = slice(max(int(around.argmax()) - _REACH, 0), int(around.argmax()) + _REACH + 1)
+        if around.max() < _FLAT_PIXELS:
+            break
+        level = window.start + int(pixels[window].argmax())
+        near = flat & (cv2.absdiff(grey, np.full_like(grey, level)) <= _REACH)
+        regions[level] = cv2.connectedComponents(near.view(np.uint8), connectivity=8)[0] - 1
+        pixels[max(level - 2 * _REACH, 0) : level + 2 * _REACH + 1] = 0
+    return regions if len(regions) > 1 else {}
 
 
 def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:

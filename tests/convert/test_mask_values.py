@@ -71,6 +71,19 @@ def test_several_classes_are_listed_and_not_guessed(values: tuple[int, ...]) -> 
     assert "--instances values" in str(caught.value)
 
 
+@pytest.mark.parametrize("quality", [60, 85, 95])
+def test_classes_of_a_jpeg_are_listed_and_one_can_be_named(quality: int) -> None:
+    values = np.zeros((120, 160), np.uint8)
+    values[20:26, 8:150] = 127
+    values[60:100, 40:90] = 255
+    mask = _jpeg(values, quality)
+    with pytest.raises(CrackError, match=r"12\d \(.*25\d \(.*--crack-value"):
+        _choose([mask])
+    crack = _crack(_choose([mask], crack=frozenset({127})), mask)
+    assert (crack & (values == 127)).sum() > 0.95 * (values == 127).sum()
+    assert not crack[62:98, 42:88].any()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
     mask = _mask((127, 20, 4), (255, 50, 6), dtype=dtype)
