@@ -87,6 +87,7 @@ def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Pat
         assert fleet.replace(b"s3://cracks/in", bytes(photos)) == data, name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_fleet_writes_what_one_machine_writes_though_a_worker_is_killed(
     tiny_cfg: CfgNode, photos: Path, tmp_path: Path
