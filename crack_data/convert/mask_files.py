@@ -30,9 +30,11 @@ CLASSES, VOID = 20, 255
 # the grey rim of something), and its regions have at least so many px on average (else noise).
 _TOUCHING = 0.5
 _REGION = 6
-# A level of a lossy mask is a label where at least so many pixels are as flat as this around.
-# Levels within twice the reach are one.
-_FLAT, _FLAT_PIXELS, _REACH = 8, 64, 16
+# Grey levels this near to each other may be one that lossy compression has changed.
+NEAR = 16
+# A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
+# no more than this.
+_FLAT_PIXELS, _FLAT = 64, 8
 
 
 @dataclass(frozen=True)
@@ -175,19 +177,19 @@ def _flat_levels(grey: Values) -> dict[int, int]:
     """
     square = np.ones((3, 3), np.uint8)
     flat = cv2.dilate(grey, square) - cv2.erode(grey, square) <= _FLAT
-    flat &= grey > 2 * _REACH
+    flat &= grey > 2 * NEAR
     pixels = np.bincount(grey[flat], minlength=256)
-    regions = {}
-    while pixels.sum() >= _FLAT_PIXELS:
-        around = np.convolve(pixels, np.ones(2 * _REACH + 1, np.int64), "same")
-        window = slice(max(int(around.argmax()) - _REACH, 0), int(around.argmax()) + _REACH + 1)
-        if around.max() < _FLAT_PIXELS:
-            break
-        level = window.start + int(pixels[window].argmax())
-        near = flat & (cv2.absdiff(grey, np.full_like(grey, level)) <= _REACH)
+    regions: dict[int, int] = {}
+    while True:
+        around = np.convolve(pixels, np.ones(2 * NEAR + 1, np.int64), "same")
+        middle = int(around.argmax())
+        if around[middle] < _FLAT_PIXELS:
+            return regions if len(regions) > 1 else {}
+        lowest = max(middle - NEAR, 0)
+        level = lowest + int(pixels[lowest : middle + NEAR + 1].argmax())
+        near = flat & (cv2.inRange(grey, level - NEAR, level + NEAR) > 0)
         regions[level] = cv2.connectedComponents(near.view(np.uint8), connectivity=8)[0] - 1
-        pixels[max(level - 2 * _REACH, 0) : level + 2 * _REACH + 1] = 0
-    return regions if len(regions) > 1 else {}
+        pixels[max(level - 2 * NEAR, 0) : level + 2 * NEAR + 1] = 0
 
 
 def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:

@@ -16,14 +16,12 @@ import numpy as np
 
 from ..errors import CrackError
 from .cleaning import ByteMask, auto_level
-from .mask_files import CLASSES, VOID, MaskImage, ValueCounts, Values, are_classes
+from .mask_files import CLASSES, NEAR, VOID, MaskImage, ValueCounts, Values, are_classes
 
 # Below this, values are label numbers rather than grey levels.
 _NUMBERS = 64
 # Cracks seldom cover much, so this share of light pixels in a set means that cracks are dark.
 _MOSTLY_LIGHT = 0.75
-# Levels this near to darkest or lightest are the same as those, in the range of grey levels.
-_NEAR = 16
 # Instances have a number each, and few of them fall apart into regions.
 _REGIONS_PER_INSTANCE = 2.0
 _MANY_LABELS = 20
@@ -58,7 +56,7 @@ class MaskReading:
             chosen = np.isin(values, list(self.crack) or outside, invert=not self.crack)
             return np.where(chosen, values, 0).astype(np.int32), ignored
         if self.crack:
-            reach = _NEAR if mask.lossy else 0
+            reach = NEAR if mask.lossy else 0
             crack = np.zeros(values.shape, np.bool_)
             for value in self.crack:
                 crack |= (values >= value - reach) & (values <= value + reach)
@@ -149,7 +147,7 @@ def _are_labels(labels: set[int], total: Counter[int]) -> bool:
     top = max(total, default=0)
     if are_classes(set(total) - {0}) or not _NUMBERS <= top <= 255:
         return len(labels) > 1
-    return len({top if value >= top - _NEAR else value for value in labels if value > _NEAR}) > 1
+    return len({top if value >= top - NEAR else value for value in labels if value > NEAR}) > 1
 
 
 def _labels_read(

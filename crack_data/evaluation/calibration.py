@@ -27,10 +27,9 @@ from scipy.special import betaincinv
 from .. import storage
 from ..calibration import Calibration, Interval, spread
 from ..convert.splits import group_of
-from ..datasets import ignored_pixels, union_mask
+from ..datasets import ignored_pixels, read_photo_of, union_mask
 from ..errors import CrackError
 from ..inference.predictor import CrackPredictor
-from ..photos import read_photo
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, 0.5
     everything = CrackPredictor(cfg)
     best = [
-        max((x.score for x in everything(read_photo(record["file_name"])).instances), default=0.0)
+        max((x.score for x in everything(read_photo_of(record)).instances), default=0.0)
         for record in records
         if not union_mask(record).any()
     ]
@@ -106,7 +105,7 @@ def measure_photos(
     predictor = CrackPredictor(cfg)
     photos = []
     for record in records:
-        prediction = predictor(read_photo(record["file_name"]))
+        prediction = predictor(read_photo_of(record))
         counted = ~ignored_pixels(record)
         truth = union_mask(record)[counted]
         name = record["file_name"].replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
