@@ -1,12 +1,8 @@
-"""Folders of photos and masks → COCO JSON: content, order, splits, bad and suspicious pairs."""
+"""Folders of photos and masks → COCO JSON: content, order, splits."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +13,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from crack_data.convert.cleaning import PRESETS, clean_mask
-from crack_data.convert.conversion import convert, ordered_map
+from crack_data.convert.conversion import convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError
 from crack_data.segmentation import decode_mask
 from crack_data.storage import HAS_HEIF
 
-HEIGHT, WIDTH = 90, 120
-
-# Sends Ctrl-C to itself and all its workers, as a terminal does, a moment after the pool starts.
-_INTERRUPTED = """
-import os, signal, sys, threading, time
-from crack_data.errors import run_tool
-from crack_data.convert.conversion import ordered_map
-
-def main():
-    threading.Timer(float(sys.argv[1]), os.killpg, (0, signal.SIGINT)).start()
-    for _ in ordered_map(time.sleep, [0.05] * 500, 2):
-        pass
-
-if __name__ == "__main__":
-    run_tool(main)
-"""
-
-
-def _write_pair(root: Path, name: str, seed: int, cracks: int = 2) -> None:
-    """A grainy photo with dark cracks, and its mask."""
-    rng = np.random.default_rng(seed)
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    for i in range(cracks):
-        y = 15 + 60 * i // max(cracks, 1)
-        cv2.line(mask, (0, y), (int(rng.integers(60, 120)), y + int(rng.integers(8))), 255, 2)
-    grey = rng.normal(150, 10, mask.shape) - 0.3 * mask
-    photo = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(photo).save(root / "images" / f"{name}.jpg", quality=92)
-    Image.fromarray(mask).save(root / "masks" / f"{name}_mask.png")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for seed, name in enumerate("abcde"):
-        _write_pair(tmp_path, name, seed)
-    _write_pair(tmp_path, "nothing", 9, cracks=0)
-    return tmp_path
-
-
-def _options(root: Path, **changes: Any) -> ConversionOptions:
-    options = ConversionOptions(root / "images", root / "masks", root / "crack.json")
-    return replace(options, **changes)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+from .pairs import HEIGHT, WIDTH, load, options_of, write_pair
 
 
 @pytest.mark.parametrize("mask_format", ["rle", "polygon"])
@@ -79,7 +28,7 @@ def _load(path: Path) -> dict[str, Any]:
 def test_decoding_gives_the_cleaned_masks_back(
     folder: Path, mask_format: str, instances: str
 ) -> None:
-    result = convert(_options(folder, mask_format=mask_format, instances=instances))
+    result = convert(options_of(folder, mask_format=mask_format, instances=instances))
     coco = COCO(str(result.outputs[""]))
     assert coco.dataset["categories"][0]["name"] == "crack"
     assert len(coco.imgs) == 6
@@ -101,7 +50,7 @@ def test_decoding_gives_the_cleaned_masks_back(
 
 
 def test_ids_and_names_are_stable(folder: Path) -> None:
-    data = _load(convert(_options(folder)).outputs[""])
+    data = load(convert(options_of(folder)).outputs[""])
     assert [image["file_name"] for image in data["images"]] == [
         "a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "nothing.jpg"
     ]  # fmt: skip
@@ -113,11 +62,11 @@ def test_ids_and_names_are_stable(folder: Path) -> None:
 
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     for seed in range(24):
-        _write_pair(tmp_path, f"{seed:02d}", seed)
+        write_pair(tmp_path, f"{seed:02d}", seed)
     shares = {"train": 0.7, "val": 0.3}
-    one = convert(_options(tmp_path, shares=shares, workers=1))
+    one = convert(options_of(tmp_path, shares=shares, workers=1))
     before = {split: path.read_bytes() for split, path in one.outputs.items()}
-    two = convert(_options(tmp_path, shares=shares, workers=2))
+    two = convert(options_of(tmp_path, shares=shares, workers=2))
     assert {split: path.read_bytes() for split, path in two.outputs.items()} == before
     assert one.records == two.records
 
@@ -126,14 +75,14 @@ def test_the_photos_may_lie_elsewhere(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     output = tmp_path_factory.mktemp("out") / "crack.json"
-    convert(_options(folder, output=output))
-    assert _load(output)["info"]["image_root"] == str((folder / "images").resolve())
+    convert(options_of(folder, output=output))
+    assert load(output)["info"]["image_root"] == str((folder / "images").resolve())
 
 
 def test_photos_without_crack_stay_or_go(folder: Path) -> None:
-    assert len(_load(convert(_options(folder)).outputs[""])["images"]) == 6
-    result = convert(_options(folder, drop_empty=True))
-    assert len(_load(result.outputs[""])["images"]) == 5
+    assert len(load(convert(options_of(folder)).outputs[""])["images"]) == 6
+    result = convert(options_of(folder, drop_empty=True))
+    assert len(load(result.outputs[""])["images"]) == 5
     assert result.records[-1].left_out == "no crack"
 
 
@@ -142,7 +91,7 @@ def test_exif_orientation_gives_the_size_that_training_sees(folder: Path) -> Non
     exif[0x0112] = 6
     turned = Image.open(folder / "images" / "a.jpg").rotate(90, expand=True)
     turned.save(folder / "images" / "a.jpg", exif=exif, quality=92)
-    image = _load(convert(_options(folder)).outputs[""])["images"][0]
+    image = load(convert(options_of(folder)).outputs[""])["images"][0]
     assert (image["height"], image["width"]) == (HEIGHT, WIDTH)
 
 
@@ -150,70 +99,9 @@ def test_a_mask_of_another_size_is_an_error_or_resized(folder: Path) -> None:
     mask = cv2.imread(str(folder / "masks" / "a_mask.png"), 0)
     cv2.imwrite(str(folder / "masks" / "a_mask.png"), cv2.resize(mask, None, fx=2, fy=2))
     with pytest.raises(CrackError, match=r"240x180 px.*120x90 px"):
-        convert(_options(folder))
-    result = convert(_options(folder, resize_masks=True))
+        convert(options_of(folder))
+    result = convert(options_of(folder, resize_masks=True))
     assert result.records[0].instances == 2
-
-
-def _spoil(folder: Path) -> None:
-    whole = (folder / "images" / "a.jpg").read_bytes()
-    (folder / "images" / "a.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "masks" / "b_mask.png").write_text("no picture")
-    (folder / "images" / "c.jpg").write_bytes(b"")
-
-
-def test_bad_files_are_all_named_and_nothing_is_written(folder: Path) -> None:
-    _spoil(folder)
-    (folder / "crack.json").write_text("old")
-    with pytest.raises(CrackError) as caught:
-        convert(_options(folder))
-    message = str(caught.value)
-    assert "3 files" in message
-    for name in ("a.jpg", "b_mask.png", "c.jpg"):
-        assert str(Path(name)) in message
-    assert (folder / "crack.json").read_text() == "old"
-
-
-def test_skip_bad_writes_the_rest_and_says_what_is_missing(folder: Path) -> None:
-    _spoil(folder)
-    result = convert(_options(folder, skip_bad=True))
-    data = _load(result.outputs[""])
-    assert [image["file_name"] for image in data["images"]] == ["d.jpg", "e.jpg", "nothing.jpg"]
-    assert sorted(data["info"]["left_out"]) == ["a.jpg", "b.jpg", "c.jpg"]
-    assert "not an image" in data["info"]["left_out"]["b.jpg"]
-    assert len(result.bad_files()) == 3
-
-
-def test_nothing_usable_is_an_error_even_with_skip_bad(tmp_path: Path) -> None:
-    _write_pair(tmp_path, "a", 0)
-    (tmp_path / "images" / "a.jpg").write_bytes(b"")
-    with pytest.raises(CrackError, match="no usable pair"):
-        convert(_options(tmp_path, skip_bad=True))
-
-
-def test_strict_names_files_without_partner(folder: Path) -> None:
-    (folder / "masks" / "a_mask.png").unlink()
-    (folder / "images" / "b.jpg").unlink()
-    result = convert(_options(folder))
-    assert [Path(path).name for path in result.photos_without_mask] == ["a.jpg"]
-    assert [Path(path).name for path in result.masks_without_photo] == ["b_mask.png"]
-    with pytest.raises(CrackError, match=r"(?s)2 files have no partner.*a\.jpg.*b_mask\.png"):
-        convert(_options(folder, strict=True))
-
-
-def test_duplicate_masks_are_flagged_and_left_out_on_request(folder: Path) -> None:
-    mask = (folder / "masks" / "a_mask.png").read_bytes()
-    (folder / "masks" / "c_mask.png").write_bytes(mask)
-    result = convert(_options(folder))
-    flags = {Path(record.photo).stem: record.flags for record in result.records}
-    assert flags["a"]["duplicate_mask"] == flags["c"]["duplicate_mask"] == 2
-    assert "duplicate_mask" not in flags["b"]
-    result = convert(_options(folder, skip_flagged=("duplicate_mask",)))
-    data = _load(result.outputs[""])
-    assert [image["file_name"] for image in data["images"]] == [
-        "b.jpg", "d.jpg", "e.jpg", "nothing.jpg"
-    ]  # fmt: skip
-    assert data["info"]["left_out"]["a.jpg"] == "flagged duplicate_mask"
 
 
 def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
@@ -221,9 +109,9 @@ def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
         for part in ("images/{}.jpg", "masks/{}_mask.png"):
             (folder / part.format(name)).write_bytes((folder / part.format("a")).read_bytes())
     shares = {"train": 0.5, "val": 0.5}
-    result = convert(_options(folder, shares=shares))
+    result = convert(options_of(folder, shares=shares))
     names = {
-        split: {image["file_name"] for image in _load(path)["images"]}
+        split: {image["file_name"] for image in load(path)["images"]}
         for split, path in result.outputs.items()
     }
     assert [path.name for path in result.outputs.values()] == ["crack_train.json", "crack_val.json"]
@@ -231,48 +119,30 @@ def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:
     assert len(names["train"] | names["val"]) == 11
     assert result.near_duplicates
     assert all(Path(pair.one.photo).stem.startswith("a") for pair in result.near_duplicates)
-    assert not convert(_options(folder, shares=shares, group_by="^.")).near_duplicates
+    assert not convert(options_of(folder, shares=shares, group_by="^.")).near_duplicates
 
 
 def test_statistics_of_a_pair(tmp_path: Path) -> None:
-    _write_pair(tmp_path, "a", 0)
+    write_pair(tmp_path, "a", 0)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[20:25] = 255
     Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
-    (record,) = convert(_options(tmp_path)).records
+    (record,) = convert(options_of(tmp_path)).records
     assert (record.width, record.height, record.instances) == (WIDTH, HEIGHT, 1)
     assert record.crack_area == 5 * WIDTH
     assert record.coverage == pytest.approx(100 * 5 / HEIGHT)
 
 
 def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
-    _write_pair(tmp_path, "a", 0)
+    write_pair(tmp_path, "a", 0)
     mask = np.kron(np.pad([[1]], 1), np.ones((6, 6))).astype(np.uint8) * 255
     mask = np.tile(mask, (17, 18))
     Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
     Image.fromarray(mask).save(tmp_path / "images" / "a.jpg")
-    convert(_options(tmp_path))
-    annotations = _load(tmp_path / "crack.json")["annotations"]
+    convert(options_of(tmp_path))
+    annotations = load(tmp_path / "crack.json")["annotations"]
     assert len(annotations) == 17 * 18 > 255
     assert {annotation["area"] for annotation in annotations} == {36}
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"skip_flagged": ("ugly",)}, "ugly"),
-        ({"output": Path("crack.txt")}, "must end in .json"),
-        ({"instances": "all"}, "instances"),
-        ({"mask_format": "png"}, "mask_format"),
-        ({"invert": "?"}, "invert"),
-        ({"workers": -3}, "--workers -3"),
-        ({"line_width": float("nan")}, "--line-width nan"),
-        ({"crack_values": frozenset({7}), "ignore_values": frozenset({7})}, "value 7 is given"),
-    ],
-)
-def test_options_that_do_not_exist(folder: Path, changes: dict, named: str) -> None:
-    with pytest.raises(CrackError, match=named):
-        _options(folder, **changes)
 
 
 def _save_mask(folder: Path, name: str, mask: np.ndarray) -> None:
@@ -285,7 +155,7 @@ def test_ignored_pixels_are_one_crowd_annotation(folder: Path) -> None:
     _save_mask(folder, "a_mask.png", mask)
     for name in "bcde":
         _save_mask(folder, f"{name}_mask.png", np.minimum(mask, 1))
-    result = convert(_options(folder))
+    result = convert(options_of(folder))
     entries = COCO(str(result.outputs[""])).imgToAnns[1]
     assert [entry["iscrowd"] for entry in entries] == [0, 1]
     assert np.array_equal(decode_mask(entries[0]["segmentation"], HEIGHT, WIDTH), mask == 1)
@@ -304,13 +174,13 @@ def test_instance_numbers_are_instances_though_they_touch(folder: Path, sixteen:
     mask[11:45, 30:34] = 6 * step  # crosses four others
     for name in ("a", "b", "c", "d", "e", "nothing"):
         _save_mask(folder, f"{name}_mask.png", mask)
-    result = convert(_options(folder))
+    result = convert(options_of(folder))
     assert [record.instances for record in result.records] == [6] * 6
     found = COCO(str(result.outputs[""])).imgToAnns[1]
     expected = [mask == number * step for number in range(1, 7)]
     for entry, pixels in zip(found, expected, strict=True):
         assert np.array_equal(decode_mask(entry["segmentation"], HEIGHT, WIDTH), pixels)
-    assert convert(_options(folder, instances="single")).records[0].instances == 1
+    assert convert(options_of(folder, instances="single")).records[0].instances == 1
 
 
 def test_several_masks_are_united_and_photos_without_any_may_be_crack_free(folder: Path) -> None:
@@ -320,32 +190,32 @@ def test_several_masks_are_united_and_photos_without_any_may_be_crack_free(folde
     _save_mask(folder, "a_mask_2.png", other)
     (folder / "masks" / "a_mask.png").unlink()
     (folder / "masks" / "b_mask.png").unlink()
-    result = convert(_options(folder, without_mask="crack-free"))
+    result = convert(options_of(folder, without_mask="crack-free"))
     assert [record.instances for record in result.records[:2]] == [2, 0]
     assert "1 photos have several masks, which were united" in result.notes
 
 
 def test_photos_of_one_name_in_subfolders_are_told_apart(tmp_path: Path) -> None:
     for bridge in ("one", "two"):
-        _write_pair(tmp_path / bridge, "a", len(bridge))
-    result = convert(_options(tmp_path, images=tmp_path, masks=tmp_path))
-    names = [image["file_name"] for image in _load(result.outputs[""])["images"]]
+        write_pair(tmp_path / bridge, "a", len(bridge))
+    result = convert(options_of(tmp_path, images=tmp_path, masks=tmp_path))
+    names = [image["file_name"] for image in load(result.outputs[""])["images"]]
     assert names == ["one/images/a.jpg", "two/images/a.jpg"]
 
 
 def test_no_split_of_five_photos_stays_empty(folder: Path) -> None:
     for seed in range(8):
-        result = convert(_options(folder, shares={"train": 0.8, "val": 0.2}, seed=seed))
-        assert all(_load(path)["images"] for path in result.outputs.values())
-    _write_pair(folder / "alone", "a", 0)
+        result = convert(options_of(folder, shares={"train": 0.8, "val": 0.2}, seed=seed))
+        assert all(load(path)["images"] for path in result.outputs.values())
+    write_pair(folder / "alone", "a", 0)
     with pytest.raises(CrackError, match="only 1 groups"):
-        convert(_options(folder / "alone", shares={"train": 0.8, "val": 0.2}))
+        convert(options_of(folder / "alone", shares={"train": 0.8, "val": 0.2}))
 
 
 def test_the_splits_of_a_conversion_carry_one_id(folder: Path) -> None:
     def ids(**changes: Any) -> set[str]:
-        outputs = convert(_options(folder, shares={"train": 0.5, "val": 0.5}, **changes)).outputs
-        found = [_load(path)["info"]["conversion"] for path in outputs.values()]
+        outputs = convert(options_of(folder, shares={"train": 0.5, "val": 0.5}, **changes)).outputs
+        found = [load(path)["info"]["conversion"] for path in outputs.values()]
         assert all(entry["splits"] == ["train", "val"] for entry in found)
         return {entry["id"] for entry in found}
 
@@ -359,15 +229,10 @@ def test_a_name_that_is_not_utf8_gives_valid_json(folder: Path) -> None:
     for part, ending in (("images", b".jpg"), ("masks", b"_mask.png")):
         source = folder / part / f"a{ending.decode()}"
         source.rename(os.path.join(folder, part, os.fsdecode(b"Br\xfccke" + ending)))
-    result = convert(_options(folder, shares={"train": 0.5, "val": 0.5}))
-    loaded = [image for path in result.outputs.values() for image in _load(path)["images"]]
+    result = convert(options_of(folder, shares={"train": 0.5, "val": 0.5}))
+    loaded = [image for path in result.outputs.values() for image in load(path)["images"]]
     (name,) = [image["file_name"] for image in loaded if image["file_name"].startswith("Br")]
     assert (folder / "images" / name).is_file()
-
-
-def test_a_set_without_any_crack_is_said(tmp_path: Path) -> None:
-    _write_pair(tmp_path, "a", 0, cracks=0)
-    assert any("no photo of the set has a crack" in n for n in convert(_options(tmp_path)).notes)
 
 
 @pytest.mark.shared
@@ -387,27 +252,3 @@ def test_cases_in_use(case: str, photos: int, shared: Path, tmp_path: Path) -> N
     result = convert(ConversionOptions(images, masks, tmp_path / "o.json"))
     assert [record.error for record in result.records] == [""] * photos
     assert all(record.instances for record in result.records)
-
-
-def test_results_come_in_order() -> None:
-    items = list(range(-100, 100))
-    for workers in (1, 2):
-        assert list(ordered_map(abs, items, workers)) == [abs(item) for item in items]
-
-
-@pytest.mark.parametrize("seconds", [0.01, 0.6])
-def test_ctrl_c_at_any_moment_is_one_word(seconds: float, tmp_path: Path, repo: Path) -> None:
-    script = tmp_path / "interrupted.py"
-    script.write_text(_INTERRUPTED)
-    ended = subprocess.run(
-        [sys.executable, str(script), str(seconds)],
-        cwd=repo,
-        env={"PYTHONPATH": str(repo)},
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 130
-    assert ended.stderr == "interrupted\n"
