@@ -182,7 +182,7 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
         "Fine-tune it on these photos",
         f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} "
         f"""DATASETS.TRAIN "('{args.output}/crack_train.json',)" DATASETS.TEST "()" """
-        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0003 SOLVER.WARMUP_ITERS {steps // 8} "
+        f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0001 SOLVER.WARMUP_ITERS {steps // 8} "
         f"SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
         f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
     )
