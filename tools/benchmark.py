@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--images", metavar="DIR", help="photos to time on (default: three drawn ones, 480x320)")
     add("--max-images", type=int, default=5, metavar="N", help="at most this many of them")
     add("--rounds", type=int, default=5, metavar="N", help="how often each photo is timed")
-    add("--dataset", metavar="NAME", help="also measure accuracy on it, such as crack_val")
+    add("--dataset", nargs="+", metavar="NAME", help="also measure accuracy, such as on crack_val")
     add("--device", default="cpu", metavar="cpu|cuda")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the fast path")
     add("--train", metavar="NAME", help="also time training steps on this data set")

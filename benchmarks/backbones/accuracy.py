@@ -1,4 +1,4 @@
-"""Accuracy of the benchmark's rows on a data set, each by its own path."""
+"""Accuracy of the benchmark's rows on data sets, each by its own path."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from .rows import Row
 _KEYS = {
     "AP": ("segm", "AP"),
     "AP50": ("segm", "AP50"),
+    "avF1": ("instances", "avF1"),
     "f1": ("crack", "f1"),
     "coverage error": ("crack", "coverage_mae"),
 }
 
 
-def measure_accuracy(rows: Sequence[Row], dataset: str) -> dict[str, dict[str, float]]:
+def measure_accuracy(
+    rows: Sequence[Row], datasets: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Evaluate the rows that have trained weights.
 
     Args:
         rows: what the benchmark compares.
-        dataset: a name in DatasetCatalog, or a COCO JSON.
+        datasets: names in DatasetCatalog, or COCO JSONs.
 
     Returns:
-        for each row's name AP and AP50 (of 100), pixel F1 and the mean coverage error in
-        percentage points.
+        for each row's name and each data set AP and AP50 (of 100), avF1, pixel F1 and the mean
+        coverage error in percentage points.
 
     Raises:
         CrackError: no such data set, or no row has trained weights.
@@ -38,13 +41,19 @@ def measure_accuracy(rows: Sequence[Row], dataset: str) -> dict[str, dict[str, f
     trained = [row for row in rows if row.trained]
     if not trained:
         raise CrackError("no model has a checkpoint, so there is no accuracy to measure")
-    return {row.name: _evaluate(row, dataset) for row in trained}
+    return {row.name: _evaluate(row, datasets) for row in trained}
 
 
-def _evaluate(row: Row, dataset: str) -> dict[str, float]:
+def _evaluate(row: Row, datasets: Sequence[str]) -> dict[str, dict[str, float]]:
     cfg = row.cfg.clone()
-    cfg.DATASETS.TEST = (dataset,)
+    cfg.DATASETS.TEST = tuple(datasets)
     register_datasets_of(cfg, ("TEST",))
-    results = evaluate_dataset(CrackPredictor(cfg), dataset, cfg)
-    # A set without cracks has no average precision.
-    return {name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()}
+    predictor = CrackPredictor(cfg)
+    accuracy = {}
+    for dataset in datasets:
+        results = evaluate_dataset(predictor, dataset, cfg)
+        # A set without cracks has no average precision.
+        accuracy[dataset] = {
+            name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()
+        }
+    return accuracy

@@ -25,7 +25,7 @@ def write_report(
     folder: Path,
     results: Sequence[Result],
     machine: Mapping[str, str],
-    accuracy: Mapping[str, Mapping[str, float]],
+    accuracy: Mapping[str, Mapping[str, Mapping[str, float]]],
     extra: Mapping[str, Mapping[str, float]],
 ) -> str:
     """Write benchmark.md, benchmark.json and benchmark.png, and return the Markdown.
@@ -34,7 +34,7 @@ def write_report(
         folder: where to; made if missing.
         results: the first is what the others are compared with.
         machine: see `describe_machine`.
-        accuracy: metrics by row name, empty where no data set was given.
+        accuracy: metrics by row name and data set, empty where no data set was given.
         extra: other figures, title by title, see `measure_training` and `measure_tiling`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,9 +72,10 @@ def to_markdown(
     parts.append(_by_part(rows, "parameters", "{:.2f}", 1e-6))
     parts.append("## GFLOPs by part (multiply-adds)")
     parts.append(_by_part(rows, "gflops", "{:.2f}"))
-    metrics = [x for x in rows if x["accuracy"]]
-    if metrics:
-        parts += ["## Accuracy", _by_part(metrics, "accuracy", "{:.3f}")]
+    measured = [x for x in rows if x["accuracy"]]
+    for dataset in measured[0]["accuracy"] if measured else ():
+        metrics = [{"name": x["name"], "accuracy": x["accuracy"][dataset]} for x in measured]
+        parts += [f"## Accuracy on {dataset}", _by_part(metrics, "accuracy", "{:.3f}")]
     for title, values in extra.items():
         cells = [[name, f"{value:.3g}"] for name, value in values.items()]
         parts += [f"## {title}", markdown_lines(["what", "value"], cells)]
@@ -137,12 +138,12 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_models(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    measured = [row["accuracy"]["f1"] for row in rows if "f1" in row["accuracy"]]
+    measured = [row for row in rows if row["accuracy"]]
     for row in rows:
-        f1 = row["accuracy"].get("f1")
+        f1 = [x["f1"] for x in row["accuracy"].values()]
         axes.scatter(
             row["median_ms"],
-            _NO_ACCURACY if f1 is None else f1,
+            sum(f1) / len(f1) if f1 else _NO_ACCURACY,
             s=20 * row["parameters"]["all"] / 1e6,
             alpha=0.6,
             label=f"{row['name']}: {row['median_ms']:.0f} ms",
@@ -153,7 +154,10 @@ def _draw_models(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     if len(measured) < len(rows):
         ticks = [_NO_ACCURACY, *ticks]
     axes.set_yticks(ticks, ["no accuracy" if x == _NO_ACCURACY else f"{x:.1f}" for x in ticks])
-    axes.set(ylabel="pixel F1" if measured else "", ylim=(-0.3, 1.05 if measured else 0.2))
+    axes.set(
+        ylabel="pixel F1, mean of the data sets" if measured else "",
+        ylim=(-0.3, 1.05 if measured else 0.2),
+    )
     axes.margins(x=0.2)
     legend = axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     for handle in legend.legend_handles:

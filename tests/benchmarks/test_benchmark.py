@@ -116,7 +116,8 @@ def test_report_of_two_rows(tiny_crack_config, tiny_stock_config, tmp_path: Path
         rows.append(Row(name, cfg, trained=False))
     photos = drawn_photos(tmp_path / "photos")
     results = measure(rows, photos[:2], rounds=2)
-    page = write_report(tmp_path, results, {"threads": "2"}, {"ours": {"f1": 0.5}}, {})
+    accuracy = {"ours": {"a.json": {"f1": 0.5}, "b.json": {"f1": 0.25}}}
+    page = write_report(tmp_path, results, {"threads": "2"}, accuracy, {})
     content = json.loads((tmp_path / "benchmark.json").read_text())
     stock, ours = content["rows"]
     assert (stock["path"], ours["path"]) == ("Detectron2", "fast")
@@ -126,7 +127,7 @@ def test_report_of_two_rows(tiny_crack_config, tiny_stock_config, tmp_path: Path
     assert set(stock["stages_ms"]) == shared | {"backbone + FPN", "mask head"}
     assert set(ours["stages_ms"]) == shared | {"backbone, FPN, RPN head, crack map"}
     assert (tmp_path / "benchmark.md").read_text() == page
-    for line in ("1313.1", "181.9", "| stock | Detectron2 |", "| ours | fast |", "0.500"):
+    for line in ("1313.1", "| stock | Detectron2 |", "| ours | fast |", "on b.json", "0.250"):
         assert line in page
     assert (tmp_path / "benchmark.png").stat().st_size > 10_000
 
