@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ DOCUMENTS = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("che
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_to_files(document: Path) -> None:
     assert not [link for link in links(document) if not (document.parent / link).exists()]
+
+
+def test_the_errors_that_the_readme_explains_are_raised() -> None:
+    readme = (REPO / "README.md").read_text("utf-8")
+    quoted = re.findall(r"^\| `error: (.*?)`", readme, re.MULTILINE)
+    code = "".join(path.read_text("utf-8") for path in REPO.glob("crack_data/**/*.py"))
+    # As one line: sentences go on in the next literal, with values in braces.
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    assert len(quoted) > 3
+    for message in quoted:
+        assert re.search(".*".join(re.escape(x) for x in message.strip("… ").split("…")), code)
 
 
 def test_the_backbone_example_runs(repo: Path, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def _predict_by_ray(
         import ray
         import ray.data
     except ImportError as error:
-        raise CrackError("--engine ray needs the extra `ray`: pip install '.[ray]'") from error
+        raise CrackError("--engine ray needs the extra `ray`: pip install -e '.[ray]'") from error
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False)

@@ -74,7 +74,7 @@ def import_rasterio() -> ModuleType:
     try:
         import rasterio.warp
     except ImportError as error:
-        raise CrackError("--geojson needs the extra `geo`: pip install '.[geo]'") from error
+        raise CrackError("--geojson needs the extra `geo`: pip install -e '.[geo]'") from error
     return rasterio
 
 
