@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG,
+                errno.EPIPE)  # fmt: skip
 
 
 class CrackError(ValueError):
@@ -29,16 +32,22 @@ def as_crack_error(what: str) -> Iterator[None]:
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a command-line ``main`` and exit with its code.
 
-    A `CrackError`, and a disk that is full or cannot be written to, become one line and 1.
+    A `CrackError`, a disk that is full or cannot be written to, and a reader of the output that
+    has left, become one line and 1. What the terminal cannot show is printed as escapes.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
+        print(end="", flush=True)
     except CrackError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
+        if error.errno == errno.EPIPE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes there once more, at exit
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror}; what was complete is kept", file=sys.stderr)
         code = 1

@@ -119,12 +119,12 @@ def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path)
         command = [*_as_ordinary_user(), *command]
         done = _run(command)
         assert done.returncode == 1
-        assert f"folder {forbidden} cannot be read: Permission denied" in done.stderr
+        assert f"  {forbidden} cannot be read: Permission denied" in done.stderr
         assert not (tmp_path / "crack.json").exists()
         done = _run([*command, "--skip-bad"])
         assert done.returncode == 0
         assert ": 1 photos" in done.stdout
-        assert f"folder {forbidden} cannot be read" in done.stdout
+        assert f"  {forbidden} cannot be read" in done.stdout
     finally:
         forbidden.chmod(0o755)
 

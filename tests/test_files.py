@@ -152,6 +152,20 @@ def test_tools_say_in_one_line_that_the_disk_is_full(
         assert capsys.readouterr().err.startswith(f"error: output/log.txt: {os.strerror(number)}")
 
 
+def test_output_that_cannot_be_shown_or_has_no_reader() -> None:
+    script = "from crack_data.errors import run_tool; run_tool(lambda: print('\\u88c2\\udce9'))"
+    command = [sys.executable, "-c", script]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (shown.returncode, shown.stdout) == (0, b"\\u88c2\\udce9\n")
+    ends = os.pipe()
+    os.close(ends[0])
+    with os.fdopen(ends[1]) as pipe:
+        left = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert left.returncode == 1
+    assert left.stderr == b"error: Broken pipe; what was complete is kept\n"
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -111,7 +111,7 @@ def options_of(args: argparse.Namespace) -> ConversionOptions:
         "shares": parse_shares(args.split),
         "crack_values": parse_values(args.crack_value),
         "ignore_values": parse_values(args.ignore_value),
-        "categories": tuple(filter(None, args.category.split(","))),
+        "categories": tuple(filter(None, map(str.strip, args.category.split(",")))),
         "skip_flagged": tuple(args.skip_flagged),
     })  # fmt: skip
 

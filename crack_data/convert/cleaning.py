@@ -29,6 +29,7 @@ _HALO_SPECKS = 0.4
 # Beside a crack that is 3 px thick somewhere, pieces below this area, px, are ringing of a JPEG;
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
+_WIDEST = 999  # kernel, px
 
 _SQUARE = np.ones((3, 3), np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -54,6 +55,8 @@ class CleaningOptions:
             raise CrackError(f"threshold must be auto, otsu or a level from 0 to 254, not {level}")
         if self.connectivity not in (4, 8):
             raise CrackError(f"connectivity must be 4 or 8, not {self.connectivity}")
+        if max(self.opening, self.closing) > _WIDEST:
+            raise CrackError(f"opening and closing must be at most {_WIDEST} px")
         for field in fields(self)[1:]:
             if getattr(self, field.name) < 0:
                 raise CrackError(f"{field.name} must not be negative")

@@ -48,7 +48,7 @@ class ConversionResult(Pairing):
 
     def bad_files(self) -> list[str]:
         """One sentence for each file or folder that could not be used."""
-        folders = [f"folder {path} cannot be read: {why}" for path, why in self.unreadable]
+        folders = [f"{path} cannot be read: {why}" for path, why in self.unreadable]
         return folders + [record.error for record in self.records if record.error]
 
     def used(self, split: str | None = None) -> list[PairRecord]:
@@ -134,6 +134,9 @@ def _note(result: ConversionResult) -> None:
     several = sum(len(record.masks) > 1 for record in result.records)
     if several:
         result.notes.append(f"{several} photos have several masks, which were united")
+    repeated = sum(record.repeated for record in result.records)
+    if repeated:
+        result.notes.append(f"labels that stand twice, counted once: {repeated}")
     if result.other_labels:
         listed = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
         result.notes.append(f"labels of other categories, left out: {listed}")

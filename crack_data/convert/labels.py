@@ -70,7 +70,7 @@ def read_labels(
     names = {
         relative_name(photo, images): photo for photo in list_files(images, PHOTO_SUFFIXES, found)
     }
-    entries = list(_read_entries(path, list(names)))
+    entries = list(_read_entries(path, list(names), found))
     chosen = _choose_categories(path, entries, categories)
     first = match_names([name for name, _, _ in entries], list(names))
     second = match_names([other for _, other, _ in entries], list(names))
@@ -116,19 +116,22 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
     return chosen
 
 
-def _read_entries(path: Path, photos: list[str]) -> Iterator[Entry]:
+def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Entry]:
     """Read a label file, or all that a folder holds; of text files, those named as photos are."""
     if path.is_file():
         yield from _read_json(path, path.parent)
         return
     if not path.is_dir():
         raise CrackError(f"--labels {path} does not exist")
-    files = [Path(name) for name in list_files(path, (".json", ".txt"), Pairing())]
+    noted = Pairing(unreadable=found.unreadable)
+    files = [Path(name) for name in list_files(path, (".json", ".txt"), noted)]
     jsons = [file for file in files if file.suffix.lower() == ".json"]
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
     for file in jsons:
         yield from _read_json(file, path)
+    if jsons and len(files) > len(jsons):
+        found.other_files[".txt"] += len(files) - len(jsons)
     if not jsons:
         classes = _yolo_names(path)
         names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
@@ -146,10 +149,13 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
         yield stated if "/" in stated else beside, beside, _read_labelme(path, content)
         return
     coco = check_coco(path, content)
-    foreign = is_foreign(coco)
+    foreign, folder = is_foreign(coco), path.relative_to(root).parent
     for photo in annotated_photos(path, coco):
-        rows = ((x.where, x.category, x.segmentation, bool(x.crowd)) for x in photo.annotations)
-        yield photo.file_name, "", [Label(*row, contours=foreign, size=photo.size) for row in rows]
+        labels = [
+            Label(x.where, x.category, x.segmentation, bool(x.crowd), foreign, size=photo.size)
+            for x in photo.annotations
+        ]
+        yield (folder / photo.file_name).as_posix(), photo.file_name, labels
 
 
 def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
@@ -205,6 +211,8 @@ def _yolo_names(path: Path) -> dict[str, str]:
             except yaml.YAMLError as error:
                 raise CrackError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
             names = content.get("names") if isinstance(content, dict) else None
+            if names and not isinstance(names, dict | list):
+                raise CrackError(f"{file}: names must list the classes, and is {names!r}")
             if names:
                 pairs = names.items() if isinstance(names, dict) else enumerate(names)
                 return {str(number): str(name) for number, name in pairs}
@@ -259,8 +267,9 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
             f"{width}x{height} px (upright by EXIF); export it for this photo"
         )
     mask = np.zeros(shape, np.uint8)
-    areas, lines = label.areas, [np.array(line, np.float64) for line in label.lines]
+    areas = label.areas
     try:
+        lines = [np.array(line, np.float64).reshape(len(line), 2) for line in label.lines]
         if not (areas or lines or label.patch):
             raise ValueError(NO_SEGMENTATION)
         if areas and not isinstance(areas, dict):

@@ -83,7 +83,7 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
         elif os.path.isfile(path) and os.path.getsize(path) == 0:
             why = "the file is empty"
         elif isinstance(error, UnidentifiedImageError):
-            why = f"it is not an image of a known format ({', '.join(FORMATS)})"
+            why = f"it is not an image of a known format ({', '.join(FORMATS)}) and depth"
         raise CrackError(f"mask {path} cannot be read: {why}") from error
 
 

@@ -23,6 +23,7 @@ _MASK_WORDS = "masks?|labels?|lab|gt|ground_?truth"
 _PHOTO_FOLDER = re.compile(r"(^|[_-])((jpeg)?images?|imgs?|photos?)$", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"(^|[_-])({_MASK_WORDS}|annotations?|segmentation\w*)$", re.IGNORECASE)
 _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECASE)
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _NUMBER_ENDING = re.compile(r"[_-]\d{1,3}$")
 # What labelling tools add to a photo's name: a server or a query, Label Studio's upload number.
 _URL = re.compile(r"^\w+://[^/]*|[?#].*$")
@@ -44,6 +45,7 @@ class PairRecord:
     height: int = 0
     annotations: list[str] = field(default_factory=list)  # JSON objects, see `coco.annotation`
     instances: int = 0  # how many of them are cracks
+    repeated: int = 0  # annotations equal to another of the photo, left out
     crack_area: int = 0  # px
     coverage: float = 0.0  # percent of the photo
     mean_width: float = 0.0  # px
@@ -67,7 +69,7 @@ class Pairing:
     records: list[PairRecord] = field(default_factory=list)
     photos_without_mask: list[str] = field(default_factory=list)
     masks_without_photo: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)  # folders, and why
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # and why
     other_files: Counter[str] = field(default_factory=Counter)  # neither photo nor mask, by ending
     other_labels: Counter[str] = field(default_factory=Counter)  # left out, by category
 
@@ -78,11 +80,10 @@ def pair_files(
     """Pair the photos below ``images`` with the masks below ``masks``, subfolders included.
 
     A photo and a mask belong together when their folders and their names agree, apart from words
-    that say what a file is: ``train_img/a.jpg`` and ``train_lab/a_mask.png``. Both folders may be
-    one and the same; masks are then told by such a word.
+    that say what a file is: ``train_img/a.jpg`` and ``train_lab/a_mask.png``. In one folder for
+    both, masks are told by such a word, or lie as PNG beside a JPEG of one name.
 
     Args:
-        images, masks: the two folders.
         mask_pattern: what masks are called, e.g. "mask_{stem}" or "{stem}_*"; "" for the usual
             names: the photo's, with or without an ending such as ``_mask`` or ``_mask_2``.
         without_mask: "leave-out" lists photos without a mask, "crack-free" takes them as such.
@@ -133,11 +134,8 @@ def list_files(
 ) -> list[str]:
     """Paths of all files below a folder with one of these endings, sorted.
 
-    Hidden files and folders are passed over; other endings and unreadable folders are noted in
-    ``pairing``.
-
-    Args:
-        leave_out: a folder below that is not entered.
+    Hidden files and folders are passed over, and so is the folder ``leave_out``; other endings,
+    unreadable folders, and what is no file (a pipe, a link to nothing), are noted in ``pairing``.
 
     Raises:
         CrackError: the folder does not exist.
@@ -146,8 +144,10 @@ def list_files(
         raise CrackError(f"folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
     found = []
     for path in _walk(folder, pairing, {leave_out.resolve()} if leave_out else set()):
-        if path.lower().endswith(suffixes):
+        if path.lower().endswith(suffixes) and os.path.isfile(path):
             found.append(path)
+        elif path.lower().endswith(suffixes):
+            pairing.unreadable.append((path, "it is no file, or a link to nothing"))
         else:
             pairing.other_files[os.path.splitext(path)[1].lower() or "without ending"] += 1
     return sorted(found)
@@ -189,18 +189,21 @@ def _list_both(
         photo_files = list_files(images, PHOTO_SUFFIXES, pairing, leave_out=masks)
         return photo_files, list_files(masks, MASK_SUFFIXES, pairing, leave_out=images)
     paths = list_files(images, MASK_SUFFIXES, pairing)
-    stems = {(os.path.dirname(path), stem_of(path)) for path in paths}
+    places = {path: (os.path.dirname(path), stem_of(path)) for path in paths}
+    stems = set(places.values())
 
     def is_mask(path: str) -> bool:
-        folder, stem = os.path.dirname(path), stem_of(path)
+        folder, stem = places[path]
         if path.lower().endswith(".mat"):
             return True
         if any(_MASK_FOLDER.search(part) for part in Path(os.path.relpath(folder, images)).parts):
             return True
-        names = _photo_stems(stem, mask_pattern)
-        return any((folder, name) in stems for name in names if name != stem)
+        return any((folder, x) in stems for x in _photo_stems(stem, mask_pattern) if x != stem)
 
     mask_files = list(filter(is_mask, paths))
+    if not mask_files:  # as in CRACK500: a.png is the mask of a.jpg
+        jpegs = {places.pop(path) for path in paths if path.lower().endswith(_JPEG)}
+        mask_files = [path for path, place in places.items() if place in jpegs]
     return sorted(set(paths) - set(mask_files)), mask_files
 
 

@@ -20,7 +20,7 @@ from .labels import draw_label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
 from .pairing import PairRecord
-from .splits import group_of
+from .splits import group_of, split_path
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
 
@@ -69,6 +69,14 @@ class ConversionOptions:
                 raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
         if self.output.suffix != ".json":
             raise CrackError(f"--output {self.output} must end in .json")
+        if self.labels:
+            names = [split_path(self.output, x, self.shares) for x in [*self.shares] or [""]]
+            for path in (name.resolve() for name in names):
+                if self.labels.resolve() in (path, *path.parents):
+                    raise CrackError(
+                        f"--output {path} would overwrite the labels of --labels {self.labels}, or "
+                        "be read as such next time; name a place outside"
+                    )
         if not 0 < self.line_width < math.inf:
             raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
         if self.workers < 0:
@@ -95,10 +103,13 @@ def process_photo(
     crack = _union_of(pieces, (height, width))
     if options.instances == "single":
         pieces = list(_cut(crack, 1))
-    record.annotations = [annotation(*x, crack.shape, options.mask_format) for x in pieces]
+    cracks = [annotation(*x, crack.shape, options.mask_format) for x in pieces]
+    record.annotations = list(dict.fromkeys(cracks))
+    record.instances = len(record.annotations)
+    record.repeated = len(cracks) - record.instances
     for void in _cut(cv2.subtract(ignored, crack), 1):
         record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
-    record.width, record.height, record.instances = width, height, len(pieces)
+    record.width, record.height = width, height
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)

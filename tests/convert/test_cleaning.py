@@ -196,7 +196,7 @@ def test_a_hole_that_opens_through_a_diagonal_depends_on_connectivity() -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"threshold": 300}, {"threshold": "best"}, {"connectivity": 6},
-     {"min_area": -1}],
+     {"min_area": -1}, {"opening": 100_000}, {"closing": 100_000}],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(changes: dict) -> None:
     with pytest.raises(CrackError, match=next(iter(changes))):

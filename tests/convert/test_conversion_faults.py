@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_skip_bad_writes_the_rest_and_says_what_is_missing(folder: Path) -> None
     assert sorted(data["info"]["left_out"]) == ["a.jpg", "b.jpg", "c.jpg"]
     assert "not an image" in data["info"]["left_out"]["b.jpg"]
     assert len(result.bad_files()) == 3
+
+
+@pytest.mark.parametrize("name", ["images/a.jpg", "masks/a_mask.png"])
+def test_pipes_and_links_to_nothing_are_named(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    for make in (os.mkfifo, lambda path: path.symlink_to("nowhere")):
+        make(folder / name)
+        with pytest.raises(CrackError, match=f"{name} cannot be read: it is no file"):
+            convert(options_of(folder))
+        (folder / name).unlink()
 
 
 def test_nothing_usable_is_an_error_even_with_skip_bad(tmp_path: Path) -> None:

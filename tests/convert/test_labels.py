@@ -86,6 +86,22 @@ def test_pieces_stay_together_and_annotations_apart(images: Path) -> None:
     assert len(found) == 1
 
 
+def test_a_label_that_stands_twice_counts_once(images: Path) -> None:
+    twice = [{"segmentation": [POLYGON]}, {"segmentation": RLE}, {"segmentation": [OTHER]}]
+    result = _convert(images, _coco(images, twice))
+    assert len(_masks(result)["a.jpg"]) == result.records[0].instances == 2
+    assert "labels that stand twice, counted once: 1" in result.notes
+
+
+@pytest.mark.parametrize("labels", [".", "out_val.json"])
+def test_labels_are_not_overwritten(labels: str, images: Path) -> None:
+    path = _coco(images, [{"segmentation": [POLYGON]}]).rename(images.parent / "out_val.json")
+    before = path.read_bytes()
+    with pytest.raises(CrackError, match=r"--output .*out_\w+\.json would overwrite the labels"):
+        _convert(images, images.parent / labels, shares={"train": 0.5, "val": 0.5})
+    assert path.read_bytes() == before
+
+
 def test_crowds_are_ignored_pixels(images: Path) -> None:
     labels = _coco(images, [{"segmentation": [OTHER]}, {"segmentation": RLE, "iscrowd": 1}])
     result = _convert(images, labels)
@@ -234,17 +250,25 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
         _convert(images, folder)
 
 
-@pytest.mark.parametrize("stated", ["a.jpg", "../../images/a.jpg"])
-def test_labelme_files_of_one_name_lie_as_their_photos(stated: str, images: Path) -> None:
-    shape = {"label": "crack", "points": [[10, 5], [50, 5], [50, 9]]}
+@pytest.mark.parametrize("stated", ["a.jpg", "../../images/a.jpg", "COCO"])
+def test_labels_of_one_name_lie_as_their_photos(stated: str, images: Path) -> None:
+    shape, drawn = {"label": "crack"}, images.parent / "drawn"
     for number, folder in enumerate(["one", "two"], start=1):
         (images / folder).mkdir()
         Image.new("RGB", (WIDTH, HEIGHT)).save(images / folder / "a.jpg")
-        (images.parent / "drawn" / folder).mkdir(parents=True)
-        content = {"shapes": [shape] * number, "imagePath": stated}
-        (images.parent / "drawn" / folder / "a.json").write_text(json.dumps(content))
-    masks = _masks(_convert(images, images.parent / "drawn"))
-    assert {name: len(found) for name, found in masks.items()} == {"one/a.jpg": 1, "two/a.jpg": 2}
+        (drawn / folder).mkdir(parents=True)
+        (drawn / folder / "a.txt").touch()
+        if stated == "COCO":
+            rows = [{"segmentation": [ring]} for ring in (POLYGON, OTHER)[:number]]
+            _coco(images, rows).rename(drawn / folder / "_annotations.coco.json")
+        else:
+            shapes = [shape | {"points": np.reshape(x, (4, 2)).tolist()} for x in (POLYGON, OTHER)]
+            content = {"shapes": shapes[:number], "imagePath": stated}
+            (drawn / folder / "a.json").write_text(json.dumps(content))
+    result = _convert(images, drawn)
+    lengths = {name: len(found) for name, found in _masks(result).items()}
+    assert lengths == {"one/a.jpg": 1, "two/a.jpg": 2}
+    assert "not read, of other kinds than photos and masks: 2 .txt" in result.notes
 
 
 def _yolo(images: Path, text: str) -> Path:
@@ -296,6 +320,13 @@ def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
         ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
          "not finite"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1], [2]]}]}',
+         r"shape 0 of .*a\.json"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1, 1]]}]}',
+         r"shape 0 of .*a\.json"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": ["a", "b"]}]}',
+         r"shape 0 of .*a\.json"),
+        ("data.yaml", b"names: crack", r"data\.yaml: names must list the classes"),
     ],
 )  # fmt: skip
 def test_damaged_label_files_are_named(name: str, data: bytes, message: str, images: Path) -> None:

@@ -55,6 +55,7 @@ def test_two_folders(photo: str, mask: str, tmp_path: Path) -> None:
         (["a.jpg", "a_mask.jpg", "b.jpg", "b_gt.png"],
          [("a.jpg", "a_mask.jpg"), ("b.jpg", "b_gt.png")]),
         (["a.jpg", "a.mat"], [("a.jpg", "a.mat")]),
+        (["crop/a.jpg", "crop/a.png", "b.JPG", "train.txt"], [("crop/a.jpg", "crop/a.png")]),
         (["train_img/1.jpg", "train_lab/1.png", "test_img/1.jpg", "test_lab/1.png"],
          [("test_img/1.jpg", "test_lab/1.png"), ("train_img/1.jpg", "train_lab/1.png")]),
         (["train/images/a.jpg", "train/masks/a.png", "test/images/b.jpg", "test/masks/b.png"],
