@@ -11,20 +11,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from detectron2.engine import default_argument_parser
-
 from crack_data.errors import run_tool
-from crack_data.training.launch import start
+from crack_data.training.launch import parse_args, start
 
 
 def main() -> None:
-    """Parse the command line; --help shows it."""
-    parser = default_argument_parser()
-    parser.add_argument("--image-root", default="", metavar="DIR", help="CRACK.IMAGE_ROOT")
-    args = parser.parse_args()
-    if args.image_root:
-        args.opts += ["CRACK.IMAGE_ROOT", args.image_root]
-    start(args)
+    """Do what the command line says; --help shows it."""
+    start(parse_args())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
@@ -34,6 +34,16 @@ _UNREAD = (
 )
 
 
+def parse_args() -> argparse.Namespace:
+    """Read the command line: Detectron2's, and --image-root."""
+    parser = default_argument_parser()
+    parser.add_argument("--image-root", default="", metavar="DIR", help="CRACK.IMAGE_ROOT")
+    args = parser.parse_args()
+    if args.image_root:
+        args.opts += ["CRACK.IMAGE_ROOT", args.image_root]
+    return args
+
+
 def start(args: argparse.Namespace) -> None:
     """`run` in as many processes as the command line says: --num-gpus is per machine.
 
@@ -52,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS.
 
     Args:
-        args: of Detectron2's ``default_argument_parser``.
+        args: of `parse_args`.
 
     Raises:
         CrackError: bad input, a full disk, or a data-loading process that died.

@@ -92,7 +92,7 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
             if "/AP" in name:
                 values = [value / 100 for value in values]
             if values:
-                axis.plot(iterations, values, label=name, marker="o" if "/" in name else "")
+                axis.plot(iterations, values, label=name, marker="o" if "/" in name else ".")
                 axis.legend()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=80)

@@ -53,6 +53,7 @@ class Workplace:
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}"
+        assert "Warning: " not in done.stdout, f"{line}\n{done.stdout[:3000]}"
         return done
 
     def serve(self, command: str) -> subprocess.Popen[bytes]:
