@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import reduce
@@ -145,7 +146,10 @@ def _add_inference_keys(cfg: CN) -> None:
 _ANY = float("inf")
 # Lowest and highest value of keys whose faults would show late in a training, or not at all.
 _RANGES = {
+    "SEED": (-_ANY, 2**32 - 1),
     "SOLVER.BASE_LR": (0, _ANY),
+    "SOLVER.BACKBONE_LR_FACTOR": (0, _ANY),
+    "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.WEIGHT_DECAY": (0, _ANY),
     "SOLVER.WARMUP_ITERS": (0, _ANY),
     "SOLVER.MAX_ITER": (1, _ANY),
@@ -153,6 +157,8 @@ _RANGES = {
     "SOLVER.ACCUMULATE": (1, _ANY),
     "SOLVER.IMS_PER_BATCH": (1, _ANY),
     "DATALOADER.NUM_WORKERS": (0, _ANY),
+    "MODEL.CRACK_MAP.LOSS_WEIGHT": (0, _ANY),
+    "MODEL.CRACK_MAP.DICE_WEIGHT": (0, _ANY),
     "MODEL.CRACK_MAP.LINK_THRESHOLD": (0, 1),
     "MODEL.CRACK_MAP.LINK_GAP": (0, _ANY),
     "MODEL.CRACK_MAP.DETECTOR_FLOOR": (0, 1),
@@ -162,7 +168,7 @@ _RANGES = {
     "CRACK.EMA_DECAY": (0, 1),
     "CRACK.PATIENCE": (0, _ANY),
     "CRACK.MAX_BAD_PHOTOS": (0, 1),
-    "CRACK.AUG.CROP_SIZE": (32, _ANY),
+    "CRACK.AUG.CROP_SIZE": (32, 8192),
     "CRACK.AUG.CRACK_CROP_PROB": (0, 1),
     "CRACK.AUG.ROTATE_PROB": (0, 1),
     "CRACK.AUG.BRIGHTNESS": (0, 1),
@@ -231,6 +237,7 @@ def value_at(cfg: CN, key: str) -> Any:
 
 def check_values(cfg: CN) -> None:
     """Raise `CrackError` where a key has a value that no prediction or training can have."""
+    _check_finite(cfg)
     for key, (low, high) in _RANGES.items():
         value = value_at(cfg, key)
         if not low <= value <= high:
@@ -248,6 +255,17 @@ def check_values(cfg: CN) -> None:
             f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} draws no masks; set "
             "MODEL.MASK_ON True, or use CrackRCNN"
         )
+
+
+def _check_finite(value: Any, key: str = "") -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_finite(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_finite(inner, key)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise CrackError(f"{key} is {value}; it must be a finite number")
 
 
 def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import io
+import os
 import posixpath
 import shutil
 from collections import Counter
@@ -28,6 +30,8 @@ PHOTO_SUFFIXES: tuple[str, ...] = (
 RESULTS = "predictions.json"
 
 _MAGIC = "*?["
+# Bytes of a file that is read whole.
+_LARGEST = 2**32
 
 
 class PhotoFile(NamedTuple):
@@ -76,8 +80,7 @@ def find_photos(
 
 
 def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoFile]:
-    fs, root = _resolve(pattern)
-    try:
+    with _use(pattern, "read") as (fs, root):
         if fs.isfile(root):
             paths, base = [root], posixpath.dirname(root)
         elif fs.isdir(root):
@@ -87,8 +90,6 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
             base = posixpath.dirname(root[: min(root.index(x) for x in _MAGIC if x in root)])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
-    except (OSError, ImportError) as error:
-        raise CrackError(f"input {pattern} cannot be read: {error}") from error
     names = {x: x[len(base.rstrip("/")) :].lstrip("/") for x in paths}
     if paths != [root]:
         below = None if output == _full(fs, base).rstrip("/") else output
@@ -136,6 +137,11 @@ def printable(path: str) -> str:
 def read_bytes(path: str) -> bytes:
     """The content of a file; a `CrackError` where it cannot be read."""
     with _use(path, "read") as (fs, name):
+        if _is_local(fs) and os.path.exists(name):
+            if not os.path.isfile(name):  # a pipe or device may have no end
+                raise OSError(errno.EINVAL, "it is no file")
+            if os.path.getsize(name) > _LARGEST:
+                raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes")
         return fs.cat_file(name)
 
 
@@ -200,11 +206,16 @@ def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
     """The file system of a path and its name there; what fails becomes a sentence."""
     try:
         yield _resolve(path)
-    except OSError as error:
-        raise CrackError(f"{path} cannot be {what}: {error.strerror or error}") from error
+    except CrackError:
+        raise
+    except Exception as error:  # a storage elsewhere raises its own types
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise CrackError(f"{path} cannot be {what}: {reason}") from error
 
 
 def _resolve(path: str) -> tuple[Any, str]:
+    if not path:
+        raise CrackError("a path is empty: name a file or a folder")
     try:
         return fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:

@@ -70,6 +70,10 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
     [
         ("SOLVER.CHECKPOINT_PERIOD", "0", "is 0; it must be 1 or more"),
         ("SOLVER.BASE_LR", "-0.1", "is -0.1; it must be 0 or more"),
+        ("SOLVER.BASE_LR", "1e999", "is inf; it must be a finite number"),
+        ("MODEL.PIXEL_STD", "[1.0, 1e999]", "is inf; it must be a finite number"),
+        ("SOLVER.BACKBONE_LR_FACTOR", "-1.0", "is -1.0; it must be 0 or more"),
+        ("SEED", "4294967296", "is 4294967296; it must be between"),
         ("CRACK.EMA_DECAY", "1.5", "is 1.5; it must be between 0 and 1"),
         ("CRACK.AUG.SCALE", "[2.0, 1.0]", "is .2.0, 1.0.; it must be two factors"),
         ("CRACK.AUG.SCALE", "[1.0]", "is .1.0.; it must be two factors"),

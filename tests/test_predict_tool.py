@@ -66,9 +66,9 @@ def test_a_folder_with_a_bad_photo(
     [
         (["--input", "absent.jpg"], "absent.jpg does not exist"),
         (["--tile", "small"], "--tile is auto, off or a size"),
-        (["--tile", "8"], "--tile is auto, off or a size"),
-        (["--mm-per-px", "0"], "--mm-per-px is more than 0"),
-        (["--mm-per-px", "nan"], "--mm-per-px is more than 0"),
+        (["--tile", "²"], "--tile is auto, off or a size"),
+        (["--mm-per-px", "0"], "--mm-per-px lies between"),
+        (["--mm-per-px", "nan"], "--mm-per-px lies between"),
         (["--threshold", "2"], "--threshold"),
         (["--weights", "absent.pth"], "absent.pth"),
         (["--config-file", "absent.yaml"], "absent.yaml"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_an_unknown_storage_is_one_sentence(path: str) -> None:
         find_photos(path)
 
 
+def test_paths_that_are_empty_or_of_a_damaged_storage_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "no.zip").write_text("not an archive")
+    archive = f"zip://a.jpg::{tmp_path}/no.zip"
+    for path, sentence in (
+        ("", "a path is empty"),
+        (archive, r"no\.zip cannot be read: .*not a zip"),
+    ):
+        with pytest.raises(CrackError, match=sentence):
+            find_photos(path)
+
+
 @pytest.fixture(params=["local", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path.name}/out"
@@ -106,3 +118,13 @@ def test_files_go_in_and_out(folder: str) -> None:
 def test_absent_files_are_named(folder: str) -> None:
     with pytest.raises(CrackError, match=r"absent\.jpg"):
         storage.read_bytes(storage.join(folder, "absent.jpg"))
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "huge.jpg").touch()
+    os.truncate(tmp_path / "huge.jpg", 2**33)
+    for name in ("pipe", "device", "huge"):
+        with pytest.raises(CrackError, match=rf"{name}\.jpg cannot be read: it (is no|has more)"):
+            storage.read_bytes(str(tmp_path / f"{name}.jpg"))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections import Counter
@@ -53,13 +52,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Predict; 1 where a photo could not be used."""
     given = parse_arguments()
-    if given.mm_per_px is not None and not 0 < given.mm_per_px < math.inf:
-        raise CrackError(f"--mm-per-px is more than 0, not {given.mm_per_px}")
+    if given.mm_per_px is not None and not 1e-6 <= given.mm_per_px <= 1e6:
+        raise CrackError(f"--mm-per-px lies between 1e-6 and 1e6, not {given.mm_per_px}")
     if given.threshold is not None and not 0 <= given.threshold <= 1:
         raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     if given.tile != "auto":
-        size = int(given.tile) if given.tile.isdigit() else 0
+        size = int(given.tile) if given.tile.isdecimal() else 0
         if size < 64 and given.tile != "off":
             raise CrackError(f"--tile is auto, off or a size of at least 64 px, not {given.tile}")
         keys = cfg.CRACK.INFERENCE

@@ -122,7 +122,7 @@ def _read_complete(
                     "--resume out or name another folder"
                 )
     names = [x for x in there if x.startswith(f"{RECORDS}/") and x != _SETTINGS]
-    found = [_load(storage.join(folder, name)) for name in names]
+    found = [_load(storage.join(folder, x), "path", "outputs", "photo") for x in names]
     known = {record["path"]: record for record in found}
     done = {}
     for photo in photos:
@@ -136,10 +136,11 @@ def _read_complete(
     return done
 
 
-def _load(path: str) -> dict[str, Any]:
+def _load(path: str, *keys: str) -> dict[str, Any]:
     try:
-        return json.loads(storage.read_bytes(path))
-    except ValueError as error:
+        content = json.loads(storage.read_bytes(path))
+        return content | {key: content[key] for key in keys}
+    except (ValueError, TypeError, KeyError) as error:
         raise CrackError(f"{path} is damaged; leave --resume out to start anew") from error
 
 
@@ -152,7 +153,7 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, str]) -> list[Ph
         photos: the photos; those in subfolders have their outputs in such too.
         known: names that earlier photos of the same output folder have, by path.
     """
-    taken = {name.lower() for name in known.values()}
+    taken = {"-settings", *(name.lower() for name in known.values())}  # see `_SETTINGS`
     tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:

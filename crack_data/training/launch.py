@@ -13,7 +13,7 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..config import load_config, value_at
+from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation import evaluate_datasets
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.config_file:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
+    check_values(cfg)
     needed = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}
     if args.eval_only:
         needed = {"DATASETS.TEST": cfg.DATASETS.TEST, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}

@@ -19,7 +19,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..config import check_values
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
@@ -56,15 +55,10 @@ class CrackTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Build model, optimizer and hooks; nothing is loaded or trained yet.
-
-        Raises:
-            CrackError: a key has no such value.
-        """
+        """Build model, optimizer and hooks; nothing is loaded or trained yet."""
         # Not DefaultTrainer's own constructor: it hands CPU modules to DistributedDataParallel as
         # if they were on a GPU, and knows no autocast on the CPU.
         TrainerBase.__init__(self)
-        check_values(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()

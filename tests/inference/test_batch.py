@@ -321,11 +321,20 @@ def test_any_storage_gives_the_same_files(tiny_cfg: CfgNode, photos: Path, tmp_p
         (["a.jpg", "A.jpg"], ["a", "A_jpg"]),  # one file on some file systems
         (["a.jpg", "a.png", "a_png.jpg"], ["a", "a_png", "a_png_jpg"]),
         (["a.jpg"] * 4, ["a", "a_jpg", "a_jpg_2", "a_jpg_3"]),
+        (["-settings.jpg"], ["-settings_jpg"]),  # whose record would replace the run's settings
     ],
 )
 def test_outputs_have_names_of_their_own(files: list[str], expected: list[str]) -> None:
     photos = [PhotoFile(f"/{i}/{name}", name) for i, name in enumerate(files)]
     assert [task.name for task in batch._name_outputs(photos, {})] == expected
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"path": 1', "5", '{"path": "/in/a.jpg"}'])
+def test_a_damaged_record_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / ".records").mkdir()
+    (tmp_path / ".records" / "a.json").write_text(content)
+    with pytest.raises(CrackError, match=r"a\.json is damaged; leave --resume out"):
+        batch._read_complete([PhotoFile("/in/a.jpg", "a.jpg")], str(tmp_path), {})
 
 
 def test_known_photos_keep_their_names() -> None:
