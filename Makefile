@@ -27,7 +27,7 @@ install:  ## environment, torch, Detectron2, this project [VENV=.venv PYTHON=pyt
 install-dev:  ## the same with what tests and checks need
 	@bash tools/install.sh "$(VENV)" "$(PYTHON)" "$(DETECTRON2)" dev
 
-test: install-dev  ## unit, then end-to-end tests, with coverage
+test: install-dev  ## all but the long tests, with coverage
 	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-slow: install-dev  ## the long tests only

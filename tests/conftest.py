@@ -27,14 +27,23 @@ hypothesis.settings.load_profile("suite")
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("CRACK_SHARED", REPO.parent / "shared"))
-# In the environment of a process that is killed, or may not write: its coverage is not measured,
-# for it would leave half a file of it.
+# In the environment of a process whose coverage is not measured: one that is killed, or may not
+# write, would leave half a file of it; one that runs what other tests cover starts sooner without.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
 
+# The folders with the longest files: begun last, one would keep one core waiting for the other.
+LONG = ("end_to_end", "training", "inference", "serve")
+
+
+def _by_length(item: pytest.Item) -> int:
+    folder = item.path.parent.name
+    return LONG.index(folder) if folder in LONG else len(LONG)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first; tests of the shared data folder are skipped where it is absent."""
-    items.sort(key=lambda item: "end_to_end" in item.nodeid)
+    """The long files first; tests of the shared data folder are skipped where it is absent."""
+    items.sort(key=_by_length)
     if (SHARED / "data").is_dir():
         return
     absent = pytest.mark.skip(reason=f"no shared data folder at {SHARED} (CRACK_SHARED)")
@@ -53,6 +62,13 @@ def repo() -> Path:
 def shared() -> Path:
     """The shared data folder, with data/ and weights/; mark the test with `shared`."""
     return SHARED
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coverage of processes that the test starts is not measured."""
+    for name, value in UNMEASURED.items():
+        monkeypatch.setenv(name, value)
 
 
 class ToolRun(NamedTuple):

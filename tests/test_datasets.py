@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +79,25 @@ def _cfg(train: Any = (), test: Any = ()) -> CfgNode:
     return cfg
 
 
-def test_standard_sets_come_from_the_environment_and_read_nothing(tmp_path: Path) -> None:
-    code = (
-        "import crack_data.datasets as c; from detectron2.data import MetadataCatalog as M;"
-        "print([M.get(n).json_file for n in c.STANDARD_NAMES])"
-    )
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    files = [str(tmp_path / "crack" / f"{name}.json") for name in catalog.STANDARD_NAMES]
-    assert run.stdout.strip() == str(files)
-    root = os.getenv("DETECTRON2_DATASETS", "datasets")
-    assert MetadataCatalog.get("crack_val").json_file == f"{root}/crack/crack_val.json"
+def _import_anew() -> list[str]:
+    """Execute the module once more, and return where its standard sets lie."""
+    for name in catalog.STANDARD_NAMES:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    spec = find_spec("crack_data.datasets")
+    spec.loader.exec_module(module_from_spec(spec))
+    return [MetadataCatalog.get(name).json_file for name in catalog.STANDARD_NAMES]
+
+
+def test_standard_sets_come_from_the_environment_and_read_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("datasets", str(tmp_path)):
+        monkeypatch.setenv("DETECTRON2_DATASETS", folder)
+        files = [f"{folder}/crack/{name}.json" for name in catalog.STANDARD_NAMES]
+        assert _import_anew() == files
+    monkeypatch.delenv("DETECTRON2_DATASETS")
+    assert _import_anew()[1] == "datasets/crack/crack_val.json"
 
 
 def test_photos_are_found_where_the_json_says(json_file: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,13 +32,9 @@ def _arguments(folder: Path, cfg: CfgNode) -> list[str]:
 
 
 def test_the_file_equals_pytorch_on_photos_of_three_sizes(
-    repo: Path, tiny_crack_config: Callable[[], CfgNode], tmp_path: Path
+    tiny_crack_config: Callable[[], CfgNode], tmp_path: Path, run_tool: Callable[..., ToolRun]
 ) -> None:
-    words = _arguments(tmp_path, tiny_crack_config())
-    done = subprocess.run(
-        [sys.executable, str(repo / "tools" / "export_onnx.py"), *words],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_tool("export_onnx.py", *_arguments(tmp_path, tiny_crack_config()))
     assert done.returncode == 0, done.stderr
     words = done.stdout.split()
     assert "3 photos" in done.stdout

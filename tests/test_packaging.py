@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -149,8 +150,11 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+_distributions = cache(packages_distributions)
+
+
 def _undeclared(files: Iterable[Path], declared: set[str]) -> set[str]:
-    distributions = packages_distributions()
+    distributions = _distributions()
     return {
         module
         for module in _imports(files)

@@ -1,10 +1,8 @@
-"""tools/predict.py as a user runs it."""
+"""tools/predict.py: what it says of good and bad photos and arguments."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +32,7 @@ def model(
 
 
 def test_a_folder_with_a_bad_photo(
-    repo: Path, model: list[str], tmp_path: Path, run_tool: Callable[..., ToolRun]
+    model: list[str], tmp_path: Path, run_tool: Callable[..., ToolRun]
 ) -> None:
     photos, out = tmp_path / "in", tmp_path / "out"
     photos.mkdir()
@@ -43,8 +41,7 @@ def test_a_folder_with_a_bad_photo(
     (photos / "empty.jpg").write_bytes(b"")
     options = ["--output", str(out), *model, "--tile", "64", "--mm-per-px", "0.2", "--boxes"]
     options += ["--scores", "--threshold", "0.4"]
-    command = [sys.executable, str(repo / "tools" / "predict.py"), "--input", str(photos), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_tool("predict.py", "--input", photos, *options)
     assert done.returncode == 1, done.stderr
     assert "error: photo" in done.stderr
     assert "empty.jpg" in done.stderr

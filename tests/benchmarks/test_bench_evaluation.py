@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
+from tests.conftest import ToolRun
 
-def bench(repo: Path, masks: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", str(repo / "benchmarks" / "bench_evaluation.py")]
-    command += ["--masks", str(masks), "--count", "20"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+TOOL = "../benchmarks/bench_evaluation.py"
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_opencv_kept() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
 
 
 @pytest.mark.shared
-def test_real_masks_are_counted(repo: Path, shared: Path) -> None:
-    done = bench(repo, shared / "data" / "deepcrack_train" / "masks")
+def test_real_masks_are_counted(shared: Path, run_tool: Callable[..., ToolRun]) -> None:
+    masks = shared / "data" / "deepcrack_train" / "masks"
+    done = run_tool(TOOL, "--masks", masks, "--count", "20")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("20 photos: ")
     found = re.search(r"F1 (0\.\d+), with 2 px (0\.\d+)", done.stdout)
@@ -26,7 +32,9 @@ def test_real_masks_are_counted(repo: Path, shared: Path) -> None:
     assert 0.5 < float(found[1]) < float(found[2]) < 1
 
 
-def test_a_folder_without_masks_is_one_sentence(repo: Path, tmp_path: Path) -> None:
-    done = bench(repo, tmp_path)
+def test_a_folder_without_masks_is_one_sentence(
+    tmp_path: Path, run_tool: Callable[..., ToolRun]
+) -> None:
+    done = run_tool(TOOL, "--masks", tmp_path, "--count", "20")
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path} holds no masks; give a folder of PNG files\n"

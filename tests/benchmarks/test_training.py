@@ -12,6 +12,8 @@ from detectron2.config import CfgNode, get_cfg
 from benchmarks.backbones.training import TimedTrainer
 from crack_data.errors import CrackError
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 
 def _sleepy(cfg: CfgNode) -> Callable[[], None]:
     assert os.getppid() == cfg.SEED

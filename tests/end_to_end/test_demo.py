@@ -1,4 +1,4 @@
-"""`make demo`: small in every run of the tests, whole among the slow ones."""
+"""`make demo`, which takes minutes; `make test` runs its commands in test_readme.py."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def _check_page(folder: Path, printed: str) -> None:
     assert "X-Crack-Percent-Masked" in printed
 
 
+@pytest.mark.slow
 def test_a_small_demo_on_drawn_photos(repo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     words = ["--photos", "12", "--iterations", "2"]

@@ -13,6 +13,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..conftest import UNMEASURED
+
 # Appended to every training command: the same run, made short.
 SHORT = (
     "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 2 TEST.EVAL_PERIOD 2 CRACK.AUG.CROP_SIZE 128 "
@@ -30,7 +32,11 @@ class Workplace:
         for name in ("tools", "configs", "checkpoints"):
             (folder / name).symlink_to(repo / name)
         here = str(Path(sys.executable).parent)
-        self.environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+        self.environment = {
+            **os.environ,
+            **UNMEASURED,
+            "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
+        }
         self.environment.pop("DETECTRON2_DATASETS", None)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

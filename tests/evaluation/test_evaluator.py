@@ -1,99 +1,35 @@
+"""What is evaluated, and what is written about it."""
+
 from __future__ import annotations
 
 import csv
 import json
 import math
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import pycocotools.mask as coco_mask
 import pytest
-import torch
-from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
-from detectron2.engine import launch
 from detectron2.evaluation.testing import flatten_results_dict, print_csv_format
-from detectron2.utils import comm
 
-from crack_data.config import add_crack_config
 from crack_data.errors import CrackError
 from crack_data.evaluation import CrackEvaluator, evaluate_dataset, evaluate_datasets
 from crack_data.evaluation.evaluator import folder_name
-from crack_data.inference.defaults import load_predict_config
-from crack_data.inference.prediction import CrackInstance, CrackPrediction
-from crack_data.inference.predictor import CrackPredictor
-from tests.conftest import REPO
 from tests.evaluation import reference
-
-NAME = "test_crack_evaluator"
-HEIGHT, WIDTH = 24, 32
-PHOTOS = 7
-
-
-def truth_of(index: int) -> np.ndarray:
-    truth = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    if index % 3:
-        rows = np.clip(4 + index + np.cumsum(np.resize([0, 1, 0, -1, 1], WIDTH)), 0, HEIGHT - 1)
-        truth[rows, np.arange(WIDTH)] = True
-    return truth
-
-
-def photo_of(index: int) -> np.ndarray:
-    """The grey photo, in which a pixel is as bright as it is likely to be crack."""
-    rng = np.random.default_rng(index)
-    moved = np.roll(truth_of(index), index % 2, axis=0)
-    noise = rng.integers(0, 100 + 60 * (index == 3), moved.shape)
-    return np.clip(150 * moved + noise, 0, 255).astype(np.uint8)
-
-
-def found(photo: np.ndarray) -> CrackPrediction:
-    """Predicts from the photo's pixels: one instance with all of its bright ones, one rejected."""
-    levels = photo[:, :, 0]
-    height, width = levels.shape
-    box = (0, 0, width, height)
-    drawn = (CrackInstance(0.9, box, levels > 127),) if (levels > 127).any() else ()
-    rejected = (CrackInstance(0.1, box, np.ones_like(levels, bool)),)
-    return CrackPrediction(height, width, drawn, rejected, levels.copy(), 0.5, {})
-
-
-def annotation(mask: np.ndarray, crowd: int = 0) -> dict[str, Any]:
-    return {"segmentation": coco_mask.encode(np.asfortranarray(mask, np.uint8)), "iscrowd": crowd}
-
-
-def register(folder: Path, ignored: np.ndarray | None = None) -> None:
-    records = []
-    for index in range(PHOTOS):
-        path = folder / f"photo{index}.png"
-        if not path.exists():
-            cv2.imwrite(str(path), cv2.cvtColor(photo_of(index), cv2.COLOR_GRAY2BGR))
-        annotations = [annotation(truth_of(index))] if index % 3 else []
-        if ignored is not None:
-            annotations.append(annotation(ignored, crowd=1))
-        size = {"height": HEIGHT, "width": WIDTH}
-        about = {"file_name": str(path), "image_id": index + 100, "annotations": annotations}
-        records.append(about | size)
-    DatasetCatalog.register(NAME, lambda: records)
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Iterator[str]:
-    register(tmp_path)
-    yield NAME
-    DatasetCatalog.remove(NAME)
-
-
-def make_config(folder: Path) -> CfgNode:
-    cfg = get_cfg()
-    add_crack_config(cfg)
-    cfg.OUTPUT_DIR = str(folder / "out")
-    cfg.MODEL.META_ARCHITECTURE = "CrackRCNN"
-    return cfg
+from tests.evaluation.drawn_set import (
+    HEIGHT,
+    NAME,
+    PHOTOS,
+    WIDTH,
+    annotation,
+    found,
+    make_config,
+    photo_of,
+    register,
+    truth_of,
+)
 
 
 def expected_metrics() -> dict[str, float]:
@@ -178,77 +114,6 @@ def test_prediction_that_is_mostly_on_ignored_pixels_is_no_false_alarm(tmp_path:
     assert results["instances"]["avF1"] == 0
 
 
-@pytest.mark.parametrize("kind", ["stock", "crack"])
-def test_real_models(
-    dataset: str,
-    tmp_path: Path,
-    kind: str,
-    tiny_stock_config: Callable[[], CfgNode],
-    tiny_crack_config: Callable[[], CfgNode],
-) -> None:
-    cfg = tiny_stock_config() if kind == "stock" else tiny_crack_config()
-    cfg.OUTPUT_DIR = str(tmp_path / "out")
-    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0.0
-    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.02
-    cfg.MODEL.CRACK_MAP.THRESHOLD = 0.02  # an untrained map is sure of nothing
-    torch.manual_seed(0)
-    metrics = evaluate_dataset(CrackPredictor(cfg), dataset, cfg)["crack"]
-    assert metrics["recall"] > 0
-    assert metrics["f1"] <= metrics["f1_ods"] + 1e-3  # the drawn threshold is among the many
-
-
-def f1_of_wall(photos: list[Path], masks: list[Path], rows: int, size: int, folder: Path) -> dict:
-    """Photos side by side as one wall, evaluated, and its mask by tools/predict.py scored apart.
-
-    Args:
-        photos, masks: as many as fill ``rows`` rows, all of one size.
-        rows: of the wall.
-        size: CRACK.INFERENCE.TILE_SIZE.
-        folder: for all files.
-    """
-    columns = len(photos) // rows
-    for kind, files in (("wall", photos), ("truth", masks)):
-        pictures = [cv2.imread(str(file)) for file in files]
-        bands = [np.hstack(pictures[i * columns : (i + 1) * columns]) for i in range(rows)]
-        cv2.imwrite(str(folder / f"{kind}.png"), np.vstack(bands))
-    truth = cv2.imread(str(folder / "truth.png"), cv2.IMREAD_GRAYSCALE) > 127
-    cfg = load_predict_config(overrides=["CRACK.INFERENCE.TILE_SIZE", size])
-    cfg.OUTPUT_DIR = str(folder)
-    record = {
-        "file_name": str(folder / "wall.png"),
-        "image_id": 1,
-        "height": truth.shape[0],
-        "width": truth.shape[1],
-        "annotations": [annotation(truth)],
-    }
-    DatasetCatalog.register("test_wall", lambda: [record])
-    try:
-        evaluated = evaluate_dataset(CrackPredictor(cfg), "test_wall", cfg)["crack"]["f1"]
-    finally:
-        DatasetCatalog.remove("test_wall")
-    command = [sys.executable, "tools/predict.py", "--input", folder / "wall.png"]
-    command += ["--output", folder / "predicted", "--tile", size]
-    subprocess.run([str(x) for x in command], check=True, cwd=REPO)
-    mask = cv2.imread(str(folder / "predicted" / "wall_mask.png"), cv2.IMREAD_GRAYSCALE) > 127
-    return {"evaluated": evaluated, "of the mask": reference.strict([(truth, mask)])["f1"]}
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("photos", "rows", "size"), [(4, 2, 320), pytest.param(36, 6, 1024, marks=pytest.mark.slow)]
-)
-def test_wall_is_evaluated_as_users_see_it(
-    shared: Path, tmp_path: Path, photos: int, rows: int, size: int
-) -> None:
-    folder = shared / "data" / "deepcrack_train"
-    files = sorted((folder / "images").iterdir())
-    files = [file for file in files if cv2.imread(str(file)).shape == (384, 544, 3)][:photos]
-    masks = [next((folder / "masks").glob(f"{file.stem}.*")) for file in files]
-    f1 = f1_of_wall(files, masks, rows, size, tmp_path)
-    assert f1["of the mask"] > 0.5
-    assert f1["evaluated"] == pytest.approx(f1["of the mask"], abs=0.002)
-
-
 def test_several_sets_have_means_beside_them(dataset: str, tmp_path: Path) -> None:
     cfg = make_config(tmp_path)
     cfg.DATASETS.TEST = (dataset,)
@@ -329,17 +194,3 @@ def test_what_is_kept_of_a_photo_is_small(dataset: str, tmp_path: Path) -> None:
 )
 def test_folder_name(name: str, folder: str) -> None:
     assert folder_name(name) == folder
-
-
-def _in_one_of_two_processes(folder: Path) -> None:
-    register(folder)
-    results = evaluate_dataset(found, NAME, make_config(folder))
-    (folder / f"rank{comm.get_rank()}.json").write_text(json.dumps(results))
-
-
-@pytest.mark.distributed
-def test_two_processes_equal_one(dataset: str, tmp_path: Path) -> None:
-    alone = evaluate_dataset(found, dataset, make_config(tmp_path))
-    launch(_in_one_of_two_processes, 2, dist_url="auto", args=(tmp_path,))
-    assert json.loads((tmp_path / "rank0.json").read_text()) == alone
-    assert json.loads((tmp_path / "rank1.json").read_text()) == {}

@@ -38,7 +38,7 @@ MASKS = {
     "pieces": draw_crack(line((80, 50), 90, 20), 4, SIZE)
     | draw_crack(line((200, 150), 120, 170), 6, SIZE),
     "net with holes": net(),
-    "noise": np.random.default_rng(0).random(SIZE) < 0.2,
+    "noise": np.pad(np.random.default_rng(0).random((40, 60)) < 0.2, ((80, 80), (120, 120))),
     "diagonal": np.eye(*SIZE, dtype=bool),
     "pixel": np.pad(np.ones((1, 1), dtype=bool), ((5, SIZE[0] - 6), (7, SIZE[1] - 8))),
     "whole photo": np.ones(SIZE, dtype=bool),

@@ -17,8 +17,9 @@ from crack_data.inference.batch import run_prediction
 from crack_data.inference.outputs import OutputOptions
 from crack_data.storage import find_photos, join, list_files, read_bytes, write_bytes
 
+from ..conftest import UNMEASURED
 from .conftest import write_photo
-from .test_batch import content
+from .runs import content
 
 pytestmark = pytest.mark.ray
 
@@ -60,7 +61,7 @@ def cluster(s3: str) -> Iterator[None]:
             object_store_memory=100 * 2**20,
             include_dashboard=False,
             log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"}},
+            runtime_env={"env_vars": {"PYTHONPATH": repo, "OMP_NUM_THREADS": "1"} | UNMEASURED},
         )
     yield
     ray.shutdown()

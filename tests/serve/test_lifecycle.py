@@ -118,7 +118,9 @@ def test_sigint_stops_it_before_it_is_ready(model_flags: list[str]) -> None:
 
 
 def test_a_missing_model_is_one_sentence(model_flags: list[str]) -> None:
-    with ServerProcess([*model_flags, "--weights", "nowhere/model.pth"], ONE_THREAD) as server:
+    with ServerProcess(
+        [*model_flags, "--weights", "nowhere/model.pth"], ONE_THREAD | UNMEASURED
+    ) as server:
         assert server.wait() == 1
     last = server.other_lines[-1]
     assert last.startswith("error: ")

@@ -1,0 +1,179 @@
+"""Labels as labelme and YOLO write them become the same masks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crack_data.errors import CrackError
+
+from .labelled import (
+    BLOCK,
+    HEIGHT,
+    OTHER,
+    POLYGON,
+    WIDTH,
+    convert_labels,
+    masks_of,
+    polygon_mask,
+    write_coco,
+)
+
+
+def _labelme(folder: Path, shapes: list[dict[str, Any]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    shapes = [{"label": "crack", "group_id": None} | shape for shape in shapes]
+    content = {"shapes": shapes, "imagePath": "..\\images\\a.jpg",
+               "imageWidth": WIDTH, "imageHeight": HEIGHT}  # fmt: skip
+    (folder / "a.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def _png(mask: np.ndarray) -> str:
+    data = io.BytesIO()
+    Image.fromarray(mask * np.uint8(255)).save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"shape_type": "polygon", "points": [[10, 5], [50, 5], [50, 9], [10, 9]]},
+        {"shape_type": "rectangle", "points": [[10, 5], [50, 9]]},
+        {"shape_type": "mask", "points": [[10, 5], [49, 8]], "mask": _png(BLOCK)},
+    ],
+)
+def test_labelme_areas(shape: dict[str, Any], images: Path) -> None:
+    masks = masks_of(convert_labels(images, _labelme(images.parent / "drawn", [shape])))
+    assert np.array_equal(masks["a.jpg"][0], polygon_mask())
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_lines_get_a_width(width: int, images: Path) -> None:
+    line = {"shape_type": "linestrip", "points": [[10.5, 20.5], [30.5, 20.5], [49.5, 20.5]]}
+    folder = _labelme(images.parent / "drawn", [line])
+    (mask,) = masks_of(convert_labels(images, folder, line_width=width))["a.jpg"]
+    assert mask[:, 15:45].sum(axis=0).tolist() == [width] * 30
+    assert np.flatnonzero(mask[:, 20]).mean() == 20
+
+
+def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) -> None:
+    pieces = [
+        {"points": [[10, y], [30, y], [30, y + 3], [10, y + 3]], "group_id": group}
+        for y, group in ((2, 1), (10, 1), (20, None), (30, None))
+    ]
+    folder = _labelme(images.parent / "drawn", pieces)
+    assert len(masks_of(convert_labels(images, folder))["a.jpg"]) == 3
+    _labelme(images.parent / "drawn", [{"shape_type": "point", "points": [[1, 2]]}])
+    with pytest.raises(
+        CrackError, match=r"shape 0 of .*a\.json cannot be used \(a point of 1 points"
+    ):
+        convert_labels(images, folder)
+
+
+@pytest.mark.parametrize("stated", ["a.jpg", "../../images/a.jpg", "COCO"])
+def test_labels_of_one_name_lie_as_their_photos(stated: str, images: Path) -> None:
+    shape, drawn = {"label": "crack"}, images.parent / "drawn"
+    for number, folder in enumerate(["one", "two"], start=1):
+        (images / folder).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(images / folder / "a.jpg")
+        (drawn / folder).mkdir(parents=True)
+        (drawn / folder / "a.txt").touch()
+        if stated == "COCO":
+            rows = [{"segmentation": [ring]} for ring in (POLYGON, OTHER)[:number]]
+            write_coco(images, rows).rename(drawn / folder / "_annotations.coco.json")
+        else:
+            shapes = [shape | {"points": np.reshape(x, (4, 2)).tolist()} for x in (POLYGON, OTHER)]
+            content = {"shapes": shapes[:number], "imagePath": stated}
+            (drawn / folder / "a.json").write_text(json.dumps(content))
+    result = convert_labels(images, drawn)
+    lengths = {name: len(found) for name, found in masks_of(result).items()}
+    assert lengths == {"one/a.jpg": 1, "two/a.jpg": 2}
+    assert "not read, of other kinds than photos and masks: 2 .txt" in result.notes
+
+
+def _yolo(images: Path, text: str) -> Path:
+    folder = images.parent / "labels"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text(text)
+    (folder / "sub" / "b.txt").write_text("")
+    return folder
+
+
+def test_yolo_with_class_names(images: Path) -> None:
+    ring = [value / size for value, size in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True)]
+    lines = [f"{kind} " + " ".join(map(str, ring)) for kind in (1, 0)]
+    folder = _yolo(images, "\n".join(lines) + "\n")
+    with pytest.raises(CrackError, match=r"0 \(1\), 1 \(1\); say which are cracks"):
+        convert_labels(images, folder)
+    (images.parent / "data.yaml").write_text("names: [rust, crack]\n")
+    result = convert_labels(images, folder)
+    masks = masks_of(result)
+    assert [len(masks["a.jpg"]), len(masks["sub/b.jpg"])] == [1, 0]
+    assert np.array_equal(masks["a.jpg"][0], polygon_mask())
+    assert "labels of other categories, left out: rust (1)" in result.notes
+
+
+def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
+    ring = " ".join(str(v / s) for v, s in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True))
+    root = images.parent / "export"
+    for split in ("train", "valid"):  # one name in two splits
+        for folder in ("images", "labels"):
+            (root / split / folder).mkdir(parents=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(root / split / "images" / "1.jpg")
+        (root / split / "labels" / "1.txt").write_text(f"0 {ring}\r\n", "utf-8-sig")
+    (root / "README.dataset.txt").write_text("made by a tool\n")
+    (root / "train.txt").write_text("train/images/1.jpg\n")
+    (root / "obj.names").write_text("crack\n")
+    result = convert_labels(root, root)
+    assert [len(masks) for masks in masks_of(result).values()] == [1, 1]
+    assert result.masks_without_photo == [f"README.dataset ({root})"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("labels/a.txt", b"0 \xe9", r"a\.txt is not UTF-8"),
+        ("classes.txt", b"Ri\xdf", r"classes\.txt is not UTF-8"),
+        ("data.yaml", b"names: [a", r"data\.yaml is no YAML"),
+        ("labels/a.json", b'{"shapes": [1]}', r"shape 0 of .*a\.json cannot be used"),
+        ("labels/a.json", b'{"shapes": [{"group_id": []}]}', r"shape 0 of .*a\.json cannot"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
+         "not finite"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1], [2]]}]}',
+         r"shape 0 of .*a\.json"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1, 1]]}]}',
+         r"shape 0 of .*a\.json"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": ["a", "b"]}]}',
+         r"shape 0 of .*a\.json"),
+        ("data.yaml", b"names: crack", r"data\.yaml: names must list the classes"),
+    ],
+)  # fmt: skip
+def test_damaged_label_files_are_named(name: str, data: bytes, message: str, images: Path) -> None:
+    folder = _yolo(images, "")
+    (images.parent / name).write_bytes(data)
+    with pytest.raises(CrackError, match=message):
+        convert_labels(images, folder)
+
+
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])
+def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
+    with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is"):
+        convert_labels(images, _yolo(images, text))
+
+
+def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: Path) -> None:
+    labels = write_coco(images, [{"segmentation": [[10.5, 20.5, 49.5, 20.5]]}])
+    (mask,) = masks_of(convert_labels(images, labels))["a.jpg"]
+    assert mask[:, 15:45].sum(axis=0).tolist() == [3] * 30
+    folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
+    with pytest.raises(CrackError, match=r"shape 0 of .*a\.json cannot be used"):
+        convert_labels(images, folder)
