@@ -25,7 +25,7 @@ MARGINS = st.tuples(*[st.sampled_from([0, 0, 1, 7])] * 4)
 
 
 @given(mask=MASKS, margins=MARGINS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_rle_is_what_pycocotools_encodes(
     mask: np.ndarray, margins: tuple[int, int, int, int]
 ) -> None:
@@ -51,7 +51,7 @@ def _counts(mask: np.ndarray) -> list[int]:
 
 
 @given(mask=MASKS.filter(np.any), x=st.integers(0, 900), y=st.integers(0, 900))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_polygons_decode_exactly(mask: np.ndarray, x: int, y: int) -> None:
     expected = np.zeros((y + mask.shape[0] + 1, x + mask.shape[1] + 1), np.uint8)
     expected[y : y + mask.shape[0], x : x + mask.shape[1]] = mask

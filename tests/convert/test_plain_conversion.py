@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from hypothesis import given, settings
 
 from benchmarks import plain_converter as plain
 from crack_data.convert.cleaning import PRESETS, find_cracks
-from tests.conftest import REPO
+from tests.conftest import REPO, ToolRun
 from tests.convert.greys import greys
+
+Tool = Callable[..., ToolRun]
 
 
 @given(grey=greys())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_both_find_the_same_instances_in_any_mask(grey: np.ndarray) -> None:
     mask = plain.without_specks(plain.without_halo(plain.binarize(grey)))
     expected = sorted(instance.tobytes() for instance in plain.instances_of(mask))
@@ -29,21 +32,24 @@ def test_both_find_the_same_instances_in_any_mask(grey: np.ndarray) -> None:
     assert sorted((labels == i + 1).tobytes() for i in range(count)) == expected
 
 
-def test_both_give_the_same_annotations_and_flags(tmp_path: Path) -> None:
-    _tool("make_synthetic.py", "--output", tmp_path, "--count", 24, "--noise")
+def test_both_give_the_same_annotations_and_flags(tmp_path: Path, run_tool: Tool) -> None:
+    run_tool("make_synthetic.py", "--output", tmp_path, "--count", "24", "--noise")
     folders = ["--images", tmp_path / "images", "--masks", tmp_path / "masks"]
-    _compare(tmp_path, folders)
+    _compare(tmp_path, run_tool, folders)
 
 
 @pytest.mark.shared
-def test_so_they_do_on_a_real_set(shared: Path, tmp_path: Path) -> None:
+def test_so_they_do_on_a_real_set(shared: Path, tmp_path: Path, run_tool: Tool) -> None:
     folder = shared / "data" / "cfd_train"
-    _compare(tmp_path, ["--images", folder / "images", "--masks", folder / "masks"])
+    _compare(tmp_path, run_tool, ["--images", folder / "images", "--masks", folder / "masks"])
 
 
-def _compare(tmp_path: Path, folders: list[Any]) -> None:
-    _run("-m", "benchmarks.plain_converter", *folders, "--output", tmp_path / "plain.json")
-    _tool("convert_to_coco.py", *folders, "--output", tmp_path / "c.json", "--report", tmp_path)
+def _compare(tmp_path: Path, run_tool: Tool, folders: list[str | Path]) -> None:
+    command = [sys.executable, "-m", "benchmarks.plain_converter", *map(str, folders)]
+    command += ["--output", str(tmp_path / "plain.json")]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPO)
+    words = [*folders, "--output", tmp_path / "c.json", "--report", tmp_path]
+    assert run_tool("convert_to_coco.py", *words).returncode == 0
     expected = json.loads((tmp_path / "plain.json").read_bytes())
     ours = json.loads((tmp_path / "c.json").read_bytes())
     assert len(_cracks(ours)) > 20
@@ -52,15 +58,6 @@ def _compare(tmp_path: Path, folders: list[Any]) -> None:
         rows = [(Path(row["photo"]).name, row["flag"]) for row in csv.DictReader(stream)]
     flags = [(image["file_name"], flag) for image in expected["images"] for flag in image["flags"]]
     assert sorted(row for row in rows if row[1] != "duplicate_mask") == sorted(flags)
-
-
-def _tool(name: str, *arguments: Any) -> None:
-    _run(REPO / "tools" / name, *arguments)
-
-
-def _run(*arguments: Any) -> None:
-    command = [sys.executable, *map(str, arguments)]
-    subprocess.run(command, check=True, capture_output=True, cwd=REPO)
 
 
 def _cracks(content: dict[str, Any]) -> list[tuple[Any, ...]]:

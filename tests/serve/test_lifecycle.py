@@ -121,7 +121,7 @@ def test_a_missing_model_is_one_sentence(model_flags: list[str]) -> None:
     with ServerProcess(
         [*model_flags, "--weights", "nowhere/model.pth"], ONE_THREAD | UNMEASURED
     ) as server:
-        assert server.wait() == 1
+        assert server.wait(180) == 1
     last = server.other_lines[-1]
     assert last.startswith("error: ")
     assert "nowhere/model.pth does not exist" in last
