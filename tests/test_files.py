@@ -16,8 +16,7 @@ import pytest
 from crack_data.errors import CrackError, run_tool
 from crack_data.files import atomic_write
 
-# In the environment of a process that is killed: its coverage is not measured.
-UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
+from .conftest import UNMEASURED
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
