@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ from ..weights import load_weights
 from .prediction import CrackInstance, CrackPrediction
 from .tiling import run_tiles
 
+logger = logging.getLogger("detectron2.crack_data.inference")
+
+# Detectron2's, which say that there is no checkpoint where `load_weights` reads it afterwards.
+_LOADERS = ("detectron2.checkpoint.detection_checkpoint", "fvcore.common.checkpoint")
 # At least this many instances a photo are returned: the rejected fill up what is drawn.
 _MIN_INSTANCES = 100
 
@@ -62,7 +68,7 @@ class CrackPredictor:
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         cfg.freeze()
-        with as_crack_error("no model can be built from the config"):
+        with as_crack_error("no model can be built from the config"), _only_warnings(_LOADERS):
             self.predictor = DefaultPredictor(bare)
         self.model = self.predictor.model
         if model is not None:
@@ -70,6 +76,7 @@ class CrackPredictor:
         elif cfg.MODEL.WEIGHTS:
             load_weights(self.model, cfg.MODEL.WEIGHTS)
             _check_computes(self.model, cfg.MODEL.WEIGHTS)
+            logger.info(f"The weights are those of {cfg.MODEL.WEIGHTS}")
         self.draws_map = isinstance(self.model, CrackRCNN)
         self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
@@ -195,6 +202,19 @@ def _cut(
         mask = components.labels[y0:y1, x0:x1] == index + 1
         instances.append(CrackInstance.from_mask(float(scores[index]), mask, (x0, y0)))
     return tuple(filter(None, instances))
+
+
+@contextmanager
+def _only_warnings(names: tuple[str, ...]) -> Iterator[None]:
+    """Let loggers pass nothing below a warning."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _check(image: np.ndarray, threshold: float) -> None:

@@ -177,5 +177,6 @@ def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
     rows = []
     for name, label in measures.items():
         values = [getattr(record, name) for record in records if record.instances] or [0]
-        rows.append((label, [f"{x:.4g}" for x in np.percentile(values, (0, 25, 50, 75, 100))]))
+        steps = np.percentile(values, (0, 25, 50, 75, 100))
+        rows.append((label, [f"{x:.4g}" if x < 1000 else f"{x:,.0f}" for x in steps]))
     return rows

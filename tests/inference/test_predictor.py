@@ -67,6 +67,20 @@ def test_what_scores_too_low_is_rejected(predictor: CrackPredictor, photo: np.nd
         assert not some.probability[y0:y1, x0:x1][instance.mask].any()
 
 
+def test_the_log_says_which_weights_are_used(
+    tiny_cfg: CfgNode, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = tiny_cfg.clone()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": CrackPredictor(tiny_cfg).model.state_dict()}, cfg.MODEL.WEIGHTS)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        CrackPredictor(cfg)
+    assert [x.getMessage() for x in caplog.records] == [
+        f"The weights are those of {cfg.MODEL.WEIGHTS}"
+    ]
+
+
 def test_the_map_gives_the_mask_of_any_threshold(
     predictor: CrackPredictor, photo: np.ndarray
 ) -> None:

@@ -118,6 +118,9 @@ def test_counts_trouble_and_names_are_told(page: Path, result: ConversionResult)
     assert "1 photos without a mask" in text
     widths = [record.mean_width for record in result.used() if record.instances]
     assert f"mean crack width, px{min(widths):.4g}" in text
+    areas = [record.crack_area for record in result.used() if record.instances]
+    assert max(areas) > 1000
+    assert f"{max(areas):,}" in text
     assert f"{TRUNCATED}.jpg" in text[text.index("Left out") : text.index("Without partner")]
     assert f"{LONELY}.jpg" in text[text.index("Without partner") :]
     assert "crack <b>&amp;.jpg" in text
