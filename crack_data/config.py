@@ -248,7 +248,8 @@ def check_values(cfg: CN) -> None:
         if value not in choices:
             raise CrackError(f"{key} is {value!r}; use {' or '.join(choices)}")
     scale = cfg.CRACK.AUG.SCALE
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < _ANY:
+    numbers = all(isinstance(factor, int | float) for factor in scale)
+    if not numbers or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
     if cfg.MODEL.META_ARCHITECTURE != "CrackRCNN" and not cfg.MODEL.MASK_ON:
         raise CrackError(

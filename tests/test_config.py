@@ -76,6 +76,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
         ("SEED", "4294967296", "is 4294967296; it must be between"),
         ("CRACK.EMA_DECAY", "1.5", "is 1.5; it must be between 0 and 1"),
         ("CRACK.AUG.SCALE", "[2.0, 1.0]", "is .2.0, 1.0.; it must be two factors"),
+        ("CRACK.AUG.SCALE", "['a', 'b']", "is .'a', 'b'.; it must be two factors"),
         ("CRACK.AUG.SCALE", "[1.0]", "is .1.0.; it must be two factors"),
         ("INPUT.FORMAT", "rgb", "is 'rgb'; use RGB or BGR"),
         ("CRACK.INFERENCE.PRECISION", "int8", "is 'int8'; use auto or fp32 or bf16"),

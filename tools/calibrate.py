@@ -51,6 +51,8 @@ def main() -> None:
     if not Path(cfg.MODEL.WEIGHTS).is_file():
         raise CrackError(f"{cfg.MODEL.WEIGHTS} is no local file; a calibration is of one")
     path = args.output or calibration_path(cfg.MODEL.WEIGHTS)
+    if path.suffix != ".json":
+        raise CrackError(f"--output {path} must end in .json")
     with atomic_write(path) as file:  # opened now: a place that cannot be written fails at once
         found = calibrate(cfg, args.group_by, args.false_alarms)
         file.write(found.to_json())

@@ -41,7 +41,7 @@ class CrackCheckpointer(DetectionCheckpointer):
             for key in self.checkpointables if checkpointables is None else checkpointables:
                 if key in content:
                     self.checkpointables[key].load_state_dict(content.pop(key))
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise CrackError(
                 f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); "
                 "resume with the config it was started with"

@@ -30,9 +30,9 @@ SHOWN = (
 
 
 def read_metrics(path: Path) -> Rows:
-    """The lines of a metrics.json, without one that a kill has cut off; [] where it is missing."""
+    """The lines of a metrics.json, without those that are damaged; [] where it is missing."""
     rows = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         with suppress(ValueError):
             rows.append(json.loads(line))
     return rows

@@ -175,6 +175,11 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(
     with pytest.raises(CrackError, match=r"model_0000001\.pth was .*SOLVER\.OPTIMIZER was adamw"):
         _train(make_config(*keys, "SOLVER.OPTIMIZER", "sgd"), resume=True)
     path = Path(make_config().OUTPUT_DIR, "model_0000001.pth")
+    for spoilt in (b"\xff", b"\0\0"):
+        path.with_name("last_checkpoint").write_bytes(spoilt)
+        with pytest.raises(CrackError, match="last_checkpoint is damaged"):
+            _train(make_config(*keys), resume=True)
+    path.with_name("last_checkpoint").write_text(path.name)
     torch.save({"model": torch.load(path, weights_only=True)["model"]}, path)
     with pytest.raises(CrackError, match=r"model_0000001\.pth holds weights alone"):
         _train(make_config(*keys), resume=True)
