@@ -27,11 +27,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     Raises:
         CrackError: the folder cannot be made or written to, the disk is full, or ``path`` is a
-            folder.
+            folder, pipe or device.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise CrackError(f"cannot write {path}: it is a folder; name a file")
+    if target.exists() and not target.is_file():  # a device would be replaced by a file
+        raise CrackError(f"cannot write {path}: it is a folder, pipe or device; name a file")
     temporary = ""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

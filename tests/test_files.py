@@ -57,6 +57,10 @@ def _write_half(path: Path, error: type[BaseException]) -> None:
 
 
 def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CrackError, match="it is a folder, pipe"), atomic_write(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(CrackError, match="it is a folder"), atomic_write(tmp_path):
         pass
     (tmp_path / "file").touch()
