@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -69,11 +69,12 @@ def attack(url: str, name: str, lasting_s: float) -> AttackResult:
     first, count, slow = ATTACKS[name]
     closed: dict[socket.socket, float] = {}
     slowest = 0.0
+    request = first()  # a large photo, whose time must not count as the connections'
     with _connections(url, count) as sockets:
         started = time.monotonic()
-        request = first()
         for connection in sockets:
-            connection.sendall(request)
+            with suppress(ConnectionError):  # closed already, as `_send` finds
+                connection.sendall(request)
             connection.setblocking(False)
         while time.monotonic() - started < lasting_s and len(closed) < count:
             asked = time.monotonic()
