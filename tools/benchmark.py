@@ -43,6 +43,7 @@ def main() -> None:
     given = parse_arguments()
     if min(given.max_images, given.rounds) < 1:
         raise CrackError("--max-images and --rounds must be 1 or more")
+    machine = describe_machine(given.device)
     if given.images:
         photos = [photo.path for photo in find_photos(given.images)][: given.max_images]
     else:
@@ -58,7 +59,6 @@ def main() -> None:
     results = measure(rows, photos, given.rounds)
     if given.tiles:
         extra[f"A large photo, {rows[-1].name}"] = measure_tiling(rows[-1], photos)
-    machine = describe_machine(given.device)
     page = write_report(Path(given.output), results, machine, accuracy, extra)
     sys.stdout.write(page)
 

@@ -10,9 +10,13 @@ import openvino
 import torch
 import torchvision
 
+from crack_data.errors import as_crack_error
+
 
 def describe_machine(device: str) -> dict[str, str]:
-    """Processor, threads and versions, as words."""
+    """Processor, threads and versions, as words; `CrackError` where there is no such device."""
+    with as_crack_error(f"--device {device} cannot be used here; choose cpu or cuda"):
+        torch.zeros(1, device=device)
     able = torch.cpu.get_capabilities()
     kinds = [x for x in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if able.get(x)]
     about = {

@@ -12,6 +12,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
+from benchmarks.backbones.machine import describe_machine
 from benchmarks.backbones.measure import measure
 from benchmarks.backbones.photos import drawn_photos
 from benchmarks.backbones.report import write_report
@@ -20,6 +21,7 @@ from benchmarks.backbones.size import count_gflops, count_parameters, part_of
 from benchmarks.backbones.stages import stage_times
 from benchmarks.backbones.stand_in import stand_in_weights
 from benchmarks.backbones.tiling import lay_out
+from crack_data.errors import CrackError
 
 
 def test_parameters_add_up(tiny_crack_config) -> None:
@@ -139,3 +141,9 @@ def test_a_large_photo_is_laid_out_of_small_ones() -> None:
         [1, 1, 1, 2, 2, 2, 1],
         [2, 2, 2, 1, 1, 1, 2],
     ]
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(CrackError, match=f"--device {device} cannot be used here"):
+        describe_machine(device)
