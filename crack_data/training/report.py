@@ -111,7 +111,7 @@ def _facts(trainer: Any, rows: Rows) -> str:
         "evaluation data": ", ".join(cfg.DATASETS.TEST) or "none",
         "iterations": f"{done} of {solver.MAX_ITER}, {end}",
         "speed": f"{speed:.1f} photos/s, {solver.IMS_PER_BATCH} an iteration",
-        "seed": str(cfg.SEED),
+        "seed": str(trainer.seed),
     }
     return markdown_lines(("what", "value"), list(facts.items()))
 

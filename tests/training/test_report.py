@@ -42,7 +42,7 @@ def test_cutting_back(tmp_path: Path) -> None:
 
 
 def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
-    trainer = CrackTrainer(make_config("SOLVER.MAX_ITER", 60))
+    trainer = CrackTrainer(make_config("SOLVER.MAX_ITER", 60, "SEED", -1))  # one is drawn
     folder = Path(trainer.cfg.OUTPUT_DIR)
     write_report(trainer)
     assert not (folder / "summary.md").exists()
@@ -59,4 +59,5 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert "| bbox/AP50 | 40.0000 | 50.0000 |" in text
     assert "4.0 photos/s" in text  # 2 photos in half a second
     assert "50 of 60, ended early" in text
+    assert f"| seed | {trainer.seed} |" in text
     assert "a/b.jpg: cannot be decoded" in text
