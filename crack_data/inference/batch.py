@@ -26,7 +26,8 @@ from .results import Record, to_csv, to_document
 
 _CSV = "predictions.csv"
 # What the records depend on, beside them.
-_SETTINGS = f"{RECORDS}/-settings.json"
+_SETTINGS_NAME = "-settings"
+_SETTINGS = f"{RECORDS}/{_SETTINGS_NAME}.json"
 # Photos that a Ray actor takes at a time, and repeats when it dies among them.
 _PHOTOS_PER_BLOCK = 8
 
@@ -137,10 +138,13 @@ def _read_complete(
 
 
 def _load(path: str, *keys: str) -> dict[str, Any]:
+    """A JSON object with at least these keys."""
     try:
         content = json.loads(storage.read_bytes(path))
-        return content | {key: content[key] for key in keys}
-    except (ValueError, TypeError, KeyError) as error:
+        if not isinstance(content, dict) or not content.keys() >= set(keys):
+            raise ValueError(f"it is no object with {', '.join(keys)}")
+        return content
+    except ValueError as error:
         raise CrackError(f"{path} is damaged; leave --resume out to start anew") from error
 
 
@@ -153,7 +157,7 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, str]) -> list[Ph
         photos: the photos; those in subfolders have their outputs in such too.
         known: names that earlier photos of the same output folder have, by path.
     """
-    taken = {"-settings", *(name.lower() for name in known.values())}  # see `_SETTINGS`
+    taken = {_SETTINGS_NAME, *(name.lower() for name in known.values())}
     tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:

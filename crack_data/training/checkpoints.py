@@ -14,7 +14,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import CrackError, run_tool
+from ..errors import CrackError, as_crack_error, run_tool
 from ..files import atomic_write
 from ..weights import load_weights, read_checkpoint
 
@@ -41,12 +41,21 @@ class CrackCheckpointer(DetectionCheckpointer):
             for key in self.checkpointables if checkpointables is None else checkpointables:
                 if key in content:
                     self.checkpointables[key].load_state_dict(content.pop(key))
-        except (KeyError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CrackError(
                 f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); "
                 "resume with the config it was started with"
             ) from error
         return content
+
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint that --resume takes; a `CrackError` where last_checkpoint names none."""
+        place = Path(self.save_dir, "last_checkpoint")
+        with as_crack_error(f"{place} is damaged; name a checkpoint in it"):
+            path = super().get_checkpoint_file()
+            if "\0" in path:
+                raise ValueError(f"it holds {path!r}")
+        return path
 
     def save(self, name: str, **extra: Any) -> None:
         """Save model and states as NAME.pth, and make it the one that --resume takes."""

@@ -19,7 +19,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import as_crack_error
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
@@ -105,8 +104,7 @@ class CrackTrainer(DefaultTrainer):
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
         folder, exists = self.cfg.OUTPUT_DIR, self.checkpointer.has_checkpoint()
         if resume and exists:
-            with as_crack_error(f"{folder}/last_checkpoint is damaged; name a checkpoint in it"):
-                self.checkpointer.load(self.checkpointer.get_checkpoint_file())
+            self.checkpointer.load(self.checkpointer.get_checkpoint_file())
         else:
             if resume:
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
