@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.convert.checks import FLAGS
-from crack_data.convert.cleaning import PRESETS, CleaningOptions, preset
+from crack_data.convert.cleaning import PRESETS, CleaningOptions
 from crack_data.convert.conversion import ConversionResult, convert
 from crack_data.convert.mask_values import parse_values
-from crack_data.convert.pairing import PairRecord
 from crack_data.convert.splits import parse_shares
-from crack_data.convert.worker import ConversionOptions
-from crack_data.errors import CrackError, run_tool
+from crack_data.convert.worker import CHOICES, ConversionOptions
+from crack_data.errors import run_tool
 from crack_data.progress import show_progress
 
-# Of suspicious pairs of one kind: 20000 photos with one and the same mask are 20000 of them.
-MOST_LISTED = 20
+# Suspicious pairs of one kind that are listed: photos with one and the same mask are thousands.
+MOST_FLAGGED = 20
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,15 +58,16 @@ def _add_meaning(add: Callable[..., Any]) -> None:
     add("--category", default="", metavar="NAME[,NAME]", help=categories)
     width = "width of cracks that are drawn as lines (3)"
     add("--line-width", default=3.0, type=float, metavar="PX", help=width)
-    choices = ("leave-out", "crack-free")
+    choices = CHOICES["without_mask"]
     add("--photos-without-mask", default="leave-out", dest="without_mask", choices=choices)
-    add("--invert", default="auto", choices=("auto", "yes", "no"), help="yes: cracks are dark")
+    add("--invert", default="auto", choices=CHOICES["invert"], help="yes: cracks are dark")
     add("--resize-masks", action="store_true", help="allow masks of another size")
 
 
 def _add_cleaning(add: Callable[..., Any]) -> None:
     add("--preset", default="thin", choices=sorted(PRESETS))
-    add("--threshold", type=_level, metavar="auto|otsu|0-254")
+    level = "auto|otsu|0-254"
+    add("--threshold", type=lambda x: int(x) if x.isdigit() else x, metavar=level)
     add("--opening", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--closing", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--min-area", type=int, metavar="N", help="drop components of fewer px")
@@ -78,16 +77,11 @@ def _add_cleaning(add: Callable[..., Any]) -> None:
     add("--connectivity", type=int, choices=(4, 8))
 
 
-def _level(text: str) -> str | int:
-    return int(text) if text.isdigit() else text
-
-
 def _add_rest(add: Callable[..., Any]) -> None:
-    add("--instances", default="components", choices=("components", "values", "single"))
-    add("--mask-format", default="rle", choices=("rle", "polygon"))
+    add("--instances", default="components", choices=CHOICES["instances"])
+    add("--mask-format", default="rle", choices=CHOICES["mask_format"])
     add("--drop-empty", action="store_true", help="leave out photos without crack")
-    shares = "train=0.8,val=0.1,test=0.1"
-    add("--split", default="", metavar=shares)
+    add("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
     add("--seed", default=0, type=int, help="of the split")
     together = "photos whose names agree in it stay together"
     add("--group-by", default="", metavar="REGEX", help=together)
@@ -95,19 +89,19 @@ def _add_rest(add: Callable[..., Any]) -> None:
     add("--strict", action="store_true", help="files without partner are errors")
     add("--skip-bad", action="store_true", help="leave out files that are unusable")
     flagged = f"leave out suspicious pairs: {', '.join(FLAGS)}; may be repeated"
-    add("--skip-flagged", action="append", default=[], metavar="KIND", choices=tuple(FLAGS),
-        help=flagged)  # fmt: skip
+    add("--skip-flagged", action="append", default=[], metavar="KIND", help=flagged)
     add("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
 
 
 def options_of(args: argparse.Namespace) -> ConversionOptions:
     """The options that a command line says."""
-    given = vars(args)
-    changes = {f.name: given.get(f.name) for f in fields(CleaningOptions)}
-    cleaning = preset(args.preset, **{k: v for k, v in changes.items() if v is not None})
-    same = {f.name: given[f.name] for f in fields(ConversionOptions) if f.name in given}
-    return ConversionOptions(**same | {
-        "cleaning": cleaning,
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    changes, same = (
+        {f.name: given[f.name] for f in fields(kind) if f.name in given}
+        for kind in (CleaningOptions, ConversionOptions)
+    )
+    return ConversionOptions(**{"masks": None} | same | {
+        "cleaning": replace(PRESETS[args.preset], **changes),
         "shares": parse_shares(args.split),
         "crack_values": parse_values(args.crack_value),
         "ignore_values": parse_values(args.ignore_value),
@@ -120,8 +114,6 @@ def main() -> int:
     """Convert and say what came of it."""
     args = parse_args()
     options = options_of(args)
-    if args.report and args.report.is_file():
-        raise CrackError(f"--report {args.report} is a file; name a folder")
     with show_progress("files") as progress:
         result = convert(options, progress)
     print_result(result)
@@ -137,13 +129,19 @@ def print_result(result: ConversionResult) -> None:
     _list("photos without a mask", result.photos_without_mask)
     _list("masks without a photo", result.masks_without_photo)
     _list("unusable, left out", result.bad_files())
-    _list_flags(result.records)
+    for kind in FLAGS:
+        flagged = [
+            f"{record.photo}: {record.flags[kind]:.3g}{' (left out)' if record.left_out else ''}"
+            for record in result.records
+            if kind in record.flags
+        ]
+        _list(f"suspicious, {kind}", flagged, MOST_FLAGGED)
     _list(
         "near-duplicates across splits",
         [f"{a.photo} ({a.split}), {b.photo} ({b.split})" for a, b, _ in result.near_duplicates],
     )
     for note in result.notes:
-        print(_printable(note))
+        print(note)
     for split, path in result.outputs.items():
         used = result.used(split)
         cracks = sum(record.instances for record in used)
@@ -151,31 +149,11 @@ def print_result(result: ConversionResult) -> None:
         print(f"{path}: {len(used)} photos ({empty} without crack), {cracks} instances")
 
 
-def _list_flags(records: list[PairRecord]) -> None:
-    """The flags of all pairs, of each kind no more than a reader would look at."""
-    times: Counter[str] = Counter()
-    lines = []
-    for record in records:
-        for kind, value in record.flags.items():
-            times[kind] += 1
-            if times[kind] <= MOST_LISTED:
-                left_out = " (left out)" if record.left_out else ""
-                lines.append(f"{record.photo}: {kind} {value:.3g}{left_out}")
-    for kind, number in times.items():
-        if number > MOST_LISTED:
-            lines.append(f"... and {number - MOST_LISTED} more {kind}; --report lists all")
-    _list("suspicious", lines, times.total())
-
-
-def _list(title: str, lines: list[str], number: int = 0) -> None:
+def _list(title: str, lines: list[str], most: int | None = None) -> None:
     if lines:
-        print(f"{title}: {number or len(lines)}")
-        print("".join(f"  {_printable(line)}\n" for line in lines), end="")
-
-
-def _printable(line: str) -> str:
-    """A line that stays one, whatever the file names in it hold, undecodable bytes included."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        print(f"{title}: {len(lines)}", *lines[:most], sep="\n  ")
+    if most and len(lines) > most:
+        print(f"  ... and {len(lines) - most} more; --report lists all")
 
 
 if __name__ == "__main__":

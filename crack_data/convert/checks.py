@@ -55,7 +55,7 @@ def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, flo
         small_grey: the photo in grey at a quarter of its size, see `probe_photo`.
         mask: the clean mask, HxW of 0 and 1.
     """
-    crack = cv2.countNonZero(mask) if mask.size else 0
+    crack = cv2.countNonZero(mask)
     if not crack:
         named = _SAYS_CRACK.search(stem) and not _SAYS_NONE.search(stem)
         return {"empty": 1.0} if named else {}
@@ -73,13 +73,10 @@ def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, flo
 def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     """How much better a mask fits the photo's dark lines turned than as it stands.
 
-    Args:
-        small_grey, mask: as in `check_pair`.
-
-    Returns:
-        Difference of correlation coefficients for "upside_down" and "mirrored" (the better axis).
+    Arguments as of `check_pair`. Returns differences of correlation coefficients, for "mirrored"
+    of the better axis.
     """
-    lines = dark_lines(small_grey)
+    lines = _dark_lines(small_grey)
     size = small_grey.shape[::-1]
     small: Any = cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA)
     drawn = _box(small, 3)
@@ -93,7 +90,7 @@ def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     }
 
 
-def dark_lines(grey: ByteMask) -> Map:
+def _dark_lines(grey: ByteMask) -> Map:
     """How much darker than its surroundings each pixel of a photo, HxW, is, in local deviations.
 
     The larger of two differences of box means, for lines up to about 2 and 4 px wide, over the
@@ -116,14 +113,11 @@ def mean_width(mask: ByteMask) -> float:
     The perimeter is Cauchy's: pi/4 times the number of pixel edges it crosses along rows and
     columns, right on average over all directions of a crack.
     """
-    area = cv2.countNonZero(mask) if mask.size else 0
-    if not area:
-        return 0.0
-    # Edges at the rim, and those within, where neighbours differ.
-    edges = sum(int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
-    for one, other in ((mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])):
-        edges += round(cv2.norm(one, other, cv2.NORM_L1)) if one.size else 0
-    return 2 * area / (np.pi / 4 * edges)
+    area = cv2.countNonZero(mask)
+    padded = np.pad(mask, 1)
+    shifted = (padded[:-1], padded[1:]), (padded[:, :-1], padded[:, 1:])
+    edges = sum(round(cv2.norm(one, other, cv2.NORM_L1)) for one, other in shifted)
+    return 2 * area / (np.pi / 4 * edges) if area else 0.0
 
 
 def mask_digest(record: PairRecord) -> str:
@@ -135,11 +129,11 @@ def mask_digest(record: PairRecord) -> str:
 
 def flag_duplicate_masks(records: Sequence[PairRecord]) -> None:
     """Flag, in place, the pairs whose mask others share."""
-    digests = [mask_digest(record) for record in records]
-    times = Counter(digests)
-    for record, found in zip(records, digests, strict=True):
-        if found and times[found] > 1:
-            record.flags["duplicate_mask"] = float(times[found])
+    times = Counter(map(mask_digest, records))
+    for record in records:
+        same = times[mask_digest(record)]
+        if record.instances and same > 1:
+            record.flags["duplicate_mask"] = float(same)
 
 
 def perceptual_hash(grey: ByteMask) -> int:

@@ -6,7 +6,7 @@ turned result, for every option.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
@@ -29,7 +29,6 @@ _HALO_SPECKS = 0.4
 # Beside a crack that is 3 px thick somewhere, pieces below this area, px, are ringing of a JPEG;
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
-_WIDEST = 999  # kernel, px
 
 _SQUARE = np.ones((3, 3), np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -55,8 +54,6 @@ class CleaningOptions:
             raise CrackError(f"threshold must be auto, otsu or a level from 0 to 254, not {level}")
         if self.connectivity not in (4, 8):
             raise CrackError(f"connectivity must be 4 or 8, not {self.connectivity}")
-        if max(self.opening, self.closing) > _WIDEST:
-            raise CrackError(f"opening and closing must be at most {_WIDEST} px")
         for field in fields(self)[1:]:
             if getattr(self, field.name) < 0:
                 raise CrackError(f"{field.name} must not be negative")
@@ -69,17 +66,6 @@ PRESETS = {
         link_gap=0,
     ),
 }  # fmt: skip
-
-
-def preset(name: str, **changes: Any) -> CleaningOptions:
-    """Return the named preset with ``changes`` to single options.
-
-    Raises:
-        CrackError: no preset of that name, or an option out of range.
-    """
-    if name not in PRESETS:
-        raise CrackError(f"no preset {name}; there are {', '.join(sorted(PRESETS))}")
-    return replace(PRESETS[name], **changes)
 
 
 def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
@@ -98,26 +84,17 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
         return 0, np.zeros(mask.shape, np.int32)
     mask = _clean(mask, options)
     found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
-    count, labels, areas = found[0] - 1, found[1], found[2][:, cv2.CC_STAT_AREA]
+    labels, areas = found[1], found[2][:, cv2.CC_STAT_AREA]
     keep = _worth_keeping(mask, labels, areas, options.min_area, options.cluster_gap)
-    kept = int(np.count_nonzero(keep))
-    if kept < count:
-        _renumber(labels, np.cumsum(keep) * keep)
-    cracks = link_pieces(labels, kept, options.link_gap)
-    _renumber(labels, cracks)
-    return int(cracks.max()), labels
-
-
-def _renumber(labels: Labels, numbers: Labels) -> None:
-    """Exchange the labels above 0 of a map, HxW, for others, in place."""
-    inside = labels > 0
-    labels[inside] = numbers[labels[inside]]
+    labels = (np.cumsum(keep) * keep).take(labels)
+    cracks = link_pieces(labels, int(keep.sum()), options.link_gap)
+    return int(cracks.max()), cracks.take(labels)
 
 
 def binarize(grey: ByteMask, threshold: str | int) -> ByteMask:
     """The pixels of a grey mask, HxW uint8, above a threshold: 0 and 1."""
     if not isinstance(threshold, int):
-        low, high = (int(grey.min()), int(grey.max())) if grey.size else (0, 0)
+        low, high = int(grey.min()), int(grey.max())
         if threshold == "otsu" and high > low:
             threshold = int(cv2.threshold(grey, 0, 1, cv2.THRESH_OTSU)[0])
         else:

@@ -26,8 +26,10 @@ to_json = json.JSONEncoder(separators=(",", ":")).encode
 # Turns at a lattice corner, left first: of two ways on, the left one keeps diagonal pixels in
 # separate rings, whose even-odd union is the same.
 _LEFT_FIRST = (1, 0, 3)
-# Directions east, south, west, north as (dx, dy).
+# Directions east, south, west, north as (dx, dy), in which the rim runs along a pixel's top, right,
+# bottom and left, and the pixel's corners where these begin.
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+_CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
 
 
 def _polygon(piece: npt.NDArray[np.bool_], x: int, y: int) -> list[int]:
-    rings = list(_rings(_edges(piece)))
+    rings = list(_rings(piece))
     start = rings[0][0]
     points = [*rings[0], start]
     for ring in rings[1:]:
@@ -97,49 +99,30 @@ def _polygon(piece: npt.NDArray[np.bool_], x: int, y: int) -> list[int]:
     return [value for px, py in points for value in (px + x, py + y)]
 
 
-def _rings(edges: dict[tuple[int, int], set[int]]) -> Iterator[list[tuple[int, int]]]:
+def _rings(piece: npt.NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
     """Closed chains of lattice corners, crack on their right, straight runs in one step."""
+    padded = np.pad(piece, 1)
+    edges: set[tuple[int, int, int]] = set()  # y and x where one begins, and its direction
+    for direction, (dx, dy) in enumerate(_CORNERS):
+        out_x, out_y = _STEPS[direction - 1]
+        rim = padded & ~np.roll(padded, (-out_y, -out_x), axis=(0, 1))
+        edges |= {(y + dy - 1, x + dx - 1, direction) for y, x in np.argwhere(rim).tolist()}
     while edges:
-        corner = min(edges, key=lambda place: (place[1], place[0]))
-        direction, previous = min(edges[corner]), -1
+        (y, x, direction), previous = min(edges), -1
         ring: list[tuple[int, int]] = []
         while direction >= 0:
-            edges[corner].discard(direction)
-            if not edges[corner]:
-                del edges[corner]
+            edges.remove((y, x, direction))
             if direction != previous:
-                ring.append(corner)
+                ring.append((x, y))
             previous = direction
-            corner = (corner[0] + _STEPS[direction][0], corner[1] + _STEPS[direction][1])
+            x, y = x + _STEPS[direction][0], y + _STEPS[direction][1]
             turns = ((direction + turn) % 4 for turn in _LEFT_FIRST)
-            direction = next((turn for turn in turns if turn in edges.get(corner, ())), -1)
+            direction = next((turn for turn in turns if (y, x, turn) in edges), -1)
         yield ring
 
 
-def _edges(piece: npt.NDArray[np.bool_]) -> dict[tuple[int, int], set[int]]:
-    """From each lattice corner, the directions in which a rim with crack on its right leaves."""
-    padded = np.pad(piece, 1)
-    inside = padded[1:-1, 1:-1]
-    rims = (
-        (inside & ~padded[:-2, 1:-1], 0, (0, 0)),  # top edge, eastward
-        (inside & ~padded[1:-1, 2:], 1, (1, 0)),  # right edge, southward
-        (inside & ~padded[2:, 1:-1], 2, (1, 1)),  # bottom edge, westward
-        (inside & ~padded[1:-1, :-2], 3, (0, 1)),  # left edge, northward
-    )
-    edges: dict[tuple[int, int], set[int]] = {}
-    for rim, direction, (dx, dy) in rims:
-        for py, px in np.argwhere(rim).tolist():
-            edges.setdefault((px + dx, py + dy), set()).add(direction)
-    return edges
-
-
 def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str, Any]) -> None:
-    """Write a COCO JSON: ids count from 1 in order, one line for each image and annotation.
-
-    Args:
-        records: of the photos to write, with their annotations.
-        info: goes into the JSON as it is.
-    """
+    """Write a COCO JSON: ids count from 1 in order, one line for each image and annotation."""
     images: list[str] = []
     annotations: list[str] = []
     for number, record in enumerate(records, start=1):
@@ -147,22 +130,18 @@ def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str,
         images.append(to_json({"id": number, "file_name": record.file_name, **size}))
         for entry in record.annotations:
             annotations.append(f'{{"id":{len(annotations) + 1},"image_id":{number},{entry}')
-    parts = (
-        ('{"info":', to_json(info)),
-        (',\n"licenses":[],\n"categories":', to_json(CATEGORIES)),
-        (',\n"images":[\n', ",\n".join(images)),
-        ('],\n"annotations":[\n', ",\n".join(annotations)),
-    )
-    for key, value in parts:
-        stream.write((key + value).encode("ascii"))
+    head = f'{{"info":{to_json(info)},\n"licenses":[],\n"categories":{to_json(CATEGORIES)}'
+    stream.write(f'{head},\n"images":[\n'.encode("ascii"))
+    stream.write(",\n".join(images).encode("ascii"))
+    stream.write(b'],\n"annotations":[\n')
+    stream.write(",\n".join(annotations).encode("ascii"))
     stream.write(b"]}\n")
 
 
 def image_root_for(json_path: Path, images: Path) -> str:
-    """The folder of the photos as the JSON records it.
+    """The folder of the photos as the JSON records it: relative where it lies below the JSON's.
 
-    Relative to the JSON's folder where the photos lie below it, so that both can move together;
-    absolute elsewhere.
+    So both can move together.
     """
     folder, root = json_path.parent.resolve(), images.resolve()
     if root.is_relative_to(folder):

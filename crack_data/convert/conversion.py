@@ -26,12 +26,12 @@ from .coco import digest, image_root_for, write_coco
 from .labels import read_labels
 from .mask_values import MaskReading, choose_reading
 from .pairing import Pairing, PairRecord, pair_files
-from .splits import assign_splits, group_of, split_path
+from .splits import assign_splits, group_of
 from .worker import ConversionOptions, process_photo
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # is given the number of files done and of all
 
 _CHUNK = 16
 # Fewer items than this per worker are done sooner than a worker is started.
@@ -63,25 +63,11 @@ class ConversionResult(Pairing):
 def convert(options: ConversionOptions, progress: Progress | None = None) -> ConversionResult:
     """Convert a set and write its JSON, or one for each split.
 
-    Args:
-        options: what to do.
-        progress: called with the number of files done and of all.
-
     Raises:
         CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
             Nothing is written then.
     """
-    if options.labels:
-        found = read_labels(
-            options.labels, options.images, options.categories, options.without_mask
-        )
-    else:
-        masks = options.masks or options.images
-        found = pair_files(options.images, masks, options.mask_pattern, options.without_mask)
-    lonely = [*found.photos_without_mask, *found.masks_without_photo]
-    if options.strict and lonely:
-        raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
-    result = ConversionResult(**vars(found))
+    result = ConversionResult(**vars(_find_pairs(options)))
     _process(result, options, progress)
     _note(result)
     _check(result, options)
@@ -97,6 +83,18 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
     return result
 
 
+def _find_pairs(options: ConversionOptions) -> Pairing:
+    images, without_mask = options.images, options.without_mask
+    if options.labels:
+        found = read_labels(options.labels, images, options.categories, without_mask)
+    else:
+        found = pair_files(images, options.masks or images, options.mask_pattern, without_mask)
+    lonely = [*found.photos_without_mask, *found.masks_without_photo]
+    if options.strict and lonely:
+        raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
+    return found
+
+
 def _process(
     result: ConversionResult, options: ConversionOptions, progress: Progress | None
 ) -> None:
@@ -104,8 +102,6 @@ def _process(
     sources = result.records
 
     def process(reading: MaskReading) -> list[PairRecord]:
-        if options.invert != "auto":  # the user knows better
-            reading = replace(reading, dark=options.invert == "yes")
         work = partial(process_photo, options=options, reading=reading)
         records = []
         for record in ordered_map(work, sources, options.workers):
@@ -114,13 +110,13 @@ def _process(
                 progress(len(records), len(sources))
         return records
 
-    plain = MaskReading()
+    plain = MaskReading(dark=options.invert == "yes")
     result.records = process(plain)
     counts = [count for record in result.records for count in record.values]
     per_value = options.instances == "values"
     reading = choose_reading(counts, options.crack_values, options.ignore_values, per_value)
-    if reading.dark and options.invert != "auto":
-        reading = plain
+    if options.invert != "auto":  # the user knows better
+        reading = plain if reading.dark else replace(reading, dark=plain.dark)
     if replace(reading, sentence="") != plain:
         result.records = process(reading)
     if reading.sentence:
@@ -128,20 +124,19 @@ def _process(
 
 
 def _note(result: ConversionResult) -> None:
-    if result.other_files:
-        kinds = count_kinds(result.other_files)
-        result.notes.append(f"not read, of other kinds than photos and masks: {kinds}")
+    kinds = count_kinds(result.other_files)
     several = sum(len(record.masks) > 1 for record in result.records)
-    if several:
-        result.notes.append(f"{several} photos have several masks, which were united")
     repeated = sum(record.repeated for record in result.records)
-    if repeated:
-        result.notes.append(f"labels that stand twice, counted once: {repeated}")
-    if result.other_labels:
-        listed = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
-        result.notes.append(f"labels of other categories, left out: {listed}")
-    if not any(record.instances for record in result.records):
-        result.notes.append("no photo of the set has a crack: look at its masks or labels")
+    labels = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
+    empty = not any(record.instances for record in result.records)
+    notes = {
+        f"not read, of other kinds than photos and masks: {kinds}": kinds,
+        f"{several} photos have several masks, which were united": several,
+        f"labels that stand twice, counted once: {repeated}": repeated,
+        f"labels of other categories, left out: {labels}": labels,
+        "no photo of the set has a crack: look at its masks or labels": empty,
+    }
+    result.notes += [note for note, holds in notes.items() if holds]
 
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
@@ -158,24 +153,24 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
 
 def _split(result: ConversionResult, options: ConversionOptions) -> None:
     """Choose the splits by the photos that are used, and find look-alikes across them."""
+    groups = {x.file_name: group_of(x.file_name, options.group_by) for x in result.records}
     used = result.used()
-    groups = {id(x): group_of(x.file_name, options.group_by) for x in result.records}
-    splits = assign_splits([groups[id(x)] for x in used], options.shares, options.seed)
+    splits = assign_splits([groups[x.file_name] for x in used], options.shares, options.seed)
     for record in result.records:
-        record.split = splits.get(groups[id(record)], "")
+        record.split = splits.get(groups[record.file_name], "")
     if len(options.shares) > 1:
         result.near_duplicates = near_duplicates(used)
 
 
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
-    names = [*options.shares] or [""]
+    result.outputs = options.outputs()
     lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
-    conversion = {"id": digest(lines), "splits": names}
+    conversion = {"id": digest(lines), "splits": [*result.outputs]}
     linked = options.labels is None and options.instances == "components"
+    left_out = {path: f"cannot be read: {why}" for path, why in result.unreadable}
     with ExitStack() as stack:
-        for split in names:
-            path = split_path(options.output, split, options.shares)
+        for split, path in result.outputs.items():
             stream = stack.enter_context(atomic_write(path))
             info = {
                 "description": "Cracks, one instance per annotation",
@@ -183,18 +178,13 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
                 "conversion": conversion,
                 # Instances that are given are not linked.
                 "link_gap": options.cleaning.link_gap if linked else 0,
-                "left_out": _left_out(result, split),
-            }
+                "left_out": left_out | {
+                    record.file_name: record.error or record.left_out
+                    for record in result.records
+                    if record.split in (split, "") and (record.error or record.left_out)
+                },
+            }  # fmt: skip
             write_coco(stream, result.used(split), info)
-            result.outputs[split] = path
-
-
-def _left_out(result: ConversionResult, split: str) -> dict[str, str]:
-    left_out = {path: f"cannot be read: {why}" for path, why in result.unreadable}
-    for record in result.records:
-        if record.split in (split, "") and (record.error or record.left_out):
-            left_out[record.file_name] = record.error or record.left_out
-    return left_out
 
 
 def usable_cores() -> int:
@@ -216,12 +206,12 @@ def ordered_map(
     Raises:
         CrackError: a worker ended early.
     """
-    workers = workers or max(1, min(usable_cores(), len(items) // _ITEMS_PER_WORKER))
+    if workers < 1:
+        workers = max(1, min(usable_cores(), len(items) // _ITEMS_PER_WORKER))
     if workers == 1:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
         with _deaf_to_ctrl_c():
             results = pool.map(function, items, chunksize=_CHUNK)
@@ -241,9 +231,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
     They inherit that it is blocked. This process, which ends them, takes notice afterwards.
     """
-    on_main = threading.current_thread() is threading.main_thread()
-    if not on_main or not hasattr(signal, "pthread_sigmask"):
-        yield  # only the main thread may choose, and only where there are such signals
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may choose
         return
     resource_tracker.ensure_running()  # first: its start unblocks the signal
     caught: list[int] = []
@@ -260,12 +249,12 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes themselves fill the cores
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    """End with the parent, also when that is killed and cannot say so."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
+    assert parent
+
+    def follow() -> None:
+        """End with the parent, also when that is killed and cannot say so."""
         parent.join()
-    os._exit(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,14 +15,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ..annotations import (
-    CRACK_NAMES,
-    annotated_photos,
-    check_coco,
-    is_foreign,
-    read_json,
-)
-from ..errors import CrackError
+from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
+from ..errors import CrackError, as_crack_error
 from ..photos import PHOTO_SUFFIXES
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
 from .cleaning import ByteMask
@@ -34,14 +29,13 @@ _NO_LABELS = ("classes", "train", "val", "valid", "test")
 
 @dataclass(frozen=True)
 class Label:
-    """One drawn instance: areas and lines, all of which belong to it."""
+    """One drawn instance."""
 
     where: str  # file and number of the label, for messages
     category: str
     areas: Any = None  # a COCO segmentation; a ring of two points is a line
     ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
     contours: bool = False  # polygons may be contours from pixel to pixel
-    lines: tuple[Any, ...] = ()  # polylines, each a list of (x, y) in px from the photo's corner
     patch: tuple[ByteMask, int, int] | None = None  # a mask of 0 and 1, and its corner's x, y
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
@@ -58,7 +52,6 @@ def read_labels(
 
     Args:
         path: a COCO or labelme JSON, or a folder of such files or of YOLO's text files.
-        images: folder of the photos, subfolders included.
         categories: those that are cracks, in any case; empty: the only one, or "crack".
         without_labels: "leave-out" lists photos of which no file speaks, "crack-free" takes them.
 
@@ -128,16 +121,16 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
     jsons = [file for file in files if file.suffix.lower() == ".json"]
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
-    for file in jsons:
-        yield from _read_json(file, path)
-    if jsons and len(files) > len(jsons):
-        found.other_files[".txt"] += len(files) - len(jsons)
-    if not jsons:
-        classes = _yolo_names(path)
-        names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
-        for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
-            if photo or file.stem not in _NO_LABELS:
-                yield name, "", _read_yolo(file, classes) if photo else []
+    if jsons:
+        for file in jsons:
+            yield from _read_json(file, path)
+        found.other_files.update([".txt"] * (len(files) - len(jsons)))
+        return
+    classes = _yolo_names(path)
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+    for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
+        if photo or file.stem not in _NO_LABELS:
+            yield name, "", _read_yolo(file, classes) if photo else []
 
 
 def _read_json(path: Path, root: Path) -> Iterator[Entry]:
@@ -161,61 +154,58 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
 def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
     """The labels of a labelme JSON; shapes of one group are one."""
     groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
-    labels, where = [], f"shape 0 of {path}"
-    try:
+    labels = []
+    with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
-            where, group = f"shape {number} of {path}", shape.get("group_id")
+            group = shape.get("group_id")
             key = (str(shape.get("label")), ("alone", number) if group is None else group)
-            groups.setdefault(key, []).append(shape | {"where": where})
+            groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
         size = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
         for (category, _), pieces in groups.items():
-            where = pieces[0]["where"]
-            label = _labelme_label(where, category, pieces)
+            label = _labelme_label(pieces[0]["where"], category, pieces)
             labels.append(replace(label, size=size if min(size) > 0 else None))
-    except (ValueError, TypeError, LookupError, AttributeError, OSError) as error:
-        raise CrackError(f"{where} cannot be used ({error}); correct or delete it") from error
     return labels
 
 
 def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> Label:
-    polygons, lines, patch = [], [], None
+    areas: list[Any] = []
+    patch = None
     for piece in pieces:
-        kind, points = piece.get("shape_type") or "polygon", piece["points"]
-        if kind in ("line", "linestrip"):
-            lines.append(points)
-        elif kind == "rectangle" and len(points) == 2:
-            (left, top), (right, bottom) = points
-            polygons.append([[left, top], [right, top], [right, bottom], [left, bottom]])
-        elif kind == "circle" and len(points) == 2:
-            radius = float(np.hypot(points[1][0] - points[0][0], points[1][1] - points[0][1]))
-            angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
-            around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
-            polygons.append(around.tolist())
-        elif kind == "mask" and len(pieces) == 1:
-            data = io.BytesIO(base64.b64decode(piece["mask"]))
-            pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
-            patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
-        elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
-            polygons.append(points)
-        else:
-            raise ValueError(f"a {kind} of {len(points)} points draws no crack")
-    return Label(where, category, polygons or None, lines=tuple(lines), patch=patch)
+        with as_crack_error(f"{where} cannot be used"):
+            kind, points = piece.get("shape_type") or "polygon", piece["points"]
+            if kind in ("line", "linestrip"):
+                areas += map(list, pairwise(points))
+            elif kind == "rectangle" and len(points) == 2:
+                (left, top), (right, bottom) = points
+                areas.append([[left, top], [right, top], [right, bottom], [left, bottom]])
+            elif kind == "circle" and len(points) == 2:
+                radius = float(np.hypot(points[1][0] - points[0][0], points[1][1] - points[0][1]))
+                angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
+                around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
+                areas.append(around.tolist())
+            elif kind == "mask" and len(pieces) == 1:
+                data = io.BytesIO(base64.b64decode(piece["mask"]))
+                pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
+                patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
+            elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
+                areas.append(points)
+            else:
+                raise ValueError(f"a {kind} of {len(points)} points draws no crack")
+    return Label(where, category, areas, patch=patch)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
     """Names of YOLO's classes, from data.yaml or a list in the folder or the one above."""
     for folder in (path, path.parent):
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            try:
+            with as_crack_error(f"{file} does not list the names of classes"):
                 content = yaml.safe_load(_read_text(file))
-            except yaml.YAMLError as error:
-                raise CrackError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
-            names = content.get("names") if isinstance(content, dict) else None
-            if names and not isinstance(names, dict | list):
-                raise CrackError(f"{file}: names must list the classes, and is {names!r}")
-            if names:
-                pairs = names.items() if isinstance(names, dict) else enumerate(names)
-                return {str(number): str(name) for number, name in pairs}
+                names = content.get("names") if isinstance(content, dict) else None
+                if isinstance(names, str):
+                    raise ValueError(f"names is {names!r}")
+                if names:
+                    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+                    return {str(number): str(name) for number, name in pairs}
         for file in (folder / "classes.txt", folder / "obj.names"):
             if file.is_file():
                 lines = _read_text(file).splitlines()
@@ -224,10 +214,8 @@ def _yolo_names(path: Path) -> dict[str, str]:
 
 
 def _read_text(file: Path) -> str:
-    try:
+    with as_crack_error(f"{file} cannot be read as UTF-8"):
         return file.read_text("utf-8-sig")
-    except ValueError as error:
-        raise CrackError(f"{file} is not UTF-8 ({error}); save it as such") from error
 
 
 def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
@@ -235,18 +223,18 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
     for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
         category, *rest = line.split() or [""]
-        try:
-            values = [float(value) for value in rest]
-        except ValueError as error:
-            raise CrackError(f"{where} is no YOLO label: class x1 y1 x2 y2 ...") from error
         if not category:
             continue
-        if len(values) < 6 or len(values) % 2:
+        try:
+            ring = [float(value) for value in rest]
+        except ValueError:
+            ring = []
+        if len(ring) < 6 or len(ring) % 2:
             raise CrackError(
-                f"{where} is a box or no outline ({len(values)} numbers); export segmentation "
-                "polygons (YOLO-seg): class x1 y1 x2 y2 x3 y3 ..."
+                f"{where} is a box or no outline; export segmentation polygons (YOLO-seg): "
+                "class x1 y1 x2 y2 x3 y3 ..."
             )
-        labels.append(Label(where, names.get(category, category), [values], shares=True))
+        labels.append(Label(where, names.get(category, category), [ring], shares=True))
     return labels
 
 
@@ -269,21 +257,18 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     mask = np.zeros(shape, np.uint8)
     areas = label.areas
     try:
-        lines = [np.array(line, np.float64).reshape(len(line), 2) for line in label.lines]
-        if not (areas or lines or label.patch):
+        if not (areas or label.patch):
             raise ValueError(NO_SEGMENTATION)
         if areas and not isinstance(areas, dict):
             rings = rings_of(areas)
             if label.shares:
                 rings = [(np.reshape(x, (-1, 2)) * (width, height)).ravel().tolist() for x in rings]
-            lines += [np.reshape(ring, (2, 2)).astype(float) for ring in rings if len(ring) == 4]
+            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
+                if not np.isfinite(line).all():
+                    raise ValueError("has a line with numbers that are not finite")
+                draw_line(mask, line.astype(float), line_width)
             areas = [ring for ring in rings if len(ring) != 4]
-        if areas:
-            mask |= decode_mask(areas, height, width, label.contours)
-        for line in lines:
-            if not np.isfinite(line).all():
-                raise ValueError("has a line with numbers that are not finite")
-            draw_line(mask, line, line_width)
+        mask |= decode_mask(areas, height, width, label.contours)
         if label.patch:
             pixels, x, y = label.patch
             part = mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]]

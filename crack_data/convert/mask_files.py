@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,26 +11,24 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from ..errors import CrackError
+from ..errors import as_crack_error
 from ..photos import MAX_PIXELS
+from ..storage import read_bytes
 
 Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
-# The formats that masks come in; Pillow's other plugins, some of which start programs, are not
-# tried, whatever a file is called.
+# Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 LOSSY_FORMATS = ("JPEG", "MPO")
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
-_ORIENTATION = 0x0112
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
 CLASSES, VOID = 20, 255
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
 # the grey rim of something), and its regions have at least so many px on average (else noise).
-_TOUCHING = 0.5
-_REGION = 6
+_TOUCHING, _REGION = 0.5, 6
 # Grey levels this near to each other may be one that lossy compression has changed.
 NEAR = 16
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
@@ -67,24 +66,15 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     Raises:
         CrackError: the file is missing, not an image, too large, or damaged.
     """
-    try:
+    data = io.BytesIO(read_bytes(os.fspath(path)))
+    expected = f"an image ({', '.join(FORMATS)}) or CrackForest's .mat"
+    with as_crack_error(f"mask {path} cannot be read as {expected}"):
         if Path(path).suffix.lower() == ".mat":
-            return MaskImage(_read_mat(path))
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-            turned = image.getexif().get(_ORIENTATION, 1) != 1
-            upright = ImageOps.exif_transpose(image) if turned else image
-            return _to_values(upright, image.format in LOSSY_FORMATS)
-    except Exception as error:  # Pillow's and scipy's decoders raise dozens of types
-        why = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            why = error.strerror
-        elif os.path.isfile(path) and os.path.getsize(path) == 0:
-            why = "the file is empty"
-        elif isinstance(error, UnidentifiedImageError):
-            why = f"it is not an image of a known format ({', '.join(FORMATS)}) and depth"
-        raise CrackError(f"mask {path} cannot be read: {why}") from error
+            return MaskImage(_read_mat(data))
+        image = Image.open(data, formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
+        return _to_values(ImageOps.exif_transpose(image), image.format in LOSSY_FORMATS)
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
@@ -119,12 +109,9 @@ def _whole_numbers(values: Values) -> Values:
 
 def _from_palette(image: Image.Image) -> Values:
     indices = np.asarray(image)
-    colours = np.array(image.getpalette("RGB"), np.uint8)
-    colours = colours.reshape(-1, 3)[: int(indices.max(initial=0)) + 1]
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     used = colours[np.unique(indices)]
-    if (used == used[:, :1]).all():
-        return np.asarray(colours[:, 0][indices])
-    return indices
+    return colours[:, 0][indices] if (used == used[:, :1]).all() else indices
 
 
 def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
@@ -136,24 +123,12 @@ def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
     return MaskImage(packed, colours=True, lossy=lossy)
 
 
-def _read_mat(path: str | os.PathLike[str]) -> Values:
-    """CrackForest numbers the background 1 and cracks from 2 on; other files hold one array."""
+def _read_mat(data: io.BytesIO) -> Values:
+    """CrackForest's ground truth: it numbers the background 1 and cracks from 2 on."""
     from scipy.io import loadmat  # slow to import, and few sets need it
 
-    content = loadmat(path)
-    truth = content.get("groundTruth")
-    if truth is not None and truth.dtype.names and "Segmentation" in truth.dtype.names:
-        return (np.asarray(truth["Segmentation"].flat[0]) > 1).astype(np.uint8)
-    arrays = [value for key, value in content.items() if not key.startswith("_")]
-    arrays = [
-        value
-        for value in arrays
-        if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "buif"
-        and min(value.shape) > 1
-    ]  # fmt: skip
-    if len(arrays) != 1:
-        raise ValueError("it holds neither groundTruth.Segmentation nor one 2-D array")
-    return _whole_numbers(arrays[0])
+    truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
+    return (np.asarray(truth) > 1).astype(np.uint8)
 
 
 def count_values(mask: MaskImage) -> ValueCounts:
@@ -163,7 +138,7 @@ def count_values(mask: MaskImage) -> ValueCounts:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
     found, pixels = _count(values)
     regions = {}
-    if mask.lossy and not mask.colours and values.dtype == np.uint8:
+    if mask.lossy and not mask.colours:
         regions = _flat_levels(values)
     elif len(found) > 2 and not mask.lossy:
         regions = _label_regions(values, dict(zip(found.tolist(), pixels.tolist(), strict=True)))
@@ -218,7 +193,7 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
 def _count(values: Values) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """The values of an array, ascending, and the pixels of each."""
     if values.dtype == np.uint8:
-        pixels = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        pixels = np.bincount(values.ravel())
         found = np.flatnonzero(pixels).astype(np.uint8)
         return found, pixels[found]
     return np.unique(values, return_counts=True)

@@ -9,7 +9,7 @@ each mask by that decision.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,27 +40,23 @@ class MaskReading:
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
-    def apply(self, mask: MaskImage) -> tuple[Values, ByteMask | None]:
+    def apply(self, mask: MaskImage) -> tuple[Values, ByteMask]:
         """Read one mask.
 
         Returns:
             HxW: grey levels whose light side is crack, or with ``per_value`` the instances' values
-            and 0. And the ignored pixels, HxW of 0 and 1, or None where none can be.
+            and 0. And the ignored pixels, HxW of 0 and 1.
         """
         values = mask.values
-        ignored = None
-        if self.ignored:
-            ignored = np.isin(values, list(self.ignored)).view(np.uint8)
+        ignored = np.isin(values, list(self.ignored)).view(np.uint8)
         if self.per_value:
             outside = [self.background, *self.ignored]
             chosen = np.isin(values, list(self.crack) or outside, invert=not self.crack)
             return np.where(chosen, values, 0).astype(np.int32), ignored
         if self.crack:
             reach = NEAR if mask.lossy else 0
-            crack = np.zeros(values.shape, np.bool_)
-            for value in self.crack:
-                crack |= (values >= value - reach) & (values <= value + reach)
-            return crack.astype(np.uint8) * np.uint8(255), ignored
+            near = [abs(values.astype(np.int64) - value) <= reach for value in self.crack]
+            return np.any(near, axis=0) * np.uint8(255), ignored
         grey = self._grey(mask)
         return (255 - grey if self.dark else grey), ignored
 
@@ -70,7 +66,7 @@ class MaskReading:
         if mask.colours:
             channels = [abs((values >> s & 255) - (self.background >> s & 255)) for s in (16, 8, 0)]
             return np.maximum.reduce(channels).astype(np.uint8)
-        high = int(values.max(initial=0))
+        high = int(values.max())
         if mask.lossy and high < _NUMBERS and not self.numbers:
             return np.zeros(values.shape, np.uint8)
         if high > 255:
@@ -79,11 +75,7 @@ class MaskReading:
 
 
 def parse_values(text: str) -> frozenset[int]:
-    """Parse ``--crack-value``: numbers or #rrggbb, with commas between.
-
-    Raises:
-        CrackError: neither a number nor a colour.
-    """
+    """Parse ``--crack-value``: numbers or #rrggbb, with commas between."""
     try:
         return frozenset(
             int(part[1:], 16) if part.startswith("#") else int(part)
@@ -104,9 +96,7 @@ def choose_reading(
     """Decide how the masks of a set are read.
 
     Args:
-        masks: the counts of all of them.
-        crack, ignored: values that the user says are so.
-        per_value: the user says that each value is an instance.
+        crack, ignored, per_value: what the user says of values, see `MaskReading`.
 
     Raises:
         CrackError: there are several labels and no telling which of them is crack, or the set
@@ -119,17 +109,18 @@ def choose_reading(
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     missing = sorted((crack | ignored) - set(total))
     if missing:
-        raise CrackError(
-            f"no mask has the value {_name(missing[0], colours)}; {_list_values(total, colours)}"
-        )
+        named = _name(missing[0], colours)
+        raise CrackError(f"no mask has the value {named}; {_list_values(total, total, colours)}")
     labels = {value for mask in masks for value in mask.regions} - {background}
     if crack or ignored or per_value:
         if not (crack or per_value):  # all that is not ignored
             crack = frozenset(labels or set(total) - {background}) - ignored
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
+    elif colours:
+        return MaskReading(background=background)
     else:
-        return _threshold_reading(masks, total, labels, background, colours)
+        return _threshold_reading(masks, total, labels)
 
     def meaning(value: int) -> str:
         if value in ignored:
@@ -138,7 +129,8 @@ def choose_reading(
             return " an instance" if per_value else " crack"
         return " background" if value == background else " left out"
 
-    sentence = f"how mask values were read: {_list_values(total, colours, meaning)}"
+    listed = _list_values(total, total, colours, meaning)
+    sentence = f"how mask values were read: {listed}"
     return MaskReading(crack, ignored, per_value, background=background, sentence=sentence)
 
 
@@ -161,7 +153,7 @@ def _labels_read(
         return crack, ignored, False
     if _are_instances(masks, ignored, colours):
         return frozenset(), ignored, True
-    listed = _list_values(Counter({v: n for v, n in total.items() if v in {0, *labels}}), colours)
+    listed = _list_values(total, {0, *labels}, colours)
     raise CrackError(
         f"the masks hold more than crack and background: {listed}; say "
         "which is crack with --crack-value (and --ignore-value for pixels that should not count), "
@@ -186,20 +178,14 @@ def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colour
 
 
 def _threshold_reading(
-    masks: Sequence[ValueCounts],
-    total: Counter[int],
-    labels: set[int],
-    background: int,
-    colours: bool,
+    masks: Sequence[ValueCounts], total: Counter[int], labels: set[int]
 ) -> MaskReading:
-    if colours:
-        return MaskReading(background=background)
     lossy = any(mask.lossy for mask in masks)
     numbers = lossy and max(total, default=0) < 4
-    light = pixels = 0
+    pixels = sum(total.values())
+    light = 0
     for mask in masks:
-        low, high = (int(mask.values[end]) if len(mask.values) else 0 for end in (0, -1))
-        pixels += int(mask.pixels.sum())
+        low, high = int(mask.values[0]), int(mask.values[-1])
         if numbers or high >= _NUMBERS or not mask.lossy:
             light += int(mask.pixels[mask.values > auto_level(low, high)].sum())
     dark = light > _MOSTLY_LIGHT * pixels
@@ -209,23 +195,22 @@ def _threshold_reading(
         share = 100 * light / pixels
         sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
     elif len(levels) > 1 and not lossy:
-        differing = Counter({level: total[level] for level in levels})
-        sentence = f"masks differ in their level of crack: {_list_values(differing, colours)}"
+        sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:
-        alike = Counter({value: total[value] for value in labels})
-        sentence = f"levels that were read as one: {_list_values(alike, colours)}"
+        sentence = f"levels that were read as one: {_list_values(total, labels)}"
     return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
 
 
 def _list_values(
-    total: Counter[int], colours: bool, meaning: Callable[[int], str] = lambda value: ""
+    total: Counter[int],
+    chosen: Iterable[int],
+    colours: bool = False,
+    meaning: Callable[[int], str] = lambda value: "",
 ) -> str:
-    """The values with their pixels, the first of them by number."""
-    listed = [
-        f"{_name(value, colours)}{meaning(value)} ({total[value]} px)"
-        for value in sorted(total)[:_LISTED]
-    ]
-    more = f" and {len(total) - _LISTED} more" if len(total) > _LISTED else ""
+    """Values that masks hold, with their pixels, the first of them by number."""
+    values = sorted(set(total).intersection(chosen))
+    listed = [f"{_name(x, colours)}{meaning(x)} ({total[x]} px)" for x in values[:_LISTED]]
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
     return ", ".join(listed) + more
 
 

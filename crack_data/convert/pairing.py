@@ -25,12 +25,12 @@ _MASK_FOLDER = re.compile(rf"(^|[_-])({_MASK_WORDS}|annotations?|segmentation\w*
 _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECASE)
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _NUMBER_ENDING = re.compile(r"[_-]\d{1,3}$")
+_HIDDEN = (".", "__MACOSX")
 # What labelling tools add to a photo's name: a server or a query, Label Studio's upload number.
 _URL = re.compile(r"^\w+://[^/]*|[?#].*$")
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")
 
 Key = tuple[str, str]  # folder and stem, without the words that tell photos from masks
-Folder = str | os.PathLike[str]
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Pairing:
 
 
 def pair_files(
-    images: Folder, masks: Folder, mask_pattern: str = "", without_mask: str = "leave-out"
+    images: Path, masks: Path, mask_pattern: str = "", without_mask: str = "leave-out"
 ) -> Pairing:
     """Pair the photos below ``images`` with the masks below ``masks``, subfolders included.
 
@@ -84,8 +84,7 @@ def pair_files(
     both, masks are told by such a word, or lie as PNG beside a JPEG of one name.
 
     Args:
-        mask_pattern: what masks are called, e.g. "mask_{stem}" or "{stem}_*"; "" for the usual
-            names: the photo's, with or without an ending such as ``_mask`` or ``_mask_2``.
+        mask_pattern: what masks are called, e.g. "mask_{stem}" or "{stem}_*"; "": as above.
         without_mask: "leave-out" lists photos without a mask, "crack-free" takes them as such.
 
     Raises:
@@ -95,20 +94,20 @@ def pair_files(
     if mask_pattern and mask_pattern.count("{stem}") != 1:
         raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
     pairing = Pairing()
-    photo_files, mask_files = _list_both(Path(images), Path(masks), mask_pattern, pairing)
+    photo_files, mask_files = _list_both(images, masks, mask_pattern, pairing)
     other = f"; not read: {count_kinds(pairing.other_files)}" if pairing.other_files else ""
     if not photo_files and not pairing.unreadable:
         raise CrackError(f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)}){other}")
     photos = _by_key(images, photo_files)
     owned, pairing.masks_without_photo = _owned(masks, mask_files, photos, mask_pattern)
+    crack_free = without_mask == "crack-free"
     for key, photo in photos.items():
-        if key in owned or without_mask == "crack-free":
+        if key in owned or crack_free:
             name = relative_name(photo, images)
             pairing.records.append(PairRecord(photo, name, tuple(owned.get(key, ()))))
         else:
             pairing.photos_without_mask.append(photo)
-    wanted = mask_files or without_mask != "crack-free"
-    if wanted and not owned and not pairing.unreadable:
+    if not (owned or pairing.unreadable or (crack_free and not mask_files)):
         raise CrackError(
             f"no usable pair: none of the photos in {images} ({_some(photo_files, images)}) has a "
             f"mask in {masks} ({_some(mask_files, masks)}{other}); a mask ends in one of "
@@ -119,12 +118,12 @@ def pair_files(
     return pairing
 
 
-def _some(paths: list[str], folder: Folder) -> str:
+def _some(paths: list[str], folder: Path) -> str:
     names = [os.path.relpath(path, folder) for path in paths[:3]]
     return ", ".join(names) + f" and {len(paths) - 3} more" * (len(paths) > 3) or "none"
 
 
-def relative_name(path: str, folder: Folder) -> str:
+def relative_name(path: str, folder: Path) -> str:
     """A file's path below a folder, with forward slashes."""
     return Path(os.path.relpath(path, folder)).as_posix()
 
@@ -134,43 +133,34 @@ def list_files(
 ) -> list[str]:
     """Paths of all files below a folder with one of these endings, sorted.
 
-    Hidden files and folders are passed over, and so is the folder ``leave_out``; other endings,
-    unreadable folders, and what is no file (a pipe, a link to nothing), are noted in ``pairing``.
+    Hidden files and folders are passed over, and so is the folder ``leave_out``; a folder that
+    several links lead to is read once. Files of other endings are counted in ``pairing``, and
+    folders that cannot be read noted there.
 
     Raises:
         CrackError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise CrackError(f"folder {folder} {'is a file' if folder.exists() else 'does not exist'}")
+        raise CrackError(f"{folder} does not exist, or is no folder")
+
+    def note(error: OSError) -> None:
+        pairing.unreadable.append((error.filename, str(error.strerror)))
+
     found = []
-    for path in _walk(folder, pairing, {leave_out.resolve()} if leave_out else set()):
-        if path.lower().endswith(suffixes) and os.path.isfile(path):
-            found.append(path)
-        elif path.lower().endswith(suffixes):
-            pairing.unreadable.append((path, "it is no file, or a link to nothing"))
-        else:
-            pairing.other_files[os.path.splitext(path)[1].lower() or "without ending"] += 1
-    return sorted(found)
-
-
-def _walk(folder: Path, pairing: Pairing, visited: set[Path]) -> Iterator[str]:
-    """Paths of the files below a folder; a folder that several links lead to is read once."""
-    here = folder.resolve()
-    if here in visited:
-        return
-    visited.add(here)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        pairing.unreadable.append((os.fspath(folder), error.strerror or str(error)))
-        return
-    for entry in entries:
-        if entry.name.startswith((".", "__MACOSX")):
+    visited = {leave_out.resolve()} if leave_out else set()
+    for here, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        place = Path(here).resolve()
+        if place in visited:
+            folders.clear()
             continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), pairing, visited)
-        else:
-            yield entry.path
+        visited.add(place)
+        folders[:] = sorted(x for x in folders if not x.startswith(_HIDDEN))
+        for name in (x for x in names if not x.startswith(_HIDDEN)):
+            if name.lower().endswith(suffixes):
+                found.append(os.path.join(here, name))
+            else:
+                pairing.other_files[os.path.splitext(name)[1].lower() or "without ending"] += 1
+    return sorted(found)
 
 
 def stem_of(path: str) -> str:
@@ -185,7 +175,7 @@ def _list_both(
     images: Path, masks: Path, mask_pattern: str, pairing: Pairing
 ) -> tuple[list[str], list[str]]:
     """The files of photos and of masks; in one folder, masks are told by folder or name."""
-    if not images.exists() or images.resolve() != masks.resolve():
+    if images.resolve() != masks.resolve():
         photo_files = list_files(images, PHOTO_SUFFIXES, pairing, leave_out=masks)
         return photo_files, list_files(masks, MASK_SUFFIXES, pairing, leave_out=images)
     paths = list_files(images, MASK_SUFFIXES, pairing)
@@ -194,9 +184,8 @@ def _list_both(
 
     def is_mask(path: str) -> bool:
         folder, stem = places[path]
-        if path.lower().endswith(".mat"):
-            return True
-        if any(_MASK_FOLDER.search(part) for part in Path(os.path.relpath(folder, images)).parts):
+        parts = Path(os.path.relpath(folder, images)).parts
+        if path.lower().endswith(".mat") or any(map(_MASK_FOLDER.search, parts)):
             return True
         return any((folder, x) in stems for x in _photo_stems(stem, mask_pattern) if x != stem)
 
@@ -219,14 +208,15 @@ def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     return sorted(names, key=len, reverse=True)
 
 
-def _key(root: Folder, path: str, word: re.Pattern[str], stem: str) -> Key:
+def _key(root: Path, path: str, word: re.Pattern[str], stem: str) -> Key:
     """Folder and stem that a photo and its mask have in common, in one Unicode spelling."""
     folders = Path(os.path.relpath(os.path.dirname(path), root)).parts
     common = "/".join(filter(None, (word.sub("", folder) for folder in folders)))
     return unicodedata.normalize("NFC", common), unicodedata.normalize("NFC", stem)
 
 
-def _by_key(images: Folder, paths: list[str]) -> dict[Key, str]:
+def _by_key(images: Path, paths: list[str]) -> dict[Key, str]:
+    """The photos by folder and stem; no two may have the same."""
     photos: dict[Key, str] = {}
     for path in paths:
         key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
@@ -239,7 +229,7 @@ def _by_key(images: Folder, paths: list[str]) -> dict[Key, str]:
 
 
 def _owned(
-    masks: Folder, paths: list[str], photos: dict[Key, str], mask_pattern: str
+    masks: Path, paths: list[str], photos: dict[Key, str], mask_pattern: str
 ) -> tuple[dict[Key, list[str]], list[str]]:
     """The masks of each photo, and the masks of none."""
     owned: defaultdict[Key, list[str]] = defaultdict(list)
@@ -256,12 +246,9 @@ def _owned(
             numbered[by_number].append(path)
         else:
             lonely.append(path)
-    for key, found_masks in numbered.items():
-        if key in owned:  # a mask of its own: the numbers mean other photos
-            lonely += found_masks
-        else:
-            owned[key] = found_masks
-    return dict(owned), sorted(lonely)
+    for key in numbered.keys() & owned.keys():  # a mask of its own: the numbers mean other photos
+        lonely += numbered.pop(key)
+    return owned | numbered, sorted(lonely)
 
 
 def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:

@@ -22,21 +22,17 @@ def parse_shares(text: str) -> dict[str, float]:
     """Parse ``train=0.8,val=0.2``.
 
     Raises:
-        CrackError: not NAME=SHARE, a name twice, a name that no file could carry, or shares that
-            are not positive or do not sum to 1.
+        CrackError: a part is not NAME=SHARE, a name stands twice, or the shares do not sum to 1.
     """
     shares: dict[str, float] = {}
     for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            share = float(value)
-        except ValueError as error:
-            raise CrackError(f"--split {part!r} is not NAME=SHARE, e.g. train=0.8") from error
-        if not re.fullmatch(r"\w+", name) or name in shares:
-            raise CrackError(f"--split {part!r}: {name!r} is not a name, or stands there twice")
-        if not share > 0:
-            raise CrackError(f"--split {part!r}: a share must be greater than 0")
-        shares[name] = share
+        match = re.fullmatch(r"(\w+)=(\d*\.?\d+)", part)
+        if not match or match[1] in shares or not float(match[2]):
+            raise CrackError(
+                f"--split {part!r} must be NAME=SHARE, e.g. train=0.8: each name once, each share "
+                "greater than 0"
+            )
+        shares[match[1]] = float(match[2])
     if shares and not abs(sum(shares.values()) - 1) <= 1e-6:
         raise CrackError(f"the shares of --split sum to {sum(shares.values()):g}, not 1")
     return shares
@@ -99,6 +95,5 @@ def split_path(output: Path, split: str, shares: Shares) -> Path:
     """The JSON of one split: ``crack.json`` or ``crack_train.json`` → ``crack_val.json``."""
     if not split:
         return output
-    stem = next((output.stem.removesuffix(f"_{name}") for name in shares
-                 if output.stem.endswith(f"_{name}")), output.stem)  # fmt: skip
-    return output.with_name(f"{stem}_{split}.json")
+    ending = next((f"_{name}" for name in shares if output.stem.endswith(f"_{name}")), "")
+    return output.with_name(f"{output.stem.removesuffix(ending)}_{split}.json")

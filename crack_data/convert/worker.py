@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,11 +23,13 @@ from .splits import group_of, split_path
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
 
-_CHOICES = {
+# What options that are words may be.
+CHOICES = {
     "invert": ("auto", "yes", "no"),
     "instances": ("components", "values", "single"),
     "mask_format": ("rle", "polygon"),
     "without_mask": ("leave-out", "crack-free"),
+    "skip_flagged": tuple(FLAGS),
 }
 
 
@@ -64,29 +65,29 @@ class ConversionOptions:
         group_of("photo", self.group_by)  # refuses a broken pattern before the work
         if (self.masks is None) == (self.labels is None):
             raise CrackError("give either --masks or --labels")
-        for kind in self.skip_flagged:
-            if kind not in FLAGS:
-                raise CrackError(f"--skip-flagged {kind}: there are only {', '.join(FLAGS)}")
         if self.output.suffix != ".json":
             raise CrackError(f"--output {self.output} must end in .json")
-        if self.labels:
-            names = [split_path(self.output, x, self.shares) for x in [*self.shares] or [""]]
-            for path in (name.resolve() for name in names):
-                if self.labels.resolve() in (path, *path.parents):
-                    raise CrackError(
-                        f"--output {path} would overwrite the labels of --labels {self.labels}, or "
-                        "be read as such next time; name a place outside"
-                    )
+        for path in map(Path.resolve, self.outputs().values()):
+            if self.labels and self.labels.resolve() in (path, *path.parents):
+                raise CrackError(
+                    f"--output {path} would overwrite the labels of --labels {self.labels}, or "
+                    "be read as such next time; name a place outside"
+                )
         if not 0 < self.line_width < math.inf:
             raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
-        if self.workers < 0:
-            raise CrackError(f"--workers {self.workers} must be 0 or more")
         both = self.crack_values & self.ignore_values
         if both:
             raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise CrackError(f"{name} must be one of {', '.join(choices)}")
+        for name, choices in CHOICES.items():
+            given = getattr(self, name)
+            for word in [given] if isinstance(given, str) else given:
+                if word not in choices:
+                    raise CrackError(f"{name} {word}: there are only {', '.join(choices)}")
+
+    def outputs(self) -> dict[str, Path]:
+        """The JSON of each split; of "" where there are no splits."""
+        names = [*self.shares] or [""]
+        return {name: split_path(self.output, name, self.shares) for name in names}
 
 
 def process_photo(
@@ -100,10 +101,12 @@ def process_photo(
     except CrackError as error:
         record.error = str(error)
         return record
-    crack = _union_of(pieces, (height, width))
+    crack = np.zeros((height, width), np.uint8)
+    for mask, x, y in pieces:
+        crack[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
     if options.instances == "single":
         pieces = list(_cut(crack, 1))
-    cracks = [annotation(*x, crack.shape, options.mask_format) for x in pieces]
+    cracks = [annotation(*piece, crack.shape, options.mask_format) for piece in pieces]
     record.annotations = list(dict.fromkeys(cracks))
     record.instances = len(record.annotations)
     record.repeated = len(cracks) - record.instances
@@ -116,14 +119,6 @@ def process_photo(
     record.flags = check_pair(source.stem, grey, crack)
     record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
-
-
-def _union_of(pieces: list[Piece], shape: tuple[int, int]) -> ByteMask:
-    """The pixels of all instances, HxW of 0 and 1."""
-    union = np.zeros(shape, np.uint8)
-    for mask, x, y in pieces:
-        union[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
-    return union
 
 
 def _find_pieces(
@@ -146,9 +141,18 @@ def _find_pieces(
         mask = read_mask(path)
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
-        values = _fitting(values, path, source.photo, shape, options)
-        if void is not None:
-            ignored |= _fitting(void, path, source.photo, shape, options)
+        if values.shape != shape:
+            if not options.resize_masks:
+                raise CrackError(
+                    f"mask {path} is {values.shape[1]}x{values.shape[0]} px but photo "
+                    f"{source.photo} is {shape[1]}x{shape[0]} px (upright by EXIF); "
+                    "--resize-masks scales it"
+                )
+            values, void = (
+                cv2.resize(x, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+                for x in (values, void)
+            )
+        ignored |= void
         if reading.per_value:
             found, numbers = np.unique(values, return_inverse=True)
             pieces += _cut(numbers.reshape(shape) + (found[0] > 0), len(found) - (found[0] == 0))
@@ -164,25 +168,6 @@ def _find_pieces(
         else:
             pieces += _cut(drawn, 1)
     return pieces, ignored
-
-
-def _fitting(
-    values: Labels, path: str, photo: str, shape: tuple[int, int], options: ConversionOptions
-) -> Labels:
-    """A mask's values, HxW as its photo.
-
-    Raises:
-        CrackError: it has another size and must not be resized.
-    """
-    if values.shape == shape:
-        return values
-    if options.resize_masks:
-        scaled: Any = cv2.resize(values, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        return scaled
-    raise CrackError(
-        f"mask {path} is {values.shape[1]}x{values.shape[0]} px but photo {photo} is "
-        f"{shape[1]}x{shape[0]} px (upright by EXIF); --resize-masks scales it"
-    )
 
 
 def _cut(labels: Labels, count: int) -> Iterator[Piece]:

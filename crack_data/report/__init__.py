@@ -1,5 +1,179 @@
 """The page that lets a person inspect a converted data set before training on it."""
 
-from .page import write_report
+from __future__ import annotations
 
-__all__ = ["write_report"]
+import base64
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+
+from ..convert.checks import FLAGS
+from ..convert.conversion import ConversionResult
+from ..convert.mask_files import read_mask
+from ..convert.pairing import PairRecord
+from ..convert.worker import ConversionOptions
+from ..files import atomic_write
+from ..photos import read_photo
+from ..segmentation import ignored_pixels, instance_masks
+
+MAX_SAMPLES = 60
+MAX_SIDE = 420  # px
+GOLDEN = 0.618034
+IGNORED = 140  # grey level
+
+Pictures = list[tuple[str, str]]  # captions and data: URLs
+
+
+def write_report(
+    result: ConversionResult,
+    options: ConversionOptions,
+    folder: str | os.PathLike[str],
+    samples: int = MAX_SAMPLES,
+) -> Path:
+    """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
+
+    Counts, suspicious pairs, and a contact sheet of so many ``samples``, the worst first. Returns
+    the page's path.
+
+    Raises:
+        CrackError: the folder cannot be written to, or a file of the set has become unreadable.
+    """
+    usable = worst_first([record for record in result.records if not record.error])
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    html = environment.get_template("page.html").render(
+        result=result,
+        options=options,
+        counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
+        spreads=_spreads(result.used()),
+        meanings=FLAGS,
+        flagged=[record for record in usable if record.flags],
+        left_out=[record for record in result.records if record.error or record.left_out],
+        samples=[(record, draw_pictures(record)) for record in usable[:samples]],
+        usable=len(usable),
+    )
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerow(("photo", "flag", "value"))
+    for record in result.records:
+        rows.writerows((record.photo, kind, f"{value:.6g}") for kind, value in record.flags.items())
+    page = Path(folder) / "index.html"
+    for path, text in ((page.with_name("flags.csv"), table.getvalue()), (page, html)):
+        with atomic_write(path) as file:
+            file.write(text.encode(errors="backslashreplace"))
+    return page
+
+
+def worst_first(records: list[PairRecord]) -> list[PairRecord]:
+    """Flagged pairs, those with most flags first, then the others, the most unusual first.
+
+    How unusual a pair is: the largest robust z-score (distance from the median in median absolute
+    deviations) of its number of instances, its coverage and its mean width.
+    """
+    if not records:
+        return []
+    values = np.array([[r.instances, r.coverage, r.mean_width] for r in records], np.float64)
+    distances = np.abs(values - np.median(values, axis=0))
+    scale = np.median(distances, axis=0)
+    # Where more than half of the pairs agree, the mean deviation stands in for a median of 0.
+    scale = np.where(scale > 0, scale, np.mean(distances, axis=0))
+    unusual = (distances / np.where(scale > 0, scale, 1)).max(axis=1)
+    ranked = sorted(
+        zip(records, unusual, strict=True), key=lambda x: (-len(x[0].flags), -x[1], x[0].photo)
+    )
+    return [record for record, _ in ranked]
+
+
+def draw_pictures(record: PairRecord) -> Pictures:
+    """Draw a usable pair: photo, mask as it came if there is one, cleaned mask, instances.
+
+    Raises:
+        CrackError: a file cannot be read any more.
+    """
+    photo = read_photo(record.photo)
+    rows = [json.loads("{" + text) for text in record.annotations]
+    truth = {"height": record.height, "width": record.width, "annotations": rows}
+    labels = np.zeros((record.height, record.width), np.int32)
+    for number, mask in enumerate(instance_masks(truth), start=1):
+        labels[mask] = number
+    masks = {"cleaned mask": (labels > 0) * np.uint8(255)}
+    if record.masks:
+        masks = {"mask as it came": _raw_mask(record)} | masks
+    coloured = _coloured(photo, labels, ignored_pixels(truth))
+    return [
+        ("photo", _url(_small(photo), ".jpg")),
+        *((caption, _url(_small_mask(mask), ".png")) for caption, mask in masks.items()),
+        ("instances", _url(_small(coloured), ".jpg")),
+    ]
+
+
+def _raw_mask(record: PairRecord) -> np.ndarray:
+    """The masks as they came, united, in the photo's size, their values spread over 0 to 255."""
+    united = np.zeros((record.height, record.width), np.float32)
+    for path in record.masks:
+        values = read_mask(path).values.astype(np.float32)
+        values *= 255 / max(float(values.max(initial=0)), 1)
+        size = (record.width, record.height)
+        united = np.maximum(united, cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+    return united.astype(np.uint8)
+
+
+def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """The photo, dimmed, with each instance in a colour of its own and thick enough to see."""
+    radius = max(labels.shape) // MAX_SIDE + 1
+    kernel = np.ones((2 * radius - 1,) * 2, np.uint8)
+    grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
+    # Hues of neighbouring labels lie far apart.
+    hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
+    hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
+    colours: Any = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)
+    dim = np.where(ignored[..., None], np.uint8(IGNORED), photo // 3)
+    return np.where(grown[..., None] > 0, colours[0][grown], dim)
+
+
+def _small_mask(mask: np.ndarray) -> np.ndarray:
+    """A mask scaled down so that thin lines stay visible: the brightest of the pixels merged."""
+    factor = -(-max(mask.shape) // MAX_SIDE)
+    return _small(cv2.dilate(mask, np.ones((factor, factor), np.uint8)))
+
+
+def _small(image: Any) -> np.ndarray:
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _url(image: np.ndarray, suffix: str) -> str:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 82] if suffix == ".jpg" else []
+    _, data = cv2.imencode(suffix, image, quality)
+    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
+
+
+def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
+    """Smallest, quarter, median, three quarters and largest of what the photos with cracks hold."""
+    measures = {
+        "instances": "instances per photo",
+        "crack_area": "crack area per photo, px",
+        "coverage": "coverage, percent of the photo",
+        "mean_width": "mean crack width, px",
+    }
+    rows = []
+    for name, label in measures.items():
+        values = [getattr(record, name) for record in records if record.instances] or [0]
+        steps = np.percentile(values, (0, 25, 50, 75, 100))
+        rows.append((label, [f"{x:.4g}" if x < 1000 else f"{x:,.0f}" for x in steps]))
+    return rows

@@ -73,7 +73,7 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
     assert len(masks_of(convert_labels(images, folder))["a.jpg"]) == 3
     _labelme(images.parent / "drawn", [{"shape_type": "point", "points": [[1, 2]]}])
     with pytest.raises(
-        CrackError, match=r"shape 0 of .*a\.json cannot be used \(a point of 1 points"
+        CrackError, match=r"shape 0 of .*a\.json cannot be used.*a point of 1 points"
     ):
         convert_labels(images, folder)
 
@@ -140,11 +140,10 @@ def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("labels/a.txt", b"0 \xe9", r"a\.txt is not UTF-8"),
-        ("classes.txt", b"Ri\xdf", r"classes\.txt is not UTF-8"),
-        ("data.yaml", b"names: [a", r"data\.yaml is no YAML"),
-        ("labels/a.json", b'{"shapes": [1]}', r"shape 0 of .*a\.json cannot be used"),
-        ("labels/a.json", b'{"shapes": [{"group_id": []}]}', r"shape 0 of .*a\.json cannot"),
+        ("labels/a.txt", b"0 \xe9", r"a\.txt cannot be read as UTF-8"),
+        ("classes.txt", b"Ri\xdf", r"classes\.txt cannot be read as UTF-8"),
+        ("data.yaml", b"names: [a", r"data\.yaml does not list the names"),
+        ("labels/a.json", b'{"shapes": [1]}', r"a\.json cannot be used"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
          "not finite"),
@@ -154,7 +153,7 @@ def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
          r"shape 0 of .*a\.json"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": ["a", "b"]}]}',
          r"shape 0 of .*a\.json"),
-        ("data.yaml", b"names: crack", r"data\.yaml: names must list the classes"),
+        ("data.yaml", b"names: crack", r"data\.yaml does not list the names"),
     ],
 )  # fmt: skip
 def test_damaged_label_files_are_named(name: str, data: bytes, message: str, images: Path) -> None:

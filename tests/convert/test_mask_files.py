@@ -94,53 +94,30 @@ def test_crackforest_ground_truth(tmp_path: Path) -> None:
     assert np.array_equal(_crack(read_mask(tmp_path / "m.mat")), CRACK)
 
 
-def test_a_plain_mat_array(tmp_path: Path) -> None:
-    savemat(tmp_path / "m.mat", {"mask": CRACK, "note": "by hand"})
-    assert np.array_equal(read_mask(tmp_path / "m.mat").values, CRACK)
-
-
-def test_a_mat_without_a_mask_says_so(tmp_path: Path) -> None:
-    savemat(tmp_path / "m.mat", {"a": CRACK, "b": CRACK})
-    with pytest.raises(CrackError, match=r"m\.mat cannot be read: it holds neither"):
-        read_mask(tmp_path / "m.mat")
-
-
 def test_formats_that_are_not_listed_are_never_opened(tmp_path: Path) -> None:
     # Pillow starts Ghostscript for this one.
     (tmp_path / "m.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(CrackError, match=r"m\.png cannot be read: it is not an image of a known"):
+    with pytest.raises(CrackError, match=r"m\.png cannot be read as an image.*cannot identify"):
         read_mask(tmp_path / "m.png")
 
 
 def test_a_huge_mask_is_refused_by_its_header(tmp_path: Path) -> None:
     Image.new("1", (20000, 10000)).save(tmp_path / "m.png")
-    with pytest.raises(CrackError, match=r"m\.png cannot be read: .*20000"):
+    with pytest.raises(CrackError, match=r"m\.png cannot be read .*20000"):
         read_mask(tmp_path / "m.png")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "why"),
-    [
-        ("m.png", b"", "empty"),
-        ("m.png", b"no picture at all", "not an image"),
-        ("m.mat", b"no picture at all", "cannot be read"),
-        ("m.mat", b"", "empty"),
-    ],
-)
-def test_bad_files_are_named(name: str, content: bytes, why: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(CrackError, match=rf"{name} cannot be read.*{why}|{name} {why}"):
-        read_mask(tmp_path / name)
-
-
-def test_a_truncated_mask_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["m.png", "m.mat"])
+def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
     KINDS["0_255.png"].save(tmp_path / "whole.png")
-    data = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "m.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(CrackError, match=r"m\.png cannot be read"):
-        read_mask(tmp_path / "m.png")
+    truncated = (tmp_path / "whole.png").read_bytes()[:-30]
+    savemat(tmp_path / "other.mat", {"mask": CRACK})
+    for data in (b"", b"no picture at all", truncated, (tmp_path / "other.mat").read_bytes()):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CrackError, match=f"{name} cannot be read as an image"):
+            read_mask(tmp_path / name)
 
 
 def test_a_missing_mask_is_named(tmp_path: Path) -> None:

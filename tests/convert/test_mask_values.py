@@ -54,7 +54,6 @@ def test_255_beside_class_numbers_is_ignored() -> None:
     assert np.array_equal(_crack(reading, both), both == 1)
     assert not _crack(reading, void_alone).any()
     ignored = reading.apply(MaskImage(void_alone))[1]
-    assert ignored is not None
     assert np.array_equal(ignored, void_alone == 255)
     for part in ("0 background", "1 crack (630 px)", "255 ignored (945 px)"):
         assert part in reading.sentence

@@ -18,8 +18,7 @@ from crack_data.convert.coco import annotation
 from crack_data.convert.conversion import ConversionResult, convert
 from crack_data.convert.pairing import PairRecord
 from crack_data.convert.worker import ConversionOptions
-from crack_data.report import write_report
-from crack_data.report.page import draw_pictures, worst_first
+from crack_data.report import draw_pictures, worst_first, write_report
 from crack_data.synthetic import write_photos
 
 COUNT = 8
