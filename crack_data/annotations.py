@@ -19,8 +19,9 @@ from pycocotools import mask as coco_mask
 
 from .convert.pairing import Pairing, list_files, match_names
 from .errors import CrackError
-from .photos import PHOTO_SUFFIXES, photo_size
+from .photos import photo_size
 from .segmentation import Record, encode_segmentation
+from .storage import PHOTO_SUFFIXES
 
 CRACK_NAMES = ("crack", "cracks")
 XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS

@@ -25,8 +25,8 @@ def as_crack_error(what: str) -> Iterator[None]:
     except CrackError:
         raise
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise CrackError(f"{what}: {reason}") from error
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise CrackError(" ".join(f"{what}: {reason}".split())) from error
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

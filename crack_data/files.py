@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from .errors import CrackError
 
@@ -36,11 +36,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
-        handle, temporary = _create(target.parent)
-        with os.fdopen(handle, "wb") as stream:
+        with _create(target.parent) as stream:
+            temporary = stream.name
             yield stream
             stream.flush()
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
     except BaseException as error:
         with suppress(OSError):
@@ -54,15 +53,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
-def _create(folder: Path) -> tuple[int, str]:
+def _create(folder: Path) -> IO[bytes]:
     """Create a hidden file, locked for as long as it is open."""
     while True:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=_SUFFIX, dir=folder)
+        path = folder / f".{uuid4().hex}{_SUFFIX}"
+        stream = path.open("xb")
         with suppress(OSError):  # not every file system has locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, name
-        os.close(handle)  # another process swept it away before it was locked
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # another process swept it away before it was locked
 
 
 def _sweep(folder: Path) -> None:
@@ -74,10 +74,3 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError), open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-
-
-def _umask() -> int:
-    """The process's file mode mask; mkstemp ignores it and makes files private."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -8,17 +8,7 @@ from collections.abc import Sequence
 def markdown_lines(
     head: Sequence[str], body: Sequence[Sequence[str]], numbers: bool = False
 ) -> str:
-    """A table, without a line break at its end.
-
-    Args:
-        head: headings of the columns.
-        body: rows of cells.
-        numbers: align all columns but the first to the right.
-    """
-    rest = "---:" if numbers else "---"
-    rule = ["---", *[rest] * (len(head) - 1)]
-    return "\n".join(_line(row) for row in (head, rule, *body))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """A table without a line break at its end; ``numbers``: all columns but the first at right."""
+    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in (head, rule, *body))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

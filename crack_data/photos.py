@@ -11,21 +11,16 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
 from .errors import CrackError
-from .storage import HAS_HEIF, PHOTO_SUFFIXES, read_bytes
+from .storage import HAS_HEIF, read_bytes
 from .wide_samples import read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
-
-__all__ = ["MAX_PIXELS", "PHOTO_SUFFIXES", "PhotoError", "decode_photo", "photo_size",
-           "probe_photo", "read_photo"]  # fmt: skip
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -37,7 +32,7 @@ if HAS_HEIF:
 
 _JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"P5", b"P6")
+_SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", *_TIFF, b"BM", b"GIF8", b"P5", b"P6")
 
 # Below Pillow's own limit for decompression bombs (2 x 89,478,485).
 MAX_PIXELS = 178_000_000
@@ -52,8 +47,6 @@ PROBE_SCALE = 4
 
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _BAND = 512  # rows converted at a time
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -71,7 +64,7 @@ class PhotoError(CrackError):
         self.kind = kind
 
 
-def read_photo(path: str | os.PathLike[str], max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a photo from a file, a path or a URL that fsspec reads, as `decode_photo` does.
 
     Raises:
@@ -80,18 +73,17 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int | None = MAX_PIXELS
     """
     data = read_bytes(os.fspath(path))
     with _decoding(path):
-        return decode_photo(data, max_pixels)
+        return decode_photo(data)
 
 
-def decode_photo(data: bytes, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
+def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode the bytes of a photo file; of an animation, the first frame.
 
     Args:
         data: content of a file in one of `FORMATS`: grey, RGB, CMYK or palette, with or without
             transparency (which is dropped); samples of more than 8 bits and floats are scaled by
             their own range, see `to_8_bits`.
-        max_pixels: refuse photos of more pixels, by the header, before decoding; None: no limit
-            but Pillow's.
+        max_pixels: refuse photos of more pixels, by the header, before decoding.
 
     Returns:
         BGR uint8 (H, W, 3), turned upright by the EXIF orientation.
@@ -100,21 +92,21 @@ def decode_photo(data: bytes, max_pixels: int | None = MAX_PIXELS) -> np.ndarray
         PhotoError: not a photo, too large, or corrupt.
     """
     with _decoding():
-        image = _open(data, max_pixels)
-        if image is None or _has_wide_colour(image, data):
-            return _decode_wide(data, max_pixels)
-        image.load()
-        # Only now: of a TIFF, loading turns the image upright and drops the tag.
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            samples = np.asarray(image)
-            if image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:
-                samples = samples.max() - samples
-            pixels = to_8_bits(samples)
+        header = tiff_header(data) if data.startswith(_TIFF) else None
+        if header and header.bits > 8:
+            peak = wide_peak(header.pixel_bytes)
+            _check_size(header.width, header.height, peak, max_pixels)
+            return _upright(to_8_bits(read_tiff(data)), header.orientation)
+        image, is_wide = _open(data, max_pixels)
+        if is_wide:
+            pixels = to_8_bits(read_by_opencv(data))
         else:
+            image.load()
             pixels = _to_bgr(image)
+        # Only now: of a TIFF, loading turns the image upright and drops the tag.
+        orientation = _orientation(image)
         del image
-        return _upright_bgr(pixels, orientation)
+        return _upright(pixels, orientation)
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
@@ -129,46 +121,46 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
     """
     data = read_bytes(os.fspath(path))
     with _decoding(path):
-        if not data.startswith(_JPEG):
+        if data.startswith(_JPEG):
+            grey, _ = _open(data, MAX_PIXELS)
+            (width, height), orientation = grey.size, _orientation(grey)
+            # Draft takes the largest scale that is not below the size asked for.
+            grey.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
+            if grey.mode != "L":
+                grey = grey.convert("RGB").convert("L")
+        else:
             photo = decode_photo(data)
-            height, width = photo.shape[:2]
-            grey = Image.fromarray(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY))
-            return width, height, _quarter(grey, width, height)
-        image = _open(data, MAX_PIXELS)
-        assert image is not None
-        width, height = image.size
-        # Draft takes the largest scale that is not below the size asked for.
-        image.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        grey = image if image.mode == "L" else image.convert("RGB").convert("L")
-        quarter = _upright(_quarter(grey, width, height), orientation)
+            grey, orientation = Image.fromarray(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY)), 1
+            width, height = grey.size
+        size = (-(-width // PROBE_SCALE), -(-height // PROBE_SCALE))
+        quarter = _upright(np.asarray(grey.resize(size, Image.Resampling.BOX)), orientation)
         return (height, width, quarter) if orientation in _TURNED else (width, height, quarter)
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of a photo in px, upright; by the header alone, but for TIFF.
-
-    Raises:
-        CrackError: as `read_photo`.
-    """
-    formats = [name for name in FORMATS if name != "TIFF"]
-    with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
-        turned = x.getexif().get(_ORIENTATION, 1) in _TURNED
-        return x.size[::-1] if turned else x.size
-    return probe_photo(path)[:2]
+    """Width and height of a photo in px, upright, by its header; errors as of `read_photo`."""
+    width, height, orientation = _read_header(path)
+    return (height, width) if orientation in _TURNED else (width, height)
 
 
 def read_orientation(path: str | os.PathLike[str]) -> int:
-    """The EXIF orientation of a photo, 1 to 8; 1 is upright. Errors as of `read_photo`."""
+    """The EXIF orientation of a photo; 1 is upright. Errors as of `read_photo`."""
+    return _read_header(path)[2]
+
+
+def _read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Width and height of a photo in px as stored, and its EXIF orientation."""
     data = read_bytes(os.fspath(path))
     with _decoding(path):
         if data.startswith(_TIFF):
-            found = tiff_header(data).orientation
-        else:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            found = image.getexif().get(_ORIENTATION, 1)
-        return found if found in range(1, 9) else 1
+            header = tiff_header(data)
+            return header.width, header.height, header.orientation
+        image, _ = _open(data, MAX_PIXELS)
+        return *image.size, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 @contextmanager
@@ -188,15 +180,13 @@ def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
             raise PhotoError(error.kind, named) from error
 
 
-def _open(data: bytes, max_pixels: int | None) -> Image.Image | None:
-    """Open a photo by its header; None: a TIFF whose samples Pillow does not know."""
+def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """Open a photo by its header, and say whether its samples have more bits than Pillow keeps."""
     if data.startswith(_JPEG):
         _check_scans(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        if data.startswith(_TIFF):
-            return None
         if data.startswith(_SIGNATURES):
             raise PhotoError("corrupt", "the photo is corrupt or cut off in its header") from error
         raise PhotoError(
@@ -204,20 +194,19 @@ def _open(data: bytes, max_pixels: int | None) -> Image.Image | None:
         ) from error
     except Image.DecompressionBombError as error:
         raise PhotoError("too_large", f"the photo declares too many pixels ({error})") from error
-    except Exception as error:  # a known signature with a damaged header
-        raise PhotoError("corrupt", f"the photo's header is corrupt ({error})") from error
     peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
-    if image.mode in ("I", "F") or _has_wide_colour(image, data):
-        peak = wide_peak(6 if image.mode in ("RGB", "RGBA", "LA") else 4)
+    is_wide = image.mode[0] in "IF" or (image.format == "PNG" and data[24] > 8)
+    if is_wide:
+        peak = wide_peak(2 if image.mode[0] == "I" else 6)
     _check_size(image.width, image.height, peak, max_pixels)
-    return image
+    return image, is_wide
 
 
-def _check_size(width: int, height: int, peak: int, max_pixels: int | None) -> None:
+def _check_size(width: int, height: int, peak: int, max_pixels: int) -> None:
     """Refuse a photo by its header; ``peak``: bytes a pixel that decoding takes."""
     if width * height == 0:
         raise PhotoError("corrupt", "the photo's header declares no pixels")
-    limit = (max_pixels or 2 * MAX_PIXELS) * _PEAK // max(peak, _PEAK)
+    limit = max_pixels * _PEAK // peak
     if width * height > limit:
         kind = " for photos of this format and depth; save it with 8 bits" if peak > _PEAK else ""
         raise PhotoError(
@@ -239,47 +228,12 @@ def _check_scans(jpeg: bytes) -> None:
         raise PhotoError("too_large", f"the photo has {scans} JPEG scans; the limit is {MAX_SCANS}")
 
 
-def _has_wide_colour(image: Image.Image, data: bytes) -> bool:
-    """Whether Pillow would cut colour samples of more than 8 bits down to their upper 8."""
-    if image.mode not in ("RGB", "RGBA", "LA", "RGBX"):
-        return False
-    if image.format == "PNG":
-        return data[24] > 8
-    bits = _tag(image, _BITS_PER_SAMPLE)
-    return bits is not None and bits[0] > 8
-
-
-def _tag(image: Image.Image, number: int) -> Any:
-    return image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None
-
-
-def _decode_wide(data: bytes, max_pixels: int | None) -> np.ndarray:
-    """Decode a 16-bit PNG in colour, or a TIFF of samples that Pillow does not keep."""
-    if data.startswith(_TIFF):
-        header = tiff_header(data)
-        _check_size(header.width, header.height, wide_peak(header.pixel_bytes), max_pixels)
-        return _upright_bgr(to_8_bits(read_tiff(data)), header.orientation)
-    orientation = Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1)
-    return _upright(to_8_bits(read_by_opencv(data)), orientation)
-
-
 def _to_bgr(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for top in range(0, image.height, _BAND):
-        band = image
-        if image.height > _BAND:
-            band = image.crop((0, top, image.width, min(image.height, top + _BAND)))
-        if band.mode in ("P", "PA"):
-            band = band.convert("RGBA")
-        if band.mode != "RGB":
-            band = band.convert("RGB")
+        band = image.crop((0, top, image.width, min(image.height, top + _BAND))).convert("RGB")
         cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top : top + band.height])
     return pixels
-
-
-def _upright_bgr(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    pixels = _upright(pixels, orientation)
-    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -291,10 +245,3 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _quarter(grey: Image.Image, width: int, height: int) -> npt.NDArray[np.uint8]:
-    size = (-(-width // PROBE_SCALE), -(-height // PROBE_SCALE))
-    if grey.size != size:
-        grey = grey.resize(size, Image.Resampling.BOX)
-    return np.asarray(grey)

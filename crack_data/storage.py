@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.util
 import io
-import os
 import posixpath
 import shutil
 from collections import Counter
@@ -17,7 +15,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-from .errors import CrackError
+from .errors import CrackError, as_crack_error
 from .files import atomic_write
 
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
@@ -30,20 +28,14 @@ PHOTO_SUFFIXES: tuple[str, ...] = (
 RESULTS = "predictions.json"
 
 _MAGIC = "*?["
-# Bytes of a file that is read whole.
-_LARGEST = 2**32
 
 
 class PhotoFile(NamedTuple):
-    r"""A photo to predict.
+    r"""A photo to predict."""
 
-    Attributes:
-        path: where it lies, path or URL.
-        file_name: how results call it: the path below the folder that was asked for, as text that
-            UTF-8 can hold (bytes that are none, such as Latin-1's, as \udcNN).
-    """
-
-    path: str
+    path: str  # or URL
+    # How results call it: the path below the folder that was asked for, as text that UTF-8 can
+    # hold (bytes that are none, such as Latin-1's, as \udcNN).
     file_name: str
 
 
@@ -62,8 +54,8 @@ def find_photos(
         unread: counts the files left out by their suffix.
 
     Raises:
-        CrackError: one names no photos, the storage cannot be reached, or a photo lies directly
-            in the output folder.
+        CrackError: one names no photos, the storage cannot be reached, or the output folder is
+            that of the photos.
     """
     unread = Counter() if unread is None else unread
     folder = full_path(output).rstrip("/") if output else None
@@ -90,16 +82,15 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
             base = posixpath.dirname(root[: min(root.index(x) for x in _MAGIC if x in root)])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
-    names = {x: x[len(base.rstrip("/")) :].lstrip("/") for x in paths}
+    base = base.rstrip("/")
+    if output == _full(fs, base):
+        raise CrackError(f"output folder {output} holds the photos themselves; name another")
+    names = {path: path[len(base) :].lstrip("/") for path in paths}
     if paths != [root]:
-        below = None if output == _full(fs, base).rstrip("/") else output
-        names = _choose_photos(fs, names, below, unread)
+        names = _choose_photos(fs, names, output, unread)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
-    for path, name in names.items():
-        if output == posixpath.dirname(_full(fs, path)):
-            raise CrackError(f"output folder {output} holds the photo {name} itself; name another")
     return [PhotoFile(_full(fs, path), printable(names[path])) for path in sorted(names)]
 
 
@@ -115,10 +106,10 @@ def _choose_photos(
         if name.startswith(".") or "/." in name or inside or parents & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
-        if suffix not in PHOTO_SUFFIXES:
-            unread[suffix or "without ending"] += 1
-        elif not fs.isdir(path):  # what a link points to
+        if suffix in PHOTO_SUFFIXES:
             kept[path] = name
+        else:
+            unread[suffix or "without ending"] += 1
     return kept
 
 
@@ -137,11 +128,6 @@ def printable(path: str) -> str:
 def read_bytes(path: str) -> bytes:
     """The content of a file; a `CrackError` where it cannot be read."""
     with _use(path, "read") as (fs, name):
-        if _is_local(fs) and os.path.exists(name):
-            if not os.path.isfile(name):  # a pipe or device may have no end
-                raise OSError(errno.EINVAL, "it is no file")
-            if os.path.getsize(name) > _LARGEST:
-                raise OSError(errno.EFBIG, f"it has more than {_LARGEST} bytes")
         return fs.cat_file(name)
 
 
@@ -155,11 +141,7 @@ def fingerprint(path: str) -> dict[str, Any]:
 
 
 def write_bytes(path: str, data: bytes | Path) -> None:
-    """Write a file, of bytes or a local file's, whole or not at all.
-
-    Raises:
-        CrackError: it cannot be written.
-    """
+    """Write a file, of bytes or a local file's, whole or not at all; else a `CrackError`."""
     with _use(path, "written") as (fs, name):
         if not _is_local(fs):  # object stores show an object when it is complete
             fs.put_file(data, name) if isinstance(data, Path) else fs.pipe_file(name, data)
@@ -180,11 +162,7 @@ def list_files(folder: str) -> dict[str, int]:
 
 
 def remove(path: str) -> None:
-    """Remove a file, or a folder and what is in it, where there is one.
-
-    Raises:
-        CrackError: it cannot be removed.
-    """
+    """Remove a file, or a folder and what is in it, where there is one; else a `CrackError`."""
     with _use(path, "removed") as (fs, name):
         fs.invalidate_cache(name)
         if fs.exists(name):
@@ -193,7 +171,8 @@ def remove(path: str) -> None:
 
 def full_path(path: str) -> str:
     """The absolute path or URL, so that a worker elsewhere finds the same file."""
-    return _full(*_resolve(path))
+    with _use(path, "used") as (fs, name):
+        return _full(fs, name)
 
 
 def join(folder: str, name: str) -> str:
@@ -204,22 +183,8 @@ def join(folder: str, name: str) -> str:
 @contextmanager
 def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
     """The file system of a path and its name there; what fails becomes a sentence."""
-    try:
-        yield _resolve(path)
-    except CrackError:
-        raise
-    except Exception as error:  # a storage elsewhere raises its own types
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise CrackError(f"{path} cannot be {what}: {reason}") from error
-
-
-def _resolve(path: str) -> tuple[Any, str]:
-    if not path:
-        raise CrackError("a path is empty: name a file or a folder")
-    try:
-        return fsspec.core.url_to_fs(path)
-    except (ImportError, ValueError) as error:
-        raise CrackError(f"{path} is on a storage that cannot be used here: {error}") from error
+    with as_crack_error(f"{path} cannot be {what}"):
+        yield fsspec.core.url_to_fs(path)
 
 
 def _full(fs: Any, name: str) -> str:

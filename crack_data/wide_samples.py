@@ -1,11 +1,10 @@
-"""Photos of more than 8 bits a sample: read what Pillow would cut down, scale to 8 bits."""
+"""Photos of more than 8 bits a sample, read by OpenCV and scaled to 8 bits."""
 
 from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,11 +12,11 @@ import numpy.typing as npt
 import tifffile
 
 _BAND = 512  # rows converted at a time
-_ORIENTATION = 0x0112
+_ORIENTATION, _PHOTOMETRIC = 274, 262
 
 
 def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
-    """Scale samples of any type to 8 bits by the range that they use.
+    """Scale samples of any type to 8 bits by the range that they use: BGR (H, W, 3).
 
     Full scale is the smallest power of two (less one, for values above 1) that holds the largest
     sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
@@ -26,7 +25,7 @@ def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
     (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
 
     Args:
-        samples: (H, W) or (H, W, C), integers or floats.
+        samples: (H, W) or BGR (H, W, 3), integers or floats.
     """
     base, scale = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
@@ -34,7 +33,7 @@ def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
         band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
         np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
-    return scaled
+    return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
 
 
 def sample_range(samples: np.ndarray) -> tuple[float, float]:
@@ -56,32 +55,27 @@ def sample_range(samples: np.ndarray) -> tuple[float, float]:
     return 0.0, 255.0 / full
 
 
-@dataclass(frozen=True)
-class TiffHeader:
-    """The first page of a TIFF: size in px, bytes of a decoded pixel, EXIF orientation."""
+class TiffHeader(NamedTuple):
+    """The first page of a TIFF."""
 
-    width: int
+    width: int  # px, as stored
     height: int
-    pixel_bytes: int
-    orientation: int
+    bits: int  # of a sample
+    pixel_bytes: int  # decoded
+    orientation: int  # EXIF's
 
 
 def tiff_header(data: bytes) -> TiffHeader:
     """Read the header of a TIFF's first page."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
-        tag = page.tags.get(_ORIENTATION)
-        pixel_bytes = page.samplesperpixel * max(page.bitspersample // 8, 1)
-        orientation = 1 if tag is None else int(tag.value)
-        return TiffHeader(page.imagewidth, page.imagelength, pixel_bytes, orientation)
+        bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))
+        pixel_bytes = page.samplesperpixel * -(-bits // 8)
+        return TiffHeader(page.imagewidth, page.imagelength, bits, pixel_bytes, orientation)
 
 
 def read_tiff(data: bytes) -> np.ndarray:
-    """Samples of a TIFF's first page as stored, not turned: (H, W) or (H, W, 3), BGR.
-
-    Raises:
-        ValueError: they are damaged or of a type that cannot be read.
-    """
+    """Samples of a TIFF's first page, brighter for more: as `read_by_opencv` gives them."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         if page.planarconfig != 1:  # one plane after the other: OpenCV mixes them up
@@ -91,16 +85,18 @@ def read_tiff(data: bytes) -> np.ndarray:
             order: Literal["little", "big"] = "little" if file.byteorder == "<" else "big"
             place = slice(tag.valueoffset, tag.valueoffset + 2)
             data = b"".join((data[: place.start], (1).to_bytes(2, order), data[place.stop :]))
-    return read_by_opencv(data)
+        is_white_zero = page.tags.valueof(_PHOTOMETRIC) == 0
+    samples = read_by_opencv(data)
+    return samples.max() - samples if is_white_zero else samples
 
 
 def wide_peak(pixel_bytes: int) -> int:
     """Bytes that decoding and scaling take for each pixel at their peak (measured)."""
-    return max(13, 2 * pixel_bytes + 1)
+    return 8 if pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
 
 
 def read_by_opencv(data: bytes) -> np.ndarray:
-    """Samples of a PNG or TIFF as stored, not turned: (H, W) or (H, W, 3), BGR.
+    """Samples of a PNG, PPM or TIFF as stored, not turned: (H, W) or (H, W, 3), BGR.
 
     Raises:
         ValueError: they are damaged or of a type that cannot be read.

@@ -17,8 +17,8 @@ from PIL import Image
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
-from ..photos import PHOTO_SUFFIXES
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
+from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names, relative_name
 
