@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from .storage import PHOTO_SUFFIXES
 
 CRACK_NAMES = ("crack", "cracks")
 XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS
-_CROWDS = {"0": 0, "false": 0, "1": 1, "true": 1}
 
 logger = logging.getLogger("detectron2.crack_data")
 
@@ -51,11 +49,7 @@ class AnnotatedPhoto:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON; bytes of names that are not UTF-8 are kept.
-
-    Raises:
-        CrackError: it is missing, or not JSON.
-    """
+    """Read a JSON; bytes of names that are not UTF-8 are kept. A `CrackError` if it is none."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             return json.load(file)
@@ -68,17 +62,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise CrackError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def read_coco(json_file: str | os.PathLike[str]) -> Record:
-    """Read a JSON that must be COCO's, see `read_json` and `check_coco`."""
-    return check_coco(json_file, read_json(json_file))
-
-
 def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
-    """Return the content of a JSON if it is COCO's.
-
-    Raises:
-        CrackError: it is not.
-    """
+    """Return the content of a JSON if it is COCO's; a `CrackError` if it is not."""
     parts = ("images", "annotations", "categories")
     tables = [content.get(part) if isinstance(content, dict) else None for part in parts]
     if not all(isinstance(x, list) and all(isinstance(row, dict) for row in x) for x in tables):
@@ -126,10 +111,9 @@ def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotati
         (category,) = categories.values()
     if category is None:
         raise ValueError(f"has category_id {row.get('category_id')!r}, which it lacks")
-    stated = row.get("iscrowd") or row.get("ignore") or 0
-    crowd = _CROWDS.get(_key(stated).casefold())
-    if crowd is None:
-        raise ValueError(f"has iscrowd {stated!r}, which is neither 0 nor 1")
+    crowd = int(row.get("iscrowd") or row.get("ignore") or 0)
+    if crowd not in (0, 1):
+        raise ValueError(f"has iscrowd {crowd}, which is neither 0 nor 1")
     attributes = row.get("attributes")
     if isinstance(attributes, dict) and "occluded" in attributes:
         crowd = 0  # CVAT calls all that is painted a crowd
@@ -137,18 +121,16 @@ def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotati
 
 
 def _key(number: Any) -> str:
-    """An id as tools write it in one place as a number and in another as text."""
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    return str(number).strip()
+    """An id as tools write it in one place as a number and in another as text: 1, 1.0, "1"."""
+    return str(number).strip().removesuffix(".0")
 
 
 def _stated_size(image: Record) -> tuple[int, int] | None:
     try:
-        width, height = int(image["width"]), int(image["height"])
+        size = int(image["width"]), int(image["height"])
     except (KeyError, TypeError, ValueError):
         return None
-    return (width, height) if min(width, height) > 0 else None
+    return size if min(size) > 0 else None
 
 
 def info_of(coco: Record, key: str) -> Any:
@@ -180,7 +162,7 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
         CrackError: a photo is missing or, of another tool's JSON, has another size there; or
             something can be neither used nor computed.
     """
-    coco = read_coco(json_file)
+    coco = check_coco(json_file, read_json(json_file))
     names = [str(each.get("name")).strip() for each in coco["categories"]]
     if not any(name.casefold() in CRACK_NAMES for name in names):
         raise CrackError(
@@ -189,23 +171,12 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
         )
     photos = annotated_photos(json_file, coco)
     paths = _find_photos(json_file, coco, [photo.file_name for photo in photos], image_root)
-    owners: dict[str, Any] = {}
-    records, faults = [], []
+    for path, times in Counter(paths).items():
+        if times > 1:
+            raise CrackError(f"{json_file} lists {path} as {times} images; join them")
     left_out: Counter[str] = Counter()
-    for photo, path in zip(photos, paths, strict=True):
-        try:
-            if path in owners:
-                raise CrackError(
-                    f"{json_file} lists {photo.file_name} as image {owners[path]} and as image "
-                    f"{photo.image_id}; join the two"
-                )
-            owners[path] = photo.image_id
-            records.append(_record(photo, path, is_foreign(coco), left_out))
-        except CrackError as error:
-            faults.append(str(error))
-    if faults:
-        more = f" ({len(faults)} photos of {json_file} have faults)" if len(faults) > 1 else ""
-        raise CrackError(faults[0] + more)
+    foreign = is_foreign(coco)
+    records = [_record(*each, foreign, left_out) for each in zip(photos, paths, strict=True)]
     for reason, count in left_out.items():
         logger.warning(f"{json_file}: {count} annotations {reason} are left out")
     return records
@@ -254,11 +225,7 @@ def _size_of(photo: AnnotatedPhoto, path: str, foreign: bool) -> tuple[int, int]
 def _find_photos(
     json_file: str, coco: Record, names: list[str], image_root: str | os.PathLike[str] | None
 ) -> list[str]:
-    """Path of each image's photo.
-
-    Raises:
-        CrackError: photos are missing, or several fit one name.
-    """
+    """Path of each image's photo; a `CrackError` where it is missing, or several fit one name."""
     recorded = info_of(coco, "image_root")
     folder = os.path.dirname(os.path.abspath(json_file))
     subset = Path(json_file).stem.rpartition("_")[2]
@@ -269,7 +236,7 @@ def _find_photos(
         given = os.path.abspath(image_root)
         roots = [os.path.join(given, subset), given, *roots[: recorded is not None]]
     roots = [os.path.normpath(os.path.join(folder, root)) for root in roots]
-    found = [_existing(name, roots) for name in names]
+    found = [_existing(name.replace("\\", "/"), roots) for name in names]
     if not all(found) and (image_root is not None or recorded is None):
         folders = [Path(root) for root in roots if os.path.isdir(root)]
         listed = [path for root in folders for path in list_files(root, PHOTO_SUFFIXES, Pairing())]
@@ -286,8 +253,5 @@ def _find_photos(
 
 
 def _existing(name: str, roots: list[str]) -> str:
-    """The file in one of the folders that has the name, in any spelling of its accents."""
-    name = name.replace("\\", "/")
-    names = dict.fromkeys([name, *(unicodedata.normalize(x, name) for x in ("NFC", "NFD"))])
-    paths = (os.path.join(root, each) for each in names for root in roots)
+    paths = (os.path.join(root, name) for root in roots)
     return next(filter(os.path.isfile, paths), "")

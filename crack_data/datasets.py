@@ -15,27 +15,10 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .annotations import info_of, read_coco, read_records
+from .annotations import check_coco, info_of, read_json, read_records
 from .errors import CrackError
 from .photos import read_photo
-from .segmentation import (
-    Record,
-    decode_mask,
-    has_crack,
-    ignored_pixels,
-    instance_masks,
-    union_mask,
-)
-
-__all__ = [
-    "decode_mask",
-    "ignored_pixels",
-    "instance_masks",
-    "read_photo_of",
-    "register_crack_dataset",
-    "register_datasets_of",
-    "union_mask",
-]
+from .segmentation import Record, has_crack
 
 logger = logging.getLogger("detectron2.crack_data")
 
@@ -51,9 +34,7 @@ def register_crack_dataset(
 
     Args:
         name: what ``DATASETS.TRAIN`` or ``DATASETS.TEST`` will call it.
-        json_file: COCO JSON, as ``tools/convert_to_coco.py`` writes it.
-        image_root: folder of the photos; None takes the one recorded in the JSON, or looks
-            beside it (see `read_records`).
+        json_file, image_root: see `read_records`.
 
     Raises:
         CrackError: another file or folder is registered under this name.
@@ -144,8 +125,7 @@ def _check_conversions(names: list[str]) -> None:
     runs: dict[str, tuple[Any, str]] = {}
     for name in names:
         json_file = MetadataCatalog.get(name).json_file
-        run = info_of(read_coco(json_file), "conversion")
-        run = run if isinstance(run, dict) else {}
+        run = info_of(check_coco(json_file, read_json(json_file)), "conversion") or {}
         folder, base = os.path.split(os.path.abspath(json_file))
         for split in run.get("splits", []):
             if not split or split not in base:
@@ -162,11 +142,7 @@ def _check_conversions(names: list[str]) -> None:
 def _names(key: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise CrackError(f"{key} is the bare string {value!r}; write it as \"('{value}',)\"")
-    names = tuple(value)
-    wrong = [name for name in names if not isinstance(name, str)]
-    if wrong:
-        raise CrackError(f"{key} holds {wrong[0]!r}, which is not the name of a data set")
-    return names
+    return tuple(map(str, value))
 
 
 for _name in STANDARD_NAMES:

@@ -5,7 +5,7 @@ A record is a photo in Detectron2's format, as `crack_data.annotations` reads it
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,10 @@ BoolMask = npt.NDArray[np.bool_]
 Record = dict[str, Any]
 Rle = dict[str, Any]
 
+# One number of a compressed RLE: bytes that say "goes on", and one that does not. Pixels are
+# counted in 32 bits.
+_NUMBERS = re.compile(rb"([P-o]{0,6}[0-O])+")
+
 NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
 
@@ -29,18 +33,18 @@ def decode_mask(
 
     Args:
         segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it; an empty one is an empty mask.
+            px, all of which belong to it.
         height, width: of the photo, px.
         pixel_contours: see `encode_segmentation`.
 
     Raises:
         ValueError: as `encode_segmentation`.
     """
-    if not segmentation:
-        return np.zeros((height, width), bool)
-    return coco_mask.decode(encode_segmentation(segmentation, height, width, pixel_contours)).view(
-        bool
-    )
+    return _decode(encode_segmentation(segmentation, height, width, pixel_contours))
+
+
+def _decode(rle: Rle) -> BoolMask:
+    return coco_mask.decode(rle).view(bool)
 
 
 def has_crack(record: Record) -> bool:
@@ -49,11 +53,8 @@ def has_crack(record: Record) -> bool:
 
 
 def instance_masks(record: Record) -> Iterator[BoolMask]:
-    """The pixels of each instance of a record, in its order, one mask at a time.
-
-    Ignored areas are left out.
-    """
-    return (coco_mask.decode(rle).view(bool) for rle in _rles(record, crowd=0))
+    """The pixels of each instance of a record, in its order; ignored areas are none."""
+    return map(_decode, _rles(record, crowd=0))
 
 
 def ignored_pixels(record: Record) -> BoolMask:
@@ -66,25 +67,19 @@ def union_mask(record: Record) -> BoolMask:
     return _union(record, crowd=0)
 
 
-def _rles(record: Record, crowd: int) -> list[Rle]:
-    return [
-        _as_rle(each["segmentation"], record["height"], record["width"])
-        for each in record.get("annotations", [])
-        if int(each.get("iscrowd", 0)) == crowd
-    ]
-
-
-def _as_rle(segmentation: Any, height: int, width: int) -> Rle:
-    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str | bytes):
-        return segmentation  # checked when it was read
-    return encode_segmentation(segmentation, height, width)
+def _rles(record: Record, crowd: int) -> Iterator[Rle]:
+    for each in record.get("annotations", []):
+        if int(each.get("iscrowd", 0)) == crowd:
+            given = each["segmentation"]
+            is_rle = isinstance(given, dict)  # checked when it was read
+            yield given if is_rle else encode_segmentation(given, record["height"], record["width"])
 
 
 def _union(record: Record, crowd: int) -> BoolMask:
-    rles = _rles(record, crowd)
+    rles = list(_rles(record, crowd))
     if not rles:
         return np.zeros((record["height"], record["width"]), bool)
-    return coco_mask.decode(coco_mask.merge(rles)).view(bool)
+    return _decode(coco_mask.merge(rles))
 
 
 def encode_segmentation(
@@ -143,34 +138,30 @@ def rings_of(segmentation: Any) -> list[list[float]]:
 
 
 def _polygon(points: list[float], height: int, width: int) -> list[float]:
-    try:
-        numbers = [float(x) for x in points]
-    except (TypeError, ValueError) as error:
-        raise ValueError("has a polygon that is no list of numbers x, y, x, y") from error
-    if len(numbers) % 2 or len(numbers) < 6:
-        raise ValueError(f"has a polygon of {len(numbers)} numbers; three points are six")
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("has a polygon with numbers that are not finite")
-    if max(numbers) <= 1 and any(x % 1 for x in numbers):
+    numbers = np.array(points, np.float64)
+    if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
+        raise ValueError("has a polygon that is no list of numbers x, y, x, y of three points")
+    if numbers.max() <= 1 and (numbers % 1).any():
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
     reach = max(height, width)
-    if min(numbers) < -reach or max(numbers) > 2 * reach:
+    if not (numbers.min() >= -reach and numbers.max() <= 2 * reach):  # or they are no numbers
         raise ValueError(f"has a polygon far outside its photo of {width} x {height} px")
-    return numbers
+    return numbers.tolist()
 
 
 def _check_runs(rle: Rle, height: int, width: int) -> Rle:
     """Run lengths, compressed or not, as pycocotools has them, once they are known to fit."""
-    counts, size = rle.get("counts"), rle.get("size")
+    counts, size = rle["counts"], rle.get("size")
     if size is None or list(size) != [height, width]:
         raise ValueError(f"has an RLE of size {size}, but its photo is [{height}, {width}]")
-    text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    compressed = isinstance(text, bytes)
-    runs = _run_lengths(text) if isinstance(text, bytes) else np.asarray(counts, np.float64)
+    compressed = isinstance(counts, str)
+    if compressed:
+        counts = counts.encode("ascii", "replace")
+    runs = _run_lengths(counts) if compressed else np.array(counts, np.float64)
     whole = runs.ndim == 1 and len(runs) > 0 and runs.min() >= 0 and not (runs % 1).any()
     if not whole or runs.sum() != height * width:
         raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")
-    rle = {"size": [height, width], "counts": text}
+    rle = {"size": [height, width], "counts": counts}
     return rle if compressed else coco_mask.frPyObjects(rle, height, width)
 
 
@@ -181,13 +172,11 @@ def _run_lengths(counts: bytes) -> np.ndarray:
     fourth number on, the difference from the one two before. What is damaged gives none;
     pycocotools would read beyond its end.
     """
+    if not _NUMBERS.fullmatch(counts):
+        return np.empty(0, np.int64)
     digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero((digits & 32) == 0)
-    if not len(last) or digits.min() < 0 or digits.max() > 63 or last[-1] != len(digits) - 1:
-        return np.empty(0, np.int64)
+    last = np.flatnonzero(digits < 32)
     first = np.append(0, last[:-1] + 1)
-    if (last - first).max() > 6:  # pixels are counted in 32 bits
-        return np.empty(0, np.int64)
     shifts = 5 * (np.arange(len(digits)) - np.repeat(first, last - first + 1))
     numbers = np.add.reduceat((digits & 31) << shifts, first)
     numbers -= np.where(digits[last] & 16, np.int64(1) << (shifts[last] + 5), 0)

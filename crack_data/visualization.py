@@ -13,13 +13,14 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
 
-from .datasets import ignored_pixels, instance_masks, read_photo_of, register_datasets_of
+from .datasets import read_photo_of, register_datasets_of
 from .errors import CrackError
 from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
 from .files import atomic_write
 from .inference.drawing import encode_png
 from .inference.predictor import CrackPredictor
 from .modeling.crack_map_head import IGNORED
+from .segmentation import ignored_pixels, instance_masks
 from .training.data import build_train_loader
 
 SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not

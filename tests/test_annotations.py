@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from crack_data.annotations import read_records
-from crack_data.datasets import decode_mask, ignored_pixels, instance_masks, union_mask
 from crack_data.errors import CrackError
+from crack_data.segmentation import decode_mask, ignored_pixels, instance_masks, union_mask
 
 from .coco_files import (
     Change,
@@ -80,7 +80,6 @@ COMPLETED: dict[str, Change] = {
     "another ending": image(file_name="a.JPG"),
     "no info": lambda coco: coco.update(info=None),
     "info as text": lambda coco: coco.update(info="mine"),
-    "iscrowd as a word": crack(iscrowd="False"),
     "painted in CVAT": crack(iscrowd=1, attributes={"occluded": False}),
     "run lengths in a list": lambda coco: coco["annotations"][0].update(
         segmentation=[coco["annotations"][0]["segmentation"]]

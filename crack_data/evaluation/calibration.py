@@ -27,9 +27,10 @@ from scipy.special import betaincinv
 from .. import storage
 from ..calibration import Calibration, Interval, spread
 from ..convert.splits import group_of
-from ..datasets import ignored_pixels, read_photo_of, union_mask
+from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..inference.predictor import CrackPredictor
+from ..segmentation import ignored_pixels, union_mask
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from detectron2.data import DatasetCatalog
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..datasets import ignored_pixels, read_photo_of
+from ..datasets import read_photo_of
 from ..files import atomic_write
 from ..inference.drawing import instance_colour
 from ..inference.prediction import CrackInstance, CrackPrediction
+from ..segmentation import ignored_pixels
 from .counts import PIXEL_TOLERANCE, BoolMask, dilate
 from .evaluator import counted_instances, true_instances
 

@@ -16,10 +16,11 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 
-from ..datasets import ignored_pixels, instance_masks, read_photo_of
+from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
+from ..segmentation import ignored_pixels, instance_masks
 from .average_precision import (
     DEFINITIONS,
     EncodedInstances,

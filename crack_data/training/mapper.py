@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from ..config import value_by_set
 from ..convert.linking import link_pieces
-from ..datasets import ignored_pixels, instance_masks, read_photo_of
+from ..datasets import read_photo_of
 from ..modeling.crack_map_head import IGNORED
+from ..segmentation import ignored_pixels, instance_masks
 from .augmentation import (
     CropPlan,
     change_light,

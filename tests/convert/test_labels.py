@@ -129,7 +129,7 @@ def test_categories(images: Path) -> None:
         ({"bbox": [1, 2, 3, 4]}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
         ({"segmentation": []}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
         ({"segmentation": "x"}, "annotation 1 of .* has a segmentation of the type str"),
-        ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* has a polygon of 3 numbers"),
+        ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* list of numbers .* of three points"),
         ({"segmentation": [POLYGON], "image_id": 9}, "is of image 9, which is not in it"),
         ({"segmentation": [[90, 90, 95, 90, 95, 95]]}, "annotation 1 of .* covers no pixel"),
         (

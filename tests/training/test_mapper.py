@@ -12,9 +12,9 @@ import torch
 from detectron2.config import CfgNode
 from pycocotools import mask as coco_mask
 
-from crack_data.datasets import union_mask
 from crack_data.errors import CrackError
 from crack_data.modeling.crack_map_head import IGNORED
+from crack_data.segmentation import union_mask
 from crack_data.training.augmentation import CropPlan, crop_mask, draw_plan
 from crack_data.training.data import load_records
 from crack_data.training.mapper import (
