@@ -33,13 +33,15 @@ def decode_mask(
 
     Args:
         segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it.
+            px, all of which belong to it; an empty one is an empty mask.
         height, width: of the photo, px.
         pixel_contours: see `encode_segmentation`.
 
     Raises:
         ValueError: as `encode_segmentation`.
     """
+    if not segmentation:
+        return np.zeros((height, width), bool)
     return _decode(encode_segmentation(segmentation, height, width, pixel_contours))
 
 

@@ -21,7 +21,7 @@ from numpy._core import multiarray as np_multiarray
 from numpy._core import numeric as np_numeric
 from torch import nn
 
-from .errors import CrackError
+from .errors import CrackError, as_crack_error
 
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
@@ -51,19 +51,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         CrackError: the file is missing, damaged, holds more than tensors and plain values, or
             has weights that are not finite.
     """
-    data = _read_bytes(path)
-    try:
-        content = _unpack(data)
-        _check_finite(path, content)
-    except CrackError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CrackError(
-            f"checkpoint {path} holds more than tensors, or is no checkpoint, and is not loaded"
-        ) from error
-    except Exception as error:  # a damaged archive, or an odd kind of tensor, raises many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CrackError(f"checkpoint {path} is damaged: {reason}") from error
+    missing = f"checkpoint {path} does not exist, or cannot be fetched or read"
+    with as_crack_error(missing), PathManager.open(path, "rb") as file:
+        data = file.read()
+    with as_crack_error(f"checkpoint {path} is damaged"):
+        try:
+            content = _unpack(data)
+        except pickle.UnpicklingError:  # PyTorch's own words are how to run what it holds
+            raise CrackError(
+                f"checkpoint {path} holds more than tensors, or is no checkpoint"
+            ) from None
+        _check_finite(content)
     state = content["model"]
     entries = state.items() if isinstance(state, Mapping) else ()
     named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in entries)
@@ -91,18 +89,11 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
     missing = [x for x in missing if not x.startswith(_NEUTRAL)]
     unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
     misfits = [x for x in wanted if x in found and found[x].shape != wanted[x].shape]
-    problem = ""
-    if missing:
-        problem = f"it lacks {len(missing)} of the model's {len(wanted)} weights ({missing[0]}, …)"
-    elif unexpected:
-        problem = f"it has {len(unexpected)} weights that the model lacks ({unexpected[0]}, …)"
-    elif misfits:
-        shapes = [tuple(x[misfits[0]].shape) for x in (found, wanted)]
-        problem = f"{misfits[0]} is {shapes[0]} in it and {shapes[1]} in the model"
-    if problem:
+    if missing or unexpected or misfits:
         raise CrackError(
-            f"checkpoint {path} is of another model: {problem}; use the config file that it was "
-            "trained with"
+            f"checkpoint {path} is of another model: of {len(wanted)} weights it lacks "
+            f"{len(missing)}, {len(misfits)} have another shape, and {len(unexpected)} are unknown "
+            f"({[*missing, *misfits, *unexpected][0]}, …); use the config that it was trained with"
         )
     model.load_state_dict(found, strict=False)
     return content
@@ -154,25 +145,6 @@ def load_backbone_weights(network: nn.Module, path: str) -> None:
 def bottom_up(model: Any) -> nn.Module:
     """The network below the FPN, or the whole backbone where there is no FPN."""
     return getattr(model.backbone, "bottom_up", model.backbone)
-
-
-def _read_bytes(path: str) -> bytes:
-    local = path
-    if "://" in path:
-        try:
-            local = PathManager.get_local_path(path)
-        except Exception as error:  # a handler per kind of URL, each with its own errors
-            raise CrackError(
-                f"checkpoint {path} cannot be fetched ({type(error).__name__}); download it "
-                "elsewhere and name the file"
-            ) from error
-    try:
-        with open(local, "rb") as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise CrackError(f"checkpoint {path} does not exist; train one or name another") from error
-    except OSError as error:
-        raise CrackError(f"checkpoint {path} cannot be read: {error.strerror}") from error
 
 
 def _unpack(data: bytes) -> dict[str, Any]:
@@ -233,14 +205,12 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-def _check_finite(path: str, value: Any, place: str = "") -> None:
+def _check_finite(value: Any, place: str = "") -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            _check_finite(path, inner, f"{place}.{key}" if place else str(key))
+            _check_finite(inner, f"{place}.{key}".lstrip("."))
     elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            _check_finite(path, inner, f"{place}.{index}")
+        for inner in value:
+            _check_finite(inner, place)
     elif isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
-        raise CrackError(
-            f"checkpoint {path} holds values in {place} that are not finite; take an earlier one"
-        )
+        raise ValueError(f"values in {place} are not finite; take an earlier one")

@@ -50,10 +50,10 @@ def test_overrides_come_last(tmp_path: Path) -> None:
         ("SOLVER:\n  MAX_ITERS: 5\n", [], "own.yaml.*SOLVER.MAX_ITERS"),
         ("SOLVER: [1\n", [], "own.yaml"),
         ("MODEL:\n  MASK_ON: maybe\n", [], "own.yaml.*MODEL.MASK_ON"),
-        ("", [], "own.yaml.*no KEY: VALUE pairs"),
-        ("- 1\n", [], "own.yaml.*no KEY: VALUE pairs"),
-        ("_BASE_: 5\n", [], "own.yaml.*_BASE_ is no file name"),
-        ("_BASE_: own.yaml\n", [], "own.yaml.*leads back to itself"),
+        ("", [], "own.yaml"),
+        ("- 1\n", [], "own.yaml"),
+        ("_BASE_: 5\n", [], "own.yaml"),
+        ("_BASE_: own.yaml\n", [], "own.yaml.*recursion"),
         ("{}", ["SOLVER.MAX_ITERS", "5"], "MAX_ITERS"),
         ("{}", ["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER.*no value"),
     ],
@@ -75,6 +75,8 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
         ("SOLVER.BACKBONE_LR_FACTOR", "-1.0", "is -1.0; it must be 0 or more"),
         ("SEED", "4294967296", "is 4294967296; it must be between"),
         ("CRACK.EMA_DECAY", "1.5", "is 1.5; it must be between 0 and 1"),
+        ("CRACK.AUG.BLUR_PROB", "1.5", "is 1.5; it must be between 0 and 1"),
+        ("CRACK.LABEL_RIMS", "[1.0, -1.0]", "is -1.0; it must be 0 or more"),
         ("CRACK.AUG.SCALE", "[2.0, 1.0]", "is .2.0, 1.0.; it must be two factors"),
         ("CRACK.AUG.SCALE", "['a', 'b']", "is .'a', 'b'.; it must be two factors"),
         ("CRACK.AUG.SCALE", "[1.0]", "is .1.0.; it must be two factors"),
@@ -90,7 +92,7 @@ def test_a_value_that_no_model_can_have(key: str, value: str, sentence: str) -> 
 
 
 def test_a_missing_config_is_named() -> None:
-    with pytest.raises(CrackError, match=r"no/such\.yaml does not exist"):
+    with pytest.raises(CrackError, match=r"no/such\.yaml cannot be used: No such file"):
         load_config("no/such.yaml")
 
 

@@ -69,14 +69,14 @@ def test_pickles_are_not_executed(tiny_model: nn.Module, tmp_path: Path, suffix:
 def test_another_architecture_is_named(
     tiny_cfg: CfgNode, tiny_stock_config: Callable[[], CfgNode]
 ) -> None:
-    with pytest.raises(CrackError, match=r"tiny\.pth is of another model: it lacks \d+"):
+    with pytest.raises(CrackError, match=r"tiny\.pth is of another model: .* lacks [1-9]"):
         load_weights(build_model(tiny_stock_config()), tiny_cfg.MODEL.WEIGHTS)
 
 
 def test_another_number_of_classes_is_named(tiny_cfg: CfgNode) -> None:
     cfg = tiny_cfg.clone()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
-    with pytest.raises(CrackError, match=r"cls_score.* is \(2, 32\) in it and \(4, 32\) in the"):
+    with pytest.raises(CrackError, match=r"lacks 0, \d have another shape.*cls_score"):
         load_weights(build_model(cfg), tiny_cfg.MODEL.WEIGHTS)
 
 
@@ -95,7 +95,7 @@ def test_a_checkpoint_from_before_the_modulation_loads(tiny_cfg: CfgNode, tmp_pa
 def test_weights_that_the_model_lacks_are_named(tiny_model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "more.pth"
     torch.save({"model": {**tiny_model.state_dict(), "extra.weight": torch.zeros(1)}}, path)
-    with pytest.raises(CrackError, match=r"1 weights that the model lacks \(extra\.weight"):
+    with pytest.raises(CrackError, match=r"1 are unknown \(extra\.weight"):
         load_weights(tiny_model, str(path))
 
 
@@ -153,7 +153,7 @@ def test_values_that_are_not_finite_are_refused(
         content["optimizer"] = {"state": {0: {"momentum": [spoilt]}}}
     path = tmp_path / "spoilt.pth"
     torch.save(content, path)
-    with pytest.raises(CrackError, match=rf"spoilt\.pth holds values in {place}.* not finite"):
+    with pytest.raises(CrackError, match=rf"spoilt\.pth .*values in {place}.* not finite"):
         read_checkpoint(str(path))
 
 
@@ -232,9 +232,7 @@ def test_other_pickles_hold_no_weights(tmp_path: Path, content: object) -> None:
 
 
 def test_a_url_without_a_network(tiny_cfg: CfgNode) -> None:
-    with pytest.raises(
-        CrackError, match=r"127\.0\.0\.1.* cannot be fetched .*download it elsewhere"
-    ):
+    with pytest.raises(CrackError, match=r"127\.0\.0\.1.* cannot be fetched"):
         read_checkpoint("http://127.0.0.1:9/weights.pth")
 
 

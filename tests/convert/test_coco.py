@@ -67,6 +67,10 @@ def test_a_ring_keeps_its_hole(hole: int) -> None:
     assert np.array_equal(decode_mask(to_polygons(mask, 0, 0), *mask.shape), mask)
 
 
+def test_no_polygon_is_no_pixel() -> None:
+    assert not decode_mask([], 3, 4).any()
+
+
 def test_an_empty_set_is_valid_json() -> None:
     stream = io.BytesIO()
     write_coco(stream, [], {"description": "none"})
