@@ -11,11 +11,7 @@ from .settings import parse_settings
 
 
 def main() -> None:
-    """Serve the model that the settings name.
-
-    Raises:
-        CrackError: a setting is bad or the port is taken.
-    """
+    """Serve the model that the settings name."""
     settings = parse_settings()
     configure_logging(settings.log_level)
     run(create_app(settings))

@@ -27,11 +27,7 @@ _ACCEPTABLE = {"image/png": "png", "image/jpeg": "jpeg", "application/json": "js
 
 
 def choose_form(request: Request, wanted: str | None) -> str:
-    """Decide on the form of the answer: the option's, else the ``Accept`` header's.
-
-    Raises:
-        NotAcceptable: the header accepts none of the media types.
-    """
+    """The form of the answer: the option's, else the ``Accept`` header's, or `NotAcceptable`."""
     if wanted is not None:
         return wanted
     accepted = request.accept_mimetypes
@@ -59,23 +55,19 @@ def encode_answer(
             ).decode("ascii")
         return json.dumps(document).encode()
     drawn = draw_prediction(image, prediction)
-    if form == "jpeg":
-        return cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-    return encode_png(drawn)
+    if form == "png":
+        return encode_png(drawn)
+    return cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 def percent_headers(prediction: CrackPrediction) -> dict[str, str]:
     """The headers with the percentages, which sum to 100, and the number of instances."""
     masked = round(prediction.percent_masked, 4)
-    headers = {
-        "X-Crack-Percent-Masked": f"{masked:.4f}",
-        "X-Crack-Percent-Unmasked": f"{100 - masked:.4f}",
-        "X-Crack-Count": str(len(prediction.instances)),
-    }
+    shares = {"Masked": masked, "Unmasked": 100 - masked}
     if prediction.percent_range is not None:
-        low, high = prediction.percent_range
-        headers |= {"X-Crack-Percent-Low": f"{low:.4f}", "X-Crack-Percent-High": f"{high:.4f}"}
-    return headers
+        shares["Low"], shares["High"] = prediction.percent_range
+    headers = {f"X-Crack-Percent-{name}": f"{value:.4f}" for name, value in shares.items()}
+    return headers | {"X-Crack-Count": str(len(prediction.instances))}
 
 
 def problem_response(error: HTTPException) -> Response:

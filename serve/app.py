@@ -22,7 +22,7 @@ from .browsers import install_browser_headers, under_prefix
 from .logs import MEGAPIXELS, STAGES, install_access_log
 from .settings import Settings
 from .uploads import MemoryRequest, decode, read_upload
-from .worker import ClientGone, InferenceWorker, Predictor, Turn, blank_photo
+from .worker import BLANK, ClientGone, InferenceWorker, Predictor, Turn
 
 # Keys in the WSGI environment: a function that says whether the client has left, and whether the
 # body was dropped because there was no memory for it.
@@ -52,16 +52,15 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackA
     app = CrackApp(__name__)
     app.settings = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
-    build = (lambda: predictor) if predictor is not None else (lambda: load_predictor(settings))
-    app.worker = InferenceWorker(build, settings)
+    app.worker = InferenceWorker(lambda: predictor or load_predictor(settings), settings)
     app.before_request(app.worker.start)
     install_access_log(app)
     install_browser_headers(app, settings.cors_origin)
     app.wsgi_app = under_prefix(app.wsgi_app, settings.url_prefix)  # type: ignore[method-assign]
     app.register_error_handler(HTTPException, answers.problem_response)
-    _add_page(app)
     _add_predict_route(app)
     _add_state_routes(app)
+    _add_page(app)
     return app
 
 
@@ -69,9 +68,6 @@ def load_predictor(settings: Settings) -> Predictor:
     """Load the model, and run it once so that the first photo does not pay for the set-up.
 
     Detectron2 is imported here, in the inference thread, so that the port opens at once.
-
-    Raises:
-        CrackError: the config or the checkpoint is missing or does not fit.
     """
     # Threads that spin while they wait for each other take seconds instead of milliseconds as soon
     # as other processes want the same cores. OpenMP reads this when torch is first imported.
@@ -81,7 +77,7 @@ def load_predictor(settings: Settings) -> Predictor:
 
     config, weights = settings.config_file or None, settings.weights or None
     predictor = CrackPredictor(load_predict_config(config, weights))
-    predictor(blank_photo())
+    predictor(BLANK)
     return predictor
 
 
@@ -100,6 +96,17 @@ def _add_predict_route(app: CrackApp) -> None:
         except ClientGone:
             # Nobody reads this; the logs and metrics show the status as nginx would write it.
             return Response(status="499 Client Closed Request")
+
+
+def check_api_key(request: Request, api_key: str) -> None:
+    """Raise `Unauthorized` unless the bearer token is the key; an empty key lets everyone in."""
+    # As bytes: HTTP headers reach WSGI as Latin-1, the key comes from the command line's encoding.
+    given = request.headers.get("Authorization", "").encode("latin-1")
+    if api_key and not hmac.compare_digest(given, b"Bearer " + os.fsencode(api_key)):
+        raise Unauthorized(
+            "this server wants its API key: Authorization: Bearer KEY",
+            www_authenticate=WWWAuthenticate("bearer", {"realm": "crack"}),
+        )
 
 
 def _predict(app: CrackApp, turn: Turn) -> Response:
@@ -125,28 +132,11 @@ def _predict(app: CrackApp, turn: Turn) -> Response:
     response = Response(body, content_type=answers.MEDIA_TYPES[form])
     response.headers.update(answers.percent_headers(prediction))
     timing = ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in stages.items())
-    response.headers["Server-Timing"] = timing
-    response.headers["Vary"] = "Accept"
+    response.headers.update({"Server-Timing": timing, "Vary": "Accept"})
     return response
 
 
-def check_api_key(request: Request, api_key: str) -> None:
-    """Raise `Unauthorized` unless the bearer token is the key; an empty key lets everyone in."""
-    if not api_key:
-        return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    # As bytes: HTTP headers reach WSGI as Latin-1, the key comes from the command line's encoding.
-    same = hmac.compare_digest(token.strip().encode("latin-1"), os.fsencode(api_key))
-    if scheme.lower() != "bearer" or not same:
-        raise Unauthorized(
-            "this server wants its API key: Authorization: Bearer KEY",
-            www_authenticate=WWWAuthenticate("bearer", {"realm": "crack"}),
-        )
-
-
 def _add_state_routes(app: CrackApp) -> None:
-    worker = app.worker
-
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         """Say that the process is alive."""
@@ -155,10 +145,7 @@ def _add_state_routes(app: CrackApp) -> None:
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
         """Say whether photos can be predicted now."""
-        if worker.failure is not None:
-            raise ServiceUnavailable(f"the model does not work: {worker.failure}")
-        if not worker.ready:
-            raise ServiceUnavailable("the model is not loaded yet", retry_after=1)
+        app.worker.check_ready()
         return {"status": "ready"}
 
     @app.get("/metrics")

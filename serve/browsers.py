@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -22,15 +22,13 @@ _HEADERS = {
     # Nothing may be cached but /static.
     "Cache-Control": "no-store",
 }
-# To the pages of the origin that may ask, and to their browser's question beforehand.
+# Where pages of another origin may ask, for them and for their browser's question beforehand.
 _CORS_HEADERS = {
     "Access-Control-Expose-Headers": (
         "X-Crack-Percent-Masked, X-Crack-Percent-Unmasked, X-Crack-Percent-Low, "
         "X-Crack-Percent-High, X-Crack-Count, Server-Timing, X-Request-ID"
     ),
     "Cross-Origin-Resource-Policy": "cross-origin",
-}
-_PREFLIGHT_HEADERS = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-ID",
     "Access-Control-Max-Age": "600",
@@ -48,28 +46,21 @@ def install_browser_headers(app: Flask, cors_origin: str) -> None:
         if cors_origin:
             response.headers["Access-Control-Allow-Origin"] = cors_origin
             response.headers.update(_CORS_HEADERS)
-            if request.method == "OPTIONS":
-                response.headers.update(_PREFLIGHT_HEADERS)
         return response
 
 
 def under_prefix(app: Callable[..., Iterable[bytes]], prefix: str) -> Callable[..., Any]:
-    """Wrap a WSGI app so that its links begin with the path that a proxy serves it under.
+    """Make a WSGI app's links begin with the path that a proxy serves it under.
 
-    Args:
-        app: the WSGI app.
-        prefix: the path; empty: each request's X-Forwarded-Prefix, if the proxy sends one.
-
-    Returns:
-        an app that takes paths with the prefix and without.
+    An empty ``prefix`` means each request's X-Forwarded-Prefix, if the proxy sends one. The result
+    takes paths with the prefix and without.
     """
 
     def wsgi(environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
         base = prefix or environ.get("HTTP_X_FORWARDED_PREFIX", "")
         if _PLAIN_PATH.match(base):
-            base = base.rstrip("/")
+            base, path = base.rstrip("/"), environ["PATH_INFO"]
             environ["SCRIPT_NAME"] = base
-            path = environ["PATH_INFO"]
             if path == base or path.startswith(base + "/"):
                 environ["PATH_INFO"] = path[len(base) :] or "/"
         return app(environ, start_response)

@@ -1,13 +1,14 @@
 """Tornado's HTTP server around the WSGI app: bounds on time, connections and memory, and a stop.
 
-Tornado reads headers and bodies and writes answers in one thread, so a slow client costs a socket
-and no thread; it bounds the time of headers and bodies itself. Added here: the bound on the time of
-reading an answer, on connections, and on the bytes that all bodies and answers take.
+Tornado reads and writes in one thread, so a slow client costs a socket and no thread; it bounds the
+time of headers and bodies itself. Added here: the bound on the time of reading an answer, on
+connections, and on the bytes that all bodies and answers take.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import signal
@@ -24,10 +25,10 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.wsgi import WSGIContainer
-from werkzeug.http import HTTP_STATUS_CODES, http_date
+from werkzeug.http import http_date
 from werkzeug.wrappers import Response
 
-from crack_data.errors import CrackError
+from crack_data.errors import as_crack_error
 
 from .app import CLIENT_GONE, NO_MEMORY, CrackApp
 
@@ -36,15 +37,11 @@ _LOG = logging.getLogger(__name__)
 CONNECTIONS = 512
 CONNECTIONS_PER_ADDRESS = 128
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_RESET_ON_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def run(app: CrackApp) -> NoReturn:
-    """Serve an app until a signal stops it (exit code 0) or its model fails (1).
-
-    Raises:
-        CrackError: the port is taken.
-    """
+    """Serve an app until a signal stops it (exit code 0) or its model fails (1)."""
     server = Server(app)
 
     def stop(*_: object) -> None:
@@ -68,11 +65,7 @@ class Server(httputil.HTTPServerConnectionDelegate):
     """One listening port, served by `run` until ``stopping`` is set or the model fails."""
 
     def __init__(self, app: CrackApp) -> None:
-        """Open the port.
-
-        Raises:
-            CrackError: the port is taken or the address cannot be listened on.
-        """
+        """Open the port; a `CrackError` says why that cannot be done."""
         self.app, self.settings = app, app.settings
         self.container = WSGIContainer(app)
         # Beside the photos, room for the routes that answer at once.
@@ -80,13 +73,8 @@ class Server(httputil.HTTPServerConnectionDelegate):
         self.exchanges: list[Exchange] = []
         self.stopping = threading.Event()
         host, port = self.settings.host, self.settings.port
-        try:
+        with as_crack_error(f"cannot listen on --host {host} and --port {port}"):
             self._sockets = bind_sockets(port, host)
-        except OSError as error:
-            raise CrackError(
-                f"cannot listen on {host}, port {port}: {error.strerror or error}; choose another "
-                "with --host and --port"
-            ) from error
         self.port = int(self._sockets[0].getsockname()[1])
 
     async def run(self) -> bool:
@@ -108,12 +96,11 @@ class Server(httputil.HTTPServerConnectionDelegate):
         _LOG.info("stopping: no new connections, finishing what is running")
         http.stop()
         grace_ends = time.monotonic() + self.settings.shutdown_grace_s
-        while self._running() and time.monotonic() < grace_ends:
+        while (running := self._running()) and time.monotonic() < grace_ends:
             await asyncio.sleep(0.02)
-        finished = not self._running()
         await http.close_all_connections()
         self.threads.shutdown(wait=False)
-        return finished
+        return not running
 
     def _running(self) -> bool:
         return any(x.request is not None and not x.over for x in self.exchanges)
@@ -161,7 +148,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.answering: asyncio.Task | None = None
         self.answered = False
         self.held = 0
-        self._chunks: list[bytes] = []
+        self._body = bytearray()
         self._size = 0
         self._no_memory = False
 
@@ -185,10 +172,10 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._size += len(chunk)
         self._no_memory = self._no_memory or self._server.memory_full
         if self._no_memory or self._size > self._server.settings.max_bytes:
-            self._chunks, self.held = [], 0
+            self._body.clear()
         else:
-            self._chunks.append(chunk)
-            self.held = self._size
+            self._body += chunk
+        self.held = len(self._body)
 
     def finish(self) -> None:
         """Let the app answer, now that the request has come in full."""
@@ -203,18 +190,15 @@ class Exchange(httputil.HTTPMessageDelegate):
             self._write(answer)
             # Done when everything before it has gone to the client's side.
             await asyncio.wait_for(self.stream.write(b""), server.settings.client_timeout_s)
-        except StreamClosedError:
-            pass
         except asyncio.TimeoutError:
             _LOG.info("closed: the client did not read its answer in time")
-            option = (socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            self.stream.socket.setsockopt(*option)
+            self.stream.socket.setsockopt(*_RESET_ON_CLOSE)
             self.stream.close()
-        except Exception:
-            _LOG.exception("the app gave no answer")
+        except Exception as error:
+            if not isinstance(error, StreamClosedError):
+                _LOG.exception("the app gave no answer")
             self.stream.close()
-        finally:
-            self.answered = True
+        self.answered = True
 
     def _environ(self) -> dict[str, Any]:
         """The request for WSGI; its body is handed over."""
@@ -222,11 +206,11 @@ class Exchange(httputil.HTTPMessageDelegate):
         assert request is not None
         request.headers.pop("Transfer-Encoding", None)  # it is undone
         request.headers["Content-Length"] = str(self._size)
-        request.host = f"localhost:{self._server.port}"  # the app reads the header, or refuses it
-        request.body, self._chunks = b"".join(self._chunks), []
+        request.host = "localhost"  # the app reads the header, or refuses it
         environ = self._server.container.environ(request)
-        request.body = b""
-        return {**environ, CLIENT_GONE: self.stream.closed, NO_MEMORY: self._no_memory}
+        environ |= {"wsgi.input": io.BytesIO(self._body), NO_MEMORY: self._no_memory}
+        self._body.clear()
+        return {**environ, CLIENT_GONE: self.stream.closed}
 
     def _write(self, answer: Response) -> None:
         body = answer.get_data()
@@ -236,7 +220,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         headers = httputil.HTTPHeaders({"Date": http_date()})
         for name, value in answer.headers:
             headers.add(name, value)
-        reason = HTTP_STATUS_CODES.get(answer.status_code, "Unknown")
+        reason = answer.status.partition(" ")[2]
         start_line = httputil.ResponseStartLine("HTTP/1.1", answer.status_code, reason)
         self._connection.write_headers(start_line, headers, chunk=body)
         self._connection.finish()

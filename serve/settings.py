@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,11 +15,13 @@ ENVIRONMENT_PREFIX = "CRACK_SERVE_"
 
 
 def _number(default: float, help_text: str, low: float, high: float) -> Any:
-    return field(default=default, metadata={"help": help_text, "range": (low, high)})
+    about = f"{help_text} ({low:,} to {high:,})"
+    return field(default=default, metadata={"help": about, "valid": lambda x: low <= x <= high})
 
 
 def _text(default: str, help_text: str, pattern: str = ".*") -> Any:
-    return field(default=default, metadata={"help": help_text, "pattern": pattern})
+    valid = re.compile(pattern, re.DOTALL).fullmatch
+    return field(default=default, metadata={"help": help_text, "valid": valid})
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,11 @@ class Settings:
     log_level: str = _text("INFO", "DEBUG, INFO, WARNING or ERROR", "DEBUG|INFO|WARNING|ERROR")
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            CrackError: a value is out of its range, or not of its form.
-        """
+        """Raise `CrackError` if a value is out of its range, or not of its form."""
         for item in fields(self):
-            value, about = getattr(self, item.name), item.metadata
-            if "range" in about and not about["range"][0] <= value <= about["range"][1]:
-                low, high = about["range"]
-                raise CrackError(
-                    f"setting {item.name} is {value}; it must be at least {low} and at most {high}"
-                )
-            if "pattern" in about and not re.fullmatch(about["pattern"], value, re.DOTALL):
-                raise CrackError(f"setting {item.name} is {value!r}; give its {about['help']}")
+            value = getattr(self, item.name)
+            if not item.metadata["valid"](value):
+                raise CrackError(f"setting {item.name} is {value!r}; {item.metadata['help']}")
 
 
 def parse_settings(
@@ -72,8 +65,10 @@ def parse_settings(
 ) -> Settings:
     """Read the settings from flags (first choice), environment variables, and defaults.
 
+    A value that is not of its setting's type ends the process as argparse does it.
+
     Raises:
-        CrackError: an environment variable or a flag holds a value that does not fit.
+        CrackError: a value is out of its range, or not of its form.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serve",
@@ -82,17 +77,11 @@ def parse_settings(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for item in fields(Settings):
-        variable = ENVIRONMENT_PREFIX + item.name.upper()
-        kind: Callable[[Any], Any] = type(item.default)
-        try:
-            default = kind(environment.get(variable, item.default))
-        except ValueError as error:
-            raise CrackError(
-                f"environment variable {variable} is {environment[variable]!r}, "
-                f"not of type {item.type}"
-            ) from error
-        # The key itself must not be printed by --help.
-        shown = argparse.SUPPRESS if item.name == "api_key" else item.metadata["help"]
-        flag = "--" + item.name.replace("_", "-")
-        parser.add_argument(flag, type=kind, default=default, help=shown)
+        parser.add_argument(
+            "--" + item.name.replace("_", "-"),
+            type=type(item.default),
+            default=environment.get(ENVIRONMENT_PREFIX + item.name.upper(), item.default),
+            # The key itself must not be printed by --help.
+            help=argparse.SUPPRESS if item.name == "api_key" else item.metadata["help"],
+        )
     return Settings(**vars(parser.parse_args(arguments)))

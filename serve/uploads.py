@@ -24,7 +24,10 @@ from .answers import MEDIA_TYPES
 MAX_SIDE = 65_500
 FIELDS = ("image", "file", "file1")
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_CHOICES: dict[str, dict[str, Any]] = {
+    "format": {name: name for name in MEDIA_TYPES},
+    "overlay": {"true": True, "1": True, "false": False, "0": False},
+}
 _STATUS_OF = {
     "not_a_photo": UnsupportedMediaType,
     "corrupt": UnprocessableEntity,
@@ -51,7 +54,7 @@ def read_upload(request: Request) -> tuple[str, bytes, dict[str, Any]]:
     """
     options: dict[str, Any] = {}
     _read_options("query parameter", request.args.items(multi=True), options)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if "Content-Encoding" in request.headers:
         raise UnsupportedMediaType("send the photo without Content-Encoding")
     try:
         name, data = _find_photo(request, options)
@@ -68,29 +71,22 @@ def _read_options(kind: str, pairs: Iterable[tuple[str, str]], options: dict[str
     Unknown ones are refused: a misspelt threshold must not be answered as if it had been obeyed.
     """
     for name, text in pairs:
-        if name in options:
-            raise BadRequest(f"{kind} {name!r}: the option is given twice")
         try:
+            if name in options:
+                raise ValueError("the option is given twice")
             options[name] = _option(name, text)
         except ValueError as error:
-            raise BadRequest(f"{kind} {name!r} is {text[:100]!r}; {error}") from error
+            raise BadRequest(f"{kind} {name!r} is {text[:100]!r}: {error}") from error
 
 
 def _option(name: str, text: str) -> str | float | bool:
-    if name == "format":
-        if text not in MEDIA_TYPES:
-            raise ValueError(f"give one of {', '.join(MEDIA_TYPES)}")
-        return text
-    if name == "overlay":
-        if text.lower() not in _BOOLEANS:
-            raise ValueError("give true or false")
-        return _BOOLEANS[text.lower()]
+    if name in _CHOICES:
+        if text not in _CHOICES[name]:
+            raise ValueError(f"give one of {', '.join(_CHOICES[name])}")
+        return _CHOICES[name][text]
     if name != "threshold":
-        raise ValueError("the options are format, threshold and overlay")
-    try:  # to Python, 0_1 is 1, and digits may be those of any script
-        value = float(text) if text.isascii() and "_" not in text else -1.0
-    except ValueError:
-        value = -1.0
+        raise ValueError(f"the options are threshold, {', '.join(_CHOICES)}")
+    value = float(text)
     if not 0.0 <= value <= 1.0:
         raise ValueError("give a number from 0 to 1")
     return value
@@ -109,24 +105,17 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
         )
     files = list(request.files.items(multi=True))
     _read_options("form field", request.form.items(multi=True), options)
-    unknown = [name for name, _ in files if name not in FIELDS]
-    if unknown:
-        raise BadRequest(f"a file came in the field {unknown[0]!r}; send it in the field 'image'")
-    if len(files) != 1:
-        raise BadRequest(
-            f"{len(files)} files were sent; send one photo in a request, in the field 'image'"
-            if files
-            else "no photo was sent: the form needs a file in the field 'image'"
-        )
+    if len(files) != 1 or files[0][0] not in FIELDS:
+        sent = ", ".join(repr(name) for name, _ in files) or "no field"
+        raise BadRequest(f"send one photo, in the field 'image'; files came in {sent}")
     file = files[0][1]
     return file.filename or "photo", file.read()
 
 
 def _limit_sentence(request: Request) -> str:
-    limit, size = request.max_content_length or 0, request.content_length
-    if size is None or size > limit:
-        sent = "" if size is None else f" of {size} bytes"
-        return f"the request's body{sent} is larger than the limit of {limit} bytes (--max-bytes)"
+    limit = request.max_content_length or 0
+    if request.content_length is None or request.content_length > limit:
+        return f"the request's body is larger than the limit of {limit} bytes (--max-bytes)"
     return (
         f"the form's texts are larger than the limit of {request.max_form_memory_size} bytes, or "
         f"it has more than {request.max_form_parts} fields"

@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 Predictor = Callable[[np.ndarray, float | None, Callable[[], None]], "CrackPrediction"]
 
 _LOG = logging.getLogger(__name__)
-# After so many failures in a row a blank photo tells whether the model or the photos are at fault.
+# After so many failures in a row a black photo, BGR, tells whether the model or the photos are at
+# fault: else three bad photos could stop the server.
 _FAILURES = 3
-_NOT_WORKING = "the model does not work; the server has to be started anew"
+BLANK = np.zeros((320, 480, 3), np.uint8)
 
 
 class ClientGone(Exception):
@@ -45,29 +46,24 @@ class Turn:
     def __init__(self, deadline_s: float, gone: Callable[[], bool]) -> None:
         self._deadline_s, self._gone = deadline_s, gone
         self._ends = time.monotonic() + deadline_s
-        self.came = threading.Event()
 
-    def wait(self) -> bool:
-        """Wait for the turn until the deadline; return whether it came."""
-        return self.came.wait(max(0.0, self._ends - time.monotonic()))
+    def left_s(self) -> float:
+        """The time until the deadline, s; 0 after it."""
+        return max(0.0, self._ends - time.monotonic())
 
     def check(self) -> None:
         """Raise `ClientGone` if the client has left, `GatewayTimeout` after the deadline."""
         self.check_client()
-        if time.monotonic() >= self._ends:
-            raise self.too_late()
+        if not self.left_s():
+            limit = f"{self._deadline_s:g} s"
+            raise GatewayTimeout(
+                f"the photo was not decoded and at the model within {limit} and was not predicted"
+            )
 
     def check_client(self) -> None:
         """Raise `ClientGone` if the client has left."""
         if self._gone():
             raise ClientGone
-
-    def too_late(self) -> GatewayTimeout:
-        """What a photo gets whose turn did not come in time."""
-        limit = f"{self._deadline_s:g} s"
-        return GatewayTimeout(
-            f"the photo was not decoded and at the model within {limit} and was not predicted"
-        )
 
 
 class InferenceWorker:
@@ -82,8 +78,8 @@ class InferenceWorker:
         self._build, self._settings = build, settings
         self._slots = threading.BoundedSemaphore(settings.queue_size + 1)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
-        self._starting = threading.Lock()
-        self._started = False
+        self._started = threading.Lock()  # taken for good
+        self._model = threading.Lock()  # held by the photo whose turn it is
         self._predictor: Predictor | None = None
         self._failed_in_a_row = 0
         self.failure: Exception | None = None
@@ -93,19 +89,28 @@ class InferenceWorker:
 
         Not in the constructor: a server that forks after the app is made would lose the thread.
         """
-        with self._starting:
-            if not self._started:
-                self._started = True
-                self._thread.submit(self._load)
+        if self._started.acquire(blocking=False):
+            self._thread.submit(self._load)
+
+    def _load(self) -> None:
+        try:
+            self._predictor = self._build()
+            _LOG.info("ready: the model is loaded")
+        except Exception as error:
+            if not isinstance(error, CrackError):
+                _LOG.exception("the model could not be loaded")
+            self.failure = error
 
     def close(self) -> None:
-        """Let the thread end after the photo at hand; photos in line are dropped."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the thread end after the photo at hand."""
+        self._thread.shutdown(wait=False)
 
-    @property
-    def ready(self) -> bool:
-        """Whether the predictor is built and works."""
-        return self._predictor is not None and self.failure is None
+    def check_ready(self) -> None:
+        """Raise `ServiceUnavailable`, which says why, unless the predictor is built and works."""
+        if self.failure is not None:
+            raise ServiceUnavailable(f"the model does not work: {self.failure}")
+        if self._predictor is None:
+            raise ServiceUnavailable("the model is not loaded yet", retry_after=1)
 
     @contextmanager
     def slot(self, gone: Callable[[], bool]) -> Iterator[Turn]:
@@ -116,10 +121,7 @@ class InferenceWorker:
         Raises:
             ServiceUnavailable: every slot is taken, or there is no working predictor.
         """
-        if self.failure is not None:
-            raise ServiceUnavailable(_NOT_WORKING)
-        if not self.ready:
-            raise ServiceUnavailable("the model is not loaded yet", retry_after=2)
+        self.check_ready()
         if not self._slots.acquire(blocking=False):
             slots = self._settings.queue_size + 1
             raise ServiceUnavailable(
@@ -141,64 +143,43 @@ class InferenceWorker:
             ServiceUnavailable: the model does not work any more.
         """
         turn.check()
-        arrived, limit = time.monotonic(), self._settings.model_timeout_s
-        future = self._thread.submit(self._run, image, threshold, turn)
-        future.add_done_callback(lambda _: turn.came.set())  # where it is cancelled
+        arrived = time.monotonic()
         with QUEUE_DEPTH.track_inprogress():
-            came = turn.wait()
-        if not came and future.cancel():
-            raise turn.too_late()
-        waited_ms = (time.monotonic() - arrived) * 1000
+            while not self._model.acquire(timeout=turn.left_s()):
+                turn.check()
         try:
-            return future.result(limit), waited_ms
-        except FutureTimeout:
-            self._fail(f"the model has not answered for {limit:g} s")
-            raise ServiceUnavailable(_NOT_WORKING) from None
-        except CancelledError:
-            raise ServiceUnavailable(_NOT_WORKING) from None
+            turn.check()
+            waited_ms = (time.monotonic() - arrived) * 1000
+            return self._run(image, threshold, turn.check_client), waited_ms
+        finally:
+            self._model.release()
 
-    def _load(self) -> None:
-        try:
-            self._predictor = self._build()
-            _LOG.info("ready: the model is loaded")
-        except Exception as error:
-            if not isinstance(error, CrackError):
-                _LOG.exception("the model could not be loaded")
-            self.failure = error
-
-    def _run(self, image: np.ndarray, threshold: float | None, turn: Turn) -> CrackPrediction:
+    def _run(
+        self, image: np.ndarray, threshold: float | None, before_tile: Callable[[], None]
+    ) -> CrackPrediction:
+        """Predict in the thread, and find out whether the model hangs or fails on all it gets."""
+        self.check_ready()
         assert self._predictor is not None
-        turn.came.set()
-        turn.check()
+        limit = self._settings.model_timeout_s
+        future = self._thread.submit(self._predictor, image, threshold, before_tile)
         try:
-            prediction = self._predictor(image, threshold, turn.check_client)
+            prediction = future.result(limit)
         except ClientGone:
             raise
-        except Exception:
+        except FutureTimeout:
+            self.failure = CrackError(f"the model has not answered for {limit:g} s")
+            self.check_ready()
+            raise
+        except Exception as error:
             self._failed_in_a_row += 1
-            if self._failed_in_a_row >= _FAILURES:
-                self._try_blank(self._predictor)
+            if image is BLANK:
+                reason = f"{type(error).__name__}: {error}"
+                self.failure = CrackError(
+                    f"the model failed on {_FAILURES} photos in a row and on a blank one: {reason}"
+                )
+            elif self._failed_in_a_row >= _FAILURES:
+                with suppress(Exception):
+                    self._run(BLANK, None, lambda: None)
             raise
         self._failed_in_a_row = 0
         return prediction
-
-    def _try_blank(self, predictor: Predictor) -> None:
-        """Predict a photo that no client chose: else three bad photos could stop the server."""
-        try:
-            predictor(blank_photo(), None, lambda: None)
-            self._failed_in_a_row = 0
-        except Exception as error:
-            _LOG.exception("the model fails on a blank photo too")
-            self._fail(
-                f"the model failed on {_FAILURES} photos in a row and on a blank one: "
-                f"{type(error).__name__}: {error}"
-            )
-
-    def _fail(self, why: str) -> None:
-        self.failure = CrackError(why)
-        self.close()
-
-
-def blank_photo() -> np.ndarray:
-    """A black photo, BGR uint8 (320, 480, 3)."""
-    return np.zeros((320, 480, 3), np.uint8)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import requests
+from werkzeug.exceptions import ServiceUnavailable
 
 from serve import Settings, create_app
 from serve.app import CLIENT_GONE
@@ -191,8 +192,8 @@ def app_of() -> Iterator[Callable]:
     def make(predictor: Predictor, **settings: Any) -> CrackApp:
         app = create_app(Settings(**settings), predictor)
         apps.append(app)
-        app.worker.start()
-        wait_until(lambda: app.worker.ready)
+        client = app.test_client()
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         return app
 
     yield make
@@ -227,7 +228,8 @@ def test_the_thread_starts_with_the_first_request() -> None:
     """Not with the app: a server that forks after making it would lose the thread."""
     app = create_app(Settings(), predict_nothing)
     time.sleep(0.1)
-    assert not app.worker.ready
+    with pytest.raises(ServiceUnavailable, match="not loaded yet"):
+        app.worker.check_ready()
     client = app.test_client()
     wait_until(lambda: client.get("/readyz").status_code == 200)
     app.worker.close()

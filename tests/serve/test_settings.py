@@ -17,12 +17,11 @@ def test_flags_win_over_the_environment_over_defaults() -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"CRACK_SERVE_PORT": "http"}, ["CRACK_SERVE_PORT", "'http'", "int"]),
-        ({"CRACK_SERVE_PORT": "70000"}, ["port", "65535"]),
-        ({"CRACK_SERVE_QUEUE_SIZE": "0"}, ["queue_size", "at least 1"]),
-        ({"CRACK_SERVE_QUEUE_SIZE": "100000"}, ["queue_size", "at most 1000"]),
-        ({"CRACK_SERVE_DEADLINE_S": "nan"}, ["deadline_s"]),
-        ({"CRACK_SERVE_DEADLINE_S": "inf"}, ["deadline_s", "at most 3600"]),
+        ({"CRACK_SERVE_PORT": "70000"}, ["port is 70000", "(0 to 65,535)"]),
+        ({"CRACK_SERVE_QUEUE_SIZE": "0"}, ["queue_size is 0", "(1 to 1,000)"]),
+        ({"CRACK_SERVE_QUEUE_SIZE": "100000"}, ["queue_size", "1,000"]),
+        ({"CRACK_SERVE_DEADLINE_S": "nan"}, ["deadline_s is nan"]),
+        ({"CRACK_SERVE_DEADLINE_S": "inf"}, ["deadline_s is inf", "3,600"]),
         ({"CRACK_SERVE_URL_PREFIX": "cracks"}, ["url_prefix", "'cracks'"]),
         ({"CRACK_SERVE_CORS_ORIGIN": "example.org"}, ["cors_origin", "https://"]),
         ({"CRACK_SERVE_LOG_LEVEL": "loud"}, ["log_level", "'loud'"]),
@@ -32,6 +31,13 @@ def test_a_bad_value_is_named(environment: dict[str, str], words: list[str]) -> 
     with pytest.raises(CrackError) as caught:
         parse_settings([], environment)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_a_value_of_another_type_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_settings([], {"CRACK_SERVE_PORT": "http"})
+    assert ended.value.code == 2
+    assert "--port: invalid int value: 'http'" in capsys.readouterr().err
 
 
 def test_help_does_not_print_the_key(capsys: pytest.CaptureFixture[str]) -> None:
