@@ -59,30 +59,28 @@ class Shell:
     def run(self, title: str, command: str, shown: int = 1, required: bool = True) -> None:
         """Run a command to its end and show the last ``shown`` lines of its output."""
         started = time.monotonic()
-        process, log = self.start(title, command)
-        failed = process.wait() != 0
+        failed = self.start(title, command).wait() != 0 and required
+        log = self.logs / f"{self.count:02d}.txt"
         lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()]
-        shown = 25 if failed and required else shown
-        for line in lines[max(0, len(lines) - shown) :]:
+        for line in lines[max(0, len(lines) - (25 if failed else shown)) :]:
             print(f"  {line[:400]}")
-        if failed and required:
+        if failed:
             raise CrackError(f"step {self.count} failed; {log} has all of its output")
         print(f"  ({time.monotonic() - started:.0f} s)", flush=True)
 
-    def start(self, title: str, command: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def start(self, title: str, command: str) -> subprocess.Popen[bytes]:
         """Start a command whose whole output goes to its log."""
         self.count += 1
         print(f"\n{self.count}. {title}\n$ {command}", flush=True)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"{self.count:02d}.txt"
         words = shlex.split(command)
         words[0] = sys.executable if words[0] == "python" else words[0]
-        with log.open("wb") as file:
-            return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT), log
+        with (self.logs / f"{self.count:02d}.txt").open("wb") as file:
+            return subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
 
 
-def run_demo(args: argparse.Namespace) -> Path:
-    """Run every step, from the first photo to the page, and return the page."""
+def main() -> None:
+    """Run every step, from the first photo to the page."""
+    args = parse_args()
     output: Path = args.output
     if output.exists() and any(output.iterdir()):
         if not (output / "logs" / "01.txt").is_file():
@@ -90,13 +88,14 @@ def run_demo(args: argparse.Namespace) -> Path:
         shutil.rmtree(output)
     out = shlex.quote(str(output))
     shell = Shell(output / "logs")
+    shell.logs.mkdir(parents=True)
     make_data(shell, args, out)
     truth = copy_samples(output)
     test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
     judge(shell, output, "shipped", SHIPPED, test)
     tuned = fine_tune(shell, args, out, test)
     judge(shell, output, "tuned", tuned, test)
-    serve_and_post(shell, output, tuned, output / "samples" / next(iter(truth)))
+    serve_and_post(shell, out, tuned, output / "samples" / next(iter(truth)))
     (output / "r101_320.yaml").write_text(
         f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\n"
         "INPUT: {MIN_SIZE_TEST: 320}\nMODEL: {RPN: {POST_NMS_TOPK_TEST: 300}}\n"
@@ -108,7 +107,8 @@ def run_demo(args: argparse.Namespace) -> Path:
         f"--output {out}/benchmark",
         shown=3,
     )
-    return write_page(args, truth)
+    write_page(args, truth)
+    print(f"\nOpen {output / 'index.html'}")
 
 
 def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
@@ -132,8 +132,7 @@ def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
 def copy_samples(output: Path) -> dict[str, float]:
     """Copy the validation photos with most cracks, and one without, to samples/, drawn to truth/.
 
-    Returns:
-        the percentage of crack of each by name.
+    Returns the percentage of crack of each by name.
     """
     records = read_records(str(output / "crack_val.json"))
     records.sort(key=lambda record: -int(union_mask(record).sum()))
@@ -195,13 +194,13 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
     return tuned
 
 
-def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> None:
+def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> None:
     """Start the server with a model, post a photo to it with curl, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    out, command = shlex.quote(str(output)), f"python -m serve --weights {weights} --port {port}"
-    server, _ = shell.start("Serve the tuned model", command)
+    server = shell.start(
+        "Serve the tuned model", f"python -m serve --weights {weights} --port {port}"
+    )
     try:
         shell.run(
             "Wait until its model is loaded",
@@ -219,38 +218,33 @@ def serve_and_post(shell: Shell, output: Path, weights: str, photo: Path) -> Non
     shell.run("What it says", f"grep -i ^x-crack {out}/answer_headers.txt", shown=5)
 
 
-def write_page(args: argparse.Namespace, truth: dict[str, float]) -> Path:
+def write_page(args: argparse.Namespace, truth: dict[str, float]) -> None:
     """Write index.html, which shows what the steps have left in the folder."""
     output: Path = args.output
-    models, photos = ("shipped", "tuned"), {}
-    for model in models:
+    photos, metrics = {}, {}
+    for model in ("shipped", "tuned"):
         images = _read_json(output / model / "predictions.json")["images"]
         photos[model] = {Path(image["file_name"]).name: image for image in images}
+        metrics[model] = read_metrics(output, model)
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     calibration = output / "training" / "model_final.calibration.json"
     html = template.get_template("demo.html").render(
         photos=photos,
-        metrics={model: read_metrics(output, model) for model in models},
+        metrics=metrics,
         truth=truth,
         iterations=args.iterations,
         drawn=args.images is None,
         calibration=_read_json(calibration) if calibration.is_file() else None,
-        benchmark=(output / "benchmark" / "benchmark.md").read_text(encoding="utf-8"),
-        headers=(output / "answer_headers.txt").read_text(encoding="utf-8"),
+        benchmark=(output / "benchmark" / "benchmark.md").read_text("utf-8"),
+        headers=(output / "answer_headers.txt").read_text("utf-8"),
     )
     with atomic_write(output / "index.html") as file:
         file.write(html.encode())
-    return output / "index.html"
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def main() -> None:
-    """Run the demo and say where its page is."""
-    print(f"\nOpen {run_demo(parse_args())}")
+    return json.loads(path.read_text("utf-8"))
 
 
 if __name__ == "__main__":

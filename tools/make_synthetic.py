@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--count", default=100, type=int, metavar="N", help="photos (100)")
     parser.add_argument("--size", default="480x320", metavar="WIDTHxHEIGHT", help="px (480x320)")
     parser.add_argument("--seed", default=0, type=int, help="the same seed draws the same photos")
-    parser.add_argument(
-        "--noise", action="store_true", help="masks with the faults that real ones have"
-    )
+    parser.add_argument("--noise", action="store_true", help="masks as faulty as real ones")
     parser.add_argument(
         "--instances",
         action="store_true",
@@ -32,25 +30,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Draw the photos."""
     args = parse_args()
     if args.count < 1 or args.seed < 0:
         raise CrackError("--count must be 1 or more, --seed 0 or more")
-    width, height = _size(args.size)
+    width, _, height = args.size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise CrackError(f"--size {args.size} is not WIDTHxHEIGHT, such as 480x320")
+    size = int(height), int(width)
     with show_progress("photos") as progress:
         write_photos(
-            args.output, args.count, args.seed, height, width, args.noise, args.instances, progress
+            args.output, args.count, args.seed, *size, args.noise, args.instances, progress
         )
     print(f"{args.count} photos in {args.output / 'images'}, masks in {args.output / 'masks'}")
-    return 0
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise CrackError(f"--size {text} is not WIDTHxHEIGHT, such as 480x320")
-    return int(width), int(height)
 
 
 if __name__ == "__main__":

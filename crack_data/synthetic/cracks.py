@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from .masonry import Masonry
-from .textures import Points, Shape
+from .textures import Points, Rng, Shape, log_uniform
 
 MIN_WIDTH = 1.0  # px
 MAX_WIDTH = 80.0  # px
@@ -45,7 +44,7 @@ def normals_of(steps: Points) -> Points:
 
 
 def random_cracks(
-    rng: np.random.Generator,
+    rng: Rng,
     shape: Shape,
     masonry: Masonry | None = None,
     kind: str | None = None,
@@ -53,18 +52,14 @@ def random_cracks(
 ) -> list[Crack]:
     """One crack, one with branches, several, crossing or parallel ones, or a network of them.
 
-    Args:
-        rng: where the numbers come from.
-        shape: (H, W) of the photo, px.
-        masonry: where given, half of the cracks run along its joints.
-        kind: one of `KINDS`; a random one where None.
-        interrupted_share: of the trunks.
+    ``kind`` is one of `KINDS`, a random one where None. Half of the cracks run along the joints of
+    ``masonry``, where given.
     """
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
-    width = float(np.exp(rng.uniform(np.log(1.0), np.log(12.0))))
+    width = log_uniform(rng, 1.0, 12.0)
     widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)
     if rng.random() < WIDE_SHARE and widest > WIDE:
-        width = float(np.exp(rng.uniform(np.log(WIDE), np.log(widest))))
+        width = log_uniform(rng, WIDE, widest)
     width = min(width, widest)
     if kind == "network":
         return _network(rng, shape, min(width, 5.0))
@@ -86,11 +81,11 @@ def random_cracks(
     return broken + branches
 
 
-def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None) -> Crack:
-    """Interrupt a crack one to three times, or ``gaps`` times, for 2 to 30 px; it tapers there."""
+def interrupted(rng: Rng, crack: Crack) -> Crack:
+    """Interrupt a crack one to three times, for 2 to 30 px; it tapers there."""
     way = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(crack.points, axis=0).T))])
     to_gap = np.full(len(way), np.inf)
-    for _ in range(gaps or int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 4))):
         middle, half = rng.uniform(0.1, 0.9) * way[-1], rng.uniform(1, 15)
         to_gap = np.minimum(to_gap, np.abs(way - middle) - half)
     narrower = np.clip(to_gap / (0.5 * (crack.left + crack.right)), 0.2, 1)
@@ -102,37 +97,31 @@ def interrupted(rng: np.random.Generator, crack: Crack, gaps: int | None = None)
     )
 
 
-def _across(rng: np.random.Generator, shape: Shape) -> Points:
+def _across(rng: Rng, shape: Shape) -> Points:
     """A way from one side of the photo to the opposite one."""
-    places = rng.uniform(0.1, 0.9, 2) * shape[0]
-    axis = int(rng.random() < 0.5)  # 0: from left to right
-    if axis:
-        places = rng.uniform(0.1, 0.9, 2) * shape[1]
-    ends = np.stack([(-5.0, shape[1 - axis] + 5.0), places], axis=1)
-    ends = ends[:, ::-1] if axis else ends
+    ends = np.stack([(-5.0, shape[1] + 5.0), rng.uniform(0.1, 0.9, 2) * shape[0]], axis=1)
+    if rng.random() < 0.5:  # from top to bottom
+        ends = np.stack([rng.uniform(0.1, 0.9, 2) * shape[1], (-5.0, shape[0] + 5.0)], axis=1)
     return _path(rng, ends[0], ends[1], rng.uniform(0.08, 0.22))
 
 
-def _along_joints(rng: np.random.Generator, masonry: Masonry, shape: Shape) -> Points:
+def _along_joints(rng: Rng, masonry: Masonry, shape: Shape) -> Points:
     corners = masonry.stepped_path(rng, shape)
     corners = corners + rng.normal(0, 0.15 * masonry.joint, corners.shape)
     beyond = (corners < -masonry.width) | (corners > np.array(shape[::-1]) + masonry.width)
-    near: npt.NDArray[np.bool_] = np.logical_not(beyond.any(axis=1))
-    ways = [
-        _path(rng, start, end, 0.03)[:-1]
-        for (start, end), seen in zip(pairwise(corners), near[1:] | near[:-1], strict=True)
-        if seen
-    ]
+    out = np.asarray(beyond.any(axis=1))
+    sides = zip(corners[:-1], corners[1:], out[:-1] & out[1:], strict=True)
+    ways = [_path(rng, start, end, 0.03)[:-1] for start, end, unseen in sides if not unseen]
     return np.concatenate(ways) if ways else _across(rng, shape)
 
 
-def _trunk(rng: np.random.Generator, path: Points, width: float, number: int) -> Crack:
+def _trunk(rng: Rng, path: Points, width: float, number: int) -> Crack:
     """A crack along a way, in three of ten cases ending before its end."""
     stop = len(path) if rng.random() < 0.7 else int(rng.uniform(0.3, 0.8) * len(path))
     return _crack(rng, path[: max(stop, 2)], width, stop < len(path), number)
 
 
-def _parallel(rng: np.random.Generator, path: Points, width: float) -> list[Crack]:
+def _parallel(rng: Rng, path: Points, width: float) -> list[Crack]:
     """One or two more cracks beside a way, 8 to 40 px from it."""
     ahead = path[-1] - path[0]
     normal = ahead[::-1] * (-1, 1) / max(float(np.hypot(*ahead)), 1e-9)
@@ -145,7 +134,7 @@ def _parallel(rng: np.random.Generator, path: Points, width: float) -> list[Crac
     return cracks
 
 
-def _branch(rng: np.random.Generator, trunk: Crack, shape: Shape) -> Crack:
+def _branch(rng: Rng, trunk: Crack, shape: Shape) -> Crack:
     at = int(rng.uniform(0.1, 0.9) * (len(trunk.points) - 1))
     ahead = trunk.points[min(at + 16, len(trunk.points) - 1)] - trunk.points[max(at - 16, 0)]
     angle = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.5, 1.3)
@@ -157,7 +146,7 @@ def _branch(rng: np.random.Generator, trunk: Crack, shape: Shape) -> Crack:
     return _crack(rng, path, width, True, trunk.number)
 
 
-def _network(rng: np.random.Generator, shape: Shape, width: float) -> list[Crack]:
+def _network(rng: Rng, shape: Shape, width: float) -> list[Crack]:
     """Alligator cracking: jittered points joined to their neighbours, some left out."""
     cell = rng.uniform(0.25, 0.5) * min(shape)
     rows, columns = (int(side / cell) + 2 for side in shape)
@@ -173,7 +162,7 @@ def _network(rng: np.random.Generator, shape: Shape, width: float) -> list[Crack
     ]
 
 
-def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float) -> Points:
+def _path(rng: Rng, start: Points, end: Points, roughness: float) -> Points:
     """A jagged way between two points: midpoint displacement (Fournier 1982), Nx2."""
     path = np.stack([start, end]).astype(float)
     spread = roughness * float(np.hypot(*(end - start)))
@@ -187,9 +176,7 @@ def _path(rng: np.random.Generator, start: Points, end: Points, roughness: float
     return path
 
 
-def _crack(
-    rng: np.random.Generator, path: Points, width: float, tapered: bool, number: int
-) -> Crack:
+def _crack(rng: Rng, path: Points, width: float, tapered: bool, number: int) -> Crack:
     count = len(path)
     swell = _wander(rng, count, 50) * (0.3 if width < WIDE else rng.uniform(0.2, 0.6))
     width_at = width * np.exp(swell)
@@ -209,7 +196,7 @@ def _crack(
     return Crack(path, left, right, depth, np.ones(count, np.bool_), number)
 
 
-def _wander(rng: np.random.Generator, count: int, step: int) -> Points:
+def _wander(rng: Rng, count: int, step: int) -> Points:
     """Smooth random numbers, N, of about unit variance, that change over ``step`` points."""
     knots = rng.standard_normal(count // step + 2)
     return np.interp(np.arange(count) / step, np.arange(len(knots)), knots)

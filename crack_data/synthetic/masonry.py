@@ -11,8 +11,11 @@ from .textures import (
     FloatImage,
     Light,
     Points,
+    Rng,
     Shape,
+    log_uniform,
     relief,
+    rotated_grid,
     smoothstep,
     tinted,
     value_noise,
@@ -41,11 +44,11 @@ class Masonry:
     origin: tuple[float, float]  # (x, y) of a unit's corner, px
 
     @classmethod
-    def random(cls, rng: np.random.Generator, shape: Shape) -> Masonry:
+    def random(cls, rng: Rng, shape: Shape) -> Masonry:
         """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
         side = max(shape)
         if rng.random() < 0.7:
-            width = float(np.exp(rng.uniform(np.log(0.1), np.log(0.7)))) * side
+            width = log_uniform(rng, 0.1, 0.7) * side
             height = width * rng.uniform(0.26, 0.45)
             joint = max(1.5, height * rng.uniform(0.08, 0.26))
             offset = 0.5
@@ -58,7 +61,7 @@ class Masonry:
         origin = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
         return cls(width, float(height), float(joint), offset, float(angle), origin)
 
-    def stepped_path(self, rng: np.random.Generator, shape: Shape) -> Points:
+    def stepped_path(self, rng: Rng, shape: Shape) -> Points:
         """Corners of a crack that climbs down through the joints like stairs, in px."""
         reach = float(np.hypot(*shape))
         column = round(rng.uniform(-0.6, 0.6) * reach / self.width)
@@ -77,14 +80,9 @@ class Masonry:
         return np.asarray(np.array(corners, float) @ turn + self.origin)
 
 
-def draw_masonry(
-    rng: np.random.Generator, shape: Shape, light: Light, masonry: Masonry
-) -> FloatImage:
+def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> FloatImage:
     """Units and joints, HxWx3, about 0 to 1."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    x, y = x - np.float32(masonry.origin[0]), y - np.float32(masonry.origin[1])
-    cosine, sine = np.float32(np.cos(masonry.angle)), np.float32(np.sin(masonry.angle))
-    along, across = x * cosine + y * sine, y * cosine - x * sine
+    along, across = rotated_grid(shape, masonry.origin, masonry.angle)
     # Rims of bricks are worn: the coordinates are warped by noise.
     wear = rng.uniform(0.02, 0.25) * masonry.joint
     for values in (along, across):
@@ -112,7 +110,7 @@ def draw_masonry(
 
 
 def _faces(
-    rng: np.random.Generator, shape: Shape, light: Light, rows: np.ndarray, columns: np.ndarray
+    rng: Rng, shape: Shape, light: Light, rows: np.ndarray, columns: np.ndarray
 ) -> FloatImage:
     """The units' own colours and roughness, HxWx3, from the number of each pixel's unit."""
     base = np.array(BRICKS[rng.integers(len(BRICKS))]) * rng.uniform(0.75, 1.2)

@@ -18,24 +18,11 @@ from ..files import atomic_write
 from .cracks import random_cracks
 from .masonry import Masonry, draw_masonry
 from .rendering import cover_gaps, draw_cracks, open_cracks
-from .textures import (
-    ByteImage,
-    FloatImage,
-    asphalt,
-    cast_shadow,
-    concrete,
-    cut_joint,
-    gravel,
-    plaster,
-    spill,
-    value_noise,
-    white_noise,
-)
+from .textures import ByteImage, cast_shadow, draw_ground, expose, spill
 
 MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
 CRACK_FREE_SHARE = 0.2
 MASONRY_SHARE = 0.2
-GROUNDS = {asphalt: 0.3, gravel: 0.2, concrete: 0.35, plaster: 0.15}  # of the others
 
 
 @dataclass(frozen=True)
@@ -68,13 +55,7 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(angle)), float(np.sin(angle)))
     masonry = Masonry.random(rng, shape) if rng.random() < MASONRY_SHARE else None
-    if masonry:
-        photo = draw_masonry(rng, shape, light, masonry)
-    else:
-        ground = rng.choice(len(GROUNDS), p=list(GROUNDS.values()))
-        photo = list(GROUNDS)[ground](rng, shape, light)
-        if rng.random() < 0.25:
-            cut_joint(rng, photo)
+    photo = draw_masonry(rng, shape, light, masonry) if masonry else draw_ground(rng, shape, light)
     if rng.random() < 0.4:
         spill(rng, photo)
     instances: list[ByteImage] = []
@@ -86,19 +67,7 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
         instances = layer.masks
     if rng.random() < 0.25:
         cast_shadow(rng, photo)
-    return SyntheticPhoto(_exposed(rng, photo), instances)
-
-
-def _exposed(rng: np.random.Generator, photo: FloatImage) -> ByteImage:
-    """What the camera makes of it: vignette or uneven light, blur, noise, 8 bit."""
-    shape = photo.shape[:2]
-    light = 1 + rng.uniform(0.0, 0.1) * value_noise(rng, shape, 2.0 * max(shape))
-    photo = photo * light[..., None]
-    if rng.random() < 0.6:
-        sigma = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 2.5)
-        photo = cv2.GaussianBlur(photo, (0, 0), sigma)
-    noise = rng.uniform(0.5, 5) * white_noise(rng, shape)
-    return np.clip(photo * 255 + noise[..., None], 0, 255).astype(np.uint8)
+    return SyntheticPhoto(expose(rng, photo), instances)
 
 
 def write_photos(
@@ -113,30 +82,27 @@ def write_photos(
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
+    Files of the same names are replaced, and annotations of an earlier series removed.
+
     Args:
-        folder: made where missing; files of the same names are replaced, and annotations of an
-            earlier series removed.
-        count: number of photos.
-        seed: of the series; see `draw_photo`.
-        height, width: of each photo, px.
-        noise: give the masks the faults of real ones instead of exact masks.
+        folder, count: made where missing; the number of photos.
+        seed, height, width: as in `draw_photo`.
+        noise: give the masks the faults of real ones.
         instances: also write ``instances.json``: COCO annotations with one instance for each crack,
             however many pieces of it can be seen, and apart from the cracks that it crosses.
         progress: called with the number of photos done and of all.
 
     Raises:
-        CrackError: the size is too small or too large, or the folder cannot be written to.
+        CrackError: the size is too small or too large.
     """
     described = Path(folder, "instances.json")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         photo = draw_photo(index, seed, height, width)
-        if described.is_file():
-            described.unlink()  # it is of the photos that are replaced now
+        described.unlink(missing_ok=True)  # it is of the photos that are replaced now
         mask = photo.mask
-        if noise:
-            # The third number keeps this stream apart from the photo's own.
+        if noise:  # the third number keeps this stream apart from the photo's own
             mask = noisy_mask(mask, np.random.default_rng([seed, index, 1]))
         name = f"drawn_{index:05d}"
         _write(Path(folder, "images", f"{name}.jpg"), photo.image)
@@ -151,10 +117,13 @@ def write_photos(
         if progress:
             progress(index + 1, count)
     if instances:
-        categories = [{"id": 1, "name": "crack"}]
-        content = {"info": {"image_root": "images"}, "categories": categories}
+        content = {
+            "info": {"image_root": "images"},
+            "categories": [{"id": 1, "name": "crack"}],
+            "images": images,
+            "annotations": annotations,
+        }
         with atomic_write(described) as stream:
-            content |= {"images": images, "annotations": annotations}
             stream.write(json.dumps(content).encode())
 
 
@@ -165,15 +134,7 @@ def _write(path: Path, image: ByteImage) -> None:
 
 
 def noisy_mask(mask: ByteImage, rng: np.random.Generator) -> ByteImage:
-    """Widen, antialias, speckle and JPEG-compress a mask.
-
-    Args:
-        mask: HxW, 0 or 255; not changed.
-        rng: where the numbers come from.
-
-    Returns:
-        HxW, 0 to 255, with the ringing that JPEG leaves around edges.
-    """
+    """Widen, antialias, speckle and JPEG-compress a mask, HxW of 0 or 255: HxW of 0 to 255."""
     if rng.random() < 0.4:
         mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
     mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.6))

@@ -14,6 +14,7 @@ from .textures import (
     ByteImage,
     FloatImage,
     Light,
+    Rng,
     Shape,
     relief,
     shifted,
@@ -91,9 +92,7 @@ def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
     return zip(quads.astype(np.int32)[seen], levels[:-1][seen].tolist(), strict=True)
 
 
-def open_cracks(
-    rng: np.random.Generator, photo: FloatImage, layer: CrackLayer, light: Light
-) -> None:
+def open_cracks(rng: Rng, photo: FloatImage, layer: CrackLayer, light: Light) -> None:
     """Draw the cracks, in place: thin ones as dark lines, wide ones as trenches with a floor."""
     inside = (layer.coverage >= 0.5).view(np.uint8)
     to_rim = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -109,11 +108,7 @@ def open_cracks(
 
 
 def _trench(
-    rng: np.random.Generator,
-    photo: FloatImage,
-    coverage: FloatImage,
-    to_rim: FloatImage,
-    light: Light,
+    rng: Rng, photo: FloatImage, coverage: FloatImage, to_rim: FloatImage, light: Light
 ) -> FloatImage:
     """The inside of wide cracks, HxWx3: walls, a floor in shadow, rubble and dirt."""
     half = float(to_rim.max())
@@ -135,7 +130,7 @@ def _trench(
     return np.clip(inner, 0.01, 1)
 
 
-def cover_gaps(rng: np.random.Generator, photo: FloatImage, cracks: list[Crack]) -> None:
+def cover_gaps(rng: Rng, photo: FloatImage, cracks: list[Crack]) -> None:
     """Lay sand or paint over some of the interruptions; others are healed or too faint to see."""
     for crack in cracks:
         for points in runs(crack.points, ~crack.visible):
@@ -145,9 +140,7 @@ def cover_gaps(rng: np.random.Generator, photo: FloatImage, cracks: list[Crack])
                 _cover(rng, photo, points.mean(axis=0), reach, kind == "paint")
 
 
-def _cover(
-    rng: np.random.Generator, photo: FloatImage, centre: np.ndarray, reach: float, paint: bool
-) -> None:
+def _cover(rng: Rng, photo: FloatImage, centre: np.ndarray, reach: float, paint: bool) -> None:
     """Lay a patch of sand or paint, ``reach`` px in radius, in place."""
     margin = int(2 * reach) + 4
     x, y = np.rint(centre).astype(int).tolist()

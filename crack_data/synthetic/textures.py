@@ -1,4 +1,4 @@
-"""Grounds without cracks, drawn from noise, and what lies on them: joints, stains and shadows."""
+"""Grounds drawn from noise; joints, stains and shadows on them; what a camera makes of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ ByteImage = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]  # Nx2, (x, y) in px
 Light = tuple[float, float]  # (x, y) towards where the light comes from
 Shape = tuple[int, int]  # (H, W) in px
+Rng = np.random.Generator
 
 _SUBPIXEL_BITS = 4  # OpenCV's drawing functions take coordinates in 1/16 px
+
+
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """A number between two bounds whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def unit_variance(image: FloatImage) -> FloatImage:
@@ -27,36 +33,25 @@ def smoothstep(values: FloatImage, low: float, high: float) -> FloatImage:
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def value_noise(
-    rng: np.random.Generator, shape: Shape, cell: float, octaves: int = 1
-) -> FloatImage:
+def value_noise(rng: Rng, shape: Shape, cell: float, octaves: int = 1) -> FloatImage:
     """Smooth noise: random values on a grid, interpolated, at ever finer grids (Perlin 1985).
 
-    Args:
-        rng: where the numbers come from.
-        shape: (H, W) of the result, px.
-        cell: grid spacing of the coarsest octave, px.
-        octaves: each halves the spacing and the amplitude.
-
-    Returns:
-        HxW, mean about 0, variance about 1.
+    ``cell`` is the grid spacing of the coarsest octave, px; each further octave halves spacing and
+    amplitude. Returns HxW, mean about 0, variance about 1.
     """
-    height, width = shape
     # Summed at the size that the finest octave needs: most of the time goes into scaling up.
     coarser = max(1, int(cell / 2 ** (octaves - 1) / 4))
-    small = (max(2, width // coarser), max(2, height // coarser))
-    total = np.zeros(small[::-1], np.float32)
+    small = [max(2, side // coarser) for side in shape]
+    total = np.zeros(small, np.float32)
     for octave in range(octaves):
         grid_shape = [max(2, round(side * 2**octave / cell) + 1) for side in shape]
         grid = rng.standard_normal(grid_shape, dtype=np.float32)
-        total += cv2.resize(grid, small, interpolation=cv2.INTER_CUBIC) * 0.5**octave
+        total += cv2.resize(grid, small[::-1], interpolation=cv2.INTER_CUBIC) * 0.5**octave
     total = unit_variance(total)
-    if coarser > 1:
-        total = cv2.resize(total, (width, height), interpolation=cv2.INTER_LINEAR)
-    return total
+    return cv2.resize(total, shape[::-1], interpolation=cv2.INTER_LINEAR) if coarser > 1 else total
 
 
-def white_noise(rng: np.random.Generator, shape: Shape, sigma: float = 0) -> FloatImage:
+def white_noise(rng: Rng, shape: Shape, sigma: float = 0) -> FloatImage:
     """Independent normal numbers, HxW, blurred by ``sigma`` px; mean 0, variance 1."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     return unit_variance(cv2.GaussianBlur(noise, (0, 0), sigma)) if sigma else noise
@@ -73,7 +68,7 @@ def relief(bumps: FloatImage, light: Light, reach: float = 1) -> FloatImage:
     return unit_variance(bumps - shifted(bumps, light, -reach))
 
 
-def tinted(rng: np.random.Generator, brightness: FloatImage, warmth: float = 0.0) -> FloatImage:
+def tinted(rng: Rng, brightness: FloatImage, warmth: float = 0.0) -> FloatImage:
     """Colour a brightness, HxW, slightly: HxWx3 BGR; ``warmth`` from -1 (blue) to 1 (orange)."""
     turn = 0.3 * warmth + np.clip(rng.normal(0, 0.03), -0.05, 0.1)
     tint = (1 + rng.normal(0, 0.012, 3) + turn * np.array([-1, 0, 1])).astype(np.float32)
@@ -83,9 +78,28 @@ def tinted(rng: np.random.Generator, brightness: FloatImage, warmth: float = 0.0
     )
 
 
-def asphalt(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
+def rotated_grid(
+    shape: Shape, origin: tuple[float, float], angle: float
+) -> tuple[FloatImage, FloatImage]:
+    """Each pixel's coordinates along and across a direction from an (x, y) point, HxW in px."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    x, y = x - np.float32(origin[0]), y - np.float32(origin[1])
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def draw_ground(rng: Rng, shape: Shape, light: Light) -> FloatImage:
+    """Asphalt, gravel, concrete or plaster, in one of four cases with joints, HxWx3."""
+    ground = rng.choice(len(GROUNDS), p=list(GROUNDS.values()))
+    photo = list(GROUNDS)[ground](rng, shape, light)
+    if rng.random() < 0.25:
+        cut_joint(rng, photo)
+    return photo
+
+
+def asphalt(rng: Rng, shape: Shape, light: Light) -> FloatImage:
     """Stones in bitumen, fine as mastic or coarse as gravel, HxWx3, about 0 to 1."""
-    grain = float(np.exp(rng.uniform(np.log(0.45), np.log(3.0))))  # px
+    grain = log_uniform(rng, 0.45, 3.0)  # px
     bumps = white_noise(rng, shape, grain)
     base = rng.uniform(0.28, 0.62)
     ground = base * (1 + 0.05 * value_noise(rng, shape, 160, octaves=4))
@@ -98,7 +112,7 @@ def asphalt(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
     return tinted(rng, ground, rng.uniform(-0.1, 0.2))
 
 
-def gravel(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
+def gravel(rng: Rng, shape: Shape, light: Light) -> FloatImage:
     """Worn asphalt or washed concrete seen close: stones of many colours, HxWx3."""
     base, size = rng.uniform(0.35, 0.62), rng.uniform(1.3, 5.0)
     ground = tinted(rng, base * (1 + 0.06 * value_noise(rng, shape, 120, octaves=4)))
@@ -118,21 +132,19 @@ def gravel(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
     return ground
 
 
-def concrete(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
+def concrete(rng: Rng, shape: Shape, light: Light) -> FloatImage:
     """Smooth mortar with cloudy patches, and sometimes pores, HxWx3."""
-    ground = rng.uniform(0.42, 0.85) * (
-        1 + rng.uniform(0.02, 0.07) * value_noise(rng, shape, 200, octaves=6)
-    )
-    ground += rng.uniform(0.003, 0.02) * relief(
-        white_noise(rng, shape, rng.uniform(0.5, 1.5)), light
-    )
+    base, clouds = rng.uniform(0.42, 0.85), rng.uniform(0.02, 0.07)
+    ground = base * (1 + clouds * value_noise(rng, shape, 200, octaves=6))
+    rough = rng.uniform(0.003, 0.02)
+    ground += rough * relief(white_noise(rng, shape, rng.uniform(0.5, 1.5)), light)
     ground += rng.uniform(0.005, 0.03) * white_noise(rng, shape)
     pores = smoothstep(white_noise(rng, shape, rng.uniform(1, 3)), 2.6, 3.0)
     ground *= 1 - rng.choice([0.0, 0.5]) * pores
     return tinted(rng, ground, rng.uniform(-0.1, 0.25))
 
 
-def plaster(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
+def plaster(rng: Rng, shape: Shape, light: Light) -> FloatImage:
     """A painted or rendered wall, sometimes rough, in a pale colour, HxWx3."""
     lumps = value_noise(rng, shape, rng.uniform(4, 30), octaves=3)
     ground = rng.uniform(0.5, 0.88) + 0.02 * value_noise(rng, shape, 250, octaves=4)
@@ -142,26 +154,28 @@ def plaster(rng: np.random.Generator, shape: Shape, light: Light) -> FloatImage:
     return tinted(rng, ground, rng.uniform(-0.1, 0.4)) * colour
 
 
-def cut_joint(rng: np.random.Generator, photo: FloatImage) -> None:
+GROUNDS = {asphalt: 0.3, gravel: 0.2, concrete: 0.35, plaster: 0.15}
+
+
+def cut_joint(rng: Rng, photo: FloatImage) -> None:
     """Cut one or two straight joints into the ground, in place: open, filled, sealed or painted."""
     shape = photo.shape[:2]
     for _ in range(int(rng.integers(1, 3))):
-        width = float(np.exp(rng.uniform(np.log(2), np.log(max(3, 0.06 * max(shape))))))
+        width = log_uniform(rng, 2, max(3, 0.06 * max(shape)))
         distance = _distance_to_line(rng, shape)
         if rng.random() < 0.4:  # a chipped or hand-laid rim
             distance += rng.uniform(0.2, 1.5) * value_noise(rng, shape, 14, octaves=3)
         band = 1 - smoothstep(np.abs(distance), width / 2 - 0.5, width / 2 + 0.5)
         filler = float(rng.choice([rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.9)]))
         grain = rng.uniform(0.0, 0.1) * white_noise(rng, shape, rng.uniform(0.5, 2))
-        photo += (band * rng.uniform(0.7, 1.0))[..., None] * (
-            (filler * (1 + grain))[..., None] - photo
-        )
+        inside = (filler * (1 + grain))[..., None]
+        photo += (band * rng.uniform(0.7, 1.0))[..., None] * (inside - photo)
         # One rim throws a shadow into the joint, the other catches the light.
         slope = np.exp(-(((np.abs(distance) - width / 2) / (0.8 + 0.08 * width)) ** 2))
         photo *= 1 + rng.uniform(-0.25, 0.25) * (slope * np.sign(distance))[..., None]
 
 
-def spill(rng: np.random.Generator, photo: FloatImage) -> None:
+def spill(rng: Rng, photo: FloatImage) -> None:
     """Darken, or bleach, cloudy stains, in place."""
     field = value_noise(rng, photo.shape[:2], rng.uniform(60, 260), octaves=5)
     edge = rng.uniform(0.6, 1.4)
@@ -170,7 +184,7 @@ def spill(rng: np.random.Generator, photo: FloatImage) -> None:
     photo *= 1 - strength * stain[..., None] * rng.uniform(0.8, 1.0, 3).astype(np.float32)
 
 
-def cast_shadow(rng: np.random.Generator, photo: FloatImage) -> None:
+def cast_shadow(rng: Rng, photo: FloatImage) -> None:
     """Cast the shadow of a building, foliage, branches or a railing, in place."""
     shape = photo.shape[:2]
     kind = rng.choice(["edge", "foliage", "branches", "railing"])
@@ -185,7 +199,19 @@ def cast_shadow(rng: np.random.Generator, photo: FloatImage) -> None:
     photo *= 1 - loss * shade[..., None]
 
 
-def _branches(rng: np.random.Generator, shape: Shape) -> FloatImage:
+def expose(rng: Rng, photo: FloatImage) -> ByteImage:
+    """What the camera makes of it: vignette or uneven light, blur, noise, 8 bit."""
+    shape = photo.shape[:2]
+    light = 1 + rng.uniform(0.0, 0.1) * value_noise(rng, shape, 2.0 * max(shape))
+    photo = photo * light[..., None]
+    if rng.random() < 0.6:
+        sigma = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(1.0, 2.5)
+        photo = cv2.GaussianBlur(photo, (0, 0), sigma)
+    noise = rng.uniform(0.5, 5) * white_noise(rng, shape)
+    return np.clip(photo * 255 + noise[..., None], 0, 255).astype(np.uint8)
+
+
+def _branches(rng: Rng, shape: Shape) -> FloatImage:
     """Twigs that fork and taper: HxW, 0 to 1."""
     shade = np.zeros(shape, np.uint8)
     side = max(shape)
@@ -210,13 +236,10 @@ def _branches(rng: np.random.Generator, shape: Shape) -> FloatImage:
     return soft.astype(np.float32) / np.float32(255)
 
 
-def _railing(rng: np.random.Generator, shape: Shape) -> FloatImage:
+def _railing(rng: Rng, shape: Shape) -> FloatImage:
     """Evenly spaced bars between two rails, sheared as low sun shears them: HxW, 0 to 1."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    angle, shear = rng.uniform(0, np.pi), rng.uniform(-0.8, 0.8)
-    along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
-    across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
-    along += np.float32(shear) * across
+    along, across = rotated_grid(shape, (0, 0), rng.uniform(0, np.pi))
+    along += np.float32(rng.uniform(-0.8, 0.8)) * across
     period = rng.uniform(0.05, 0.25) * max(shape)
     bar = rng.uniform(0.08, 0.4) * period
     soft = rng.uniform(0.8, 4)
@@ -230,11 +253,8 @@ def _railing(rng: np.random.Generator, shape: Shape) -> FloatImage:
     return np.maximum(bars, 1 - smoothstep(to_rail, rail / 2, rail / 2 + soft))
 
 
-def _distance_to_line(rng: np.random.Generator, shape: Shape) -> FloatImage:
+def _distance_to_line(rng: Rng, shape: Shape) -> FloatImage:
     """Signed distance, HxW px, to a random straight line through the middle of the photo."""
-    height, width = shape
     angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.25)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    x -= np.float32(rng.uniform(0.1, 0.9) * width)
-    y -= np.float32(rng.uniform(0.1, 0.9) * height)
-    return x * np.float32(np.sin(angle)) - y * np.float32(np.cos(angle))
+    middle = rng.uniform(0.1, 0.9) * shape[1], rng.uniform(0.1, 0.9) * shape[0]
+    return -rotated_grid(shape, middle, angle)[1]
