@@ -42,12 +42,8 @@ class CrackApp(Flask):
 def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackApp:
     """Build the WSGI app; its first request, or ``app.worker.start()``, starts loading the model.
 
-    Args:
-        settings: limits and the model to load.
-        predictor: used instead of loading one: called as a `CrackPredictor` is.
-
-    Returns:
-        The app; ``app.worker.close()`` ends its thread.
+    ``predictor``, called as a `CrackPredictor` is, is used instead of loading the model that the
+    settings name. ``app.worker.close()`` ends the app's thread.
     """
     app = CrackApp(__name__)
     app.settings = settings

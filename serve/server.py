@@ -52,12 +52,11 @@ def run(app: CrackApp) -> NoReturn:
     for number in _SIGNALS:
         signal.signal(number, stop)
     app.worker.start()
-    finished = asyncio.run(server.run())
+    asyncio.run(server.run())
+    _LOG.info("stopped")
     failure = app.worker.failure
     if failure is not None:
-        print(f"error: {failure}", file=sys.stderr)
-    _LOG.info("stopped" if finished else "stopped at the end of the grace, with work under way")
-    logging.shutdown()
+        print(f"error: {failure}", file=sys.stderr, flush=True)
     os._exit(0 if failure is None else 1)  # a usual end would wait for the inference thread
 
 
@@ -77,8 +76,8 @@ class Server(httputil.HTTPServerConnectionDelegate):
             self._sockets = bind_sockets(port, host)
         self.port = int(self._sockets[0].getsockname()[1])
 
-    async def run(self) -> bool:
-        """Serve, then finish what runs; return whether every request was answered in the grace."""
+    async def run(self) -> None:
+        """Serve, then answer the requests that have come, for as long as the grace lasts."""
         host, timeout = self.settings.host, self.settings.client_timeout_s
         where = f"[{host}]" if ":" in host else host
         _LOG.info("listening on http://%s:%d", where, self.port, extra={"port": self.port})
@@ -96,20 +95,21 @@ class Server(httputil.HTTPServerConnectionDelegate):
         _LOG.info("stopping: no new connections, finishing what is running")
         http.stop()
         grace_ends = time.monotonic() + self.settings.shutdown_grace_s
-        while (running := self._running()) and time.monotonic() < grace_ends:
+        while time.monotonic() < grace_ends and any(x.request for x in self._open()):
             await asyncio.sleep(0.02)
         await http.close_all_connections()
         self.threads.shutdown(wait=False)
-        return not running
 
-    def _running(self) -> bool:
-        return any(x.request is not None and not x.over for x in self.exchanges)
+    def _open(self) -> list[Exchange]:
+        """The exchanges that are not over, oldest first."""
+        self.exchanges = [x for x in self.exchanges if not (x.answered or x.stream.closed())]
+        return self.exchanges
 
     @property
     def memory_full(self) -> bool:
         """Whether bodies and answers take all that they may: two of the largest for each slot."""
         limit = 2 * (self.settings.queue_size + 1) * self.settings.max_bytes
-        return sum(x.held for x in self.exchanges if not x.over) >= limit
+        return sum(x.held for x in self._open()) >= limit
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
@@ -119,9 +119,8 @@ class Server(httputil.HTTPServerConnectionDelegate):
         Where there are too many, the oldest whose request has not come in full is closed, those
         without headers first; else the new one.
         """
-        self.exchanges = [x for x in self.exchanges if not x.over]
         new = Exchange(self, request_conn)
-        same = [x for x in self.exchanges if x.address == new.address]
+        same = [x for x in self._open() if x.address == new.address]
         crowd = same if len(same) >= CONNECTIONS_PER_ADDRESS else self.exchanges
         if crowd is same or len(crowd) >= CONNECTIONS:
             incomplete = [x for x in crowd if x.answering is None]
@@ -151,11 +150,6 @@ class Exchange(httputil.HTTPMessageDelegate):
         self._body = bytearray()
         self._size = 0
         self._no_memory = False
-
-    @property
-    def over(self) -> bool:
-        """Whether it is answered, or its connection closed."""
-        return self.answered or self.stream.closed()
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Note the request's first line and headers."""

@@ -20,8 +20,7 @@ from crack_data.photos import PhotoError, decode_photo
 
 from .answers import MEDIA_TYPES
 
-# The longest side that a JPEG can have.
-MAX_SIDE = 65_500
+MAX_SIDE = 65_500  # px: the longest that a JPEG can have
 FIELDS = ("image", "file", "file1")
 
 _CHOICES: dict[str, dict[str, Any]] = {
@@ -47,22 +46,16 @@ class MemoryRequest(Request):
 def read_upload(request: Request) -> tuple[str, bytes, dict[str, Any]]:
     """The photo's name, its file's bytes, and the options of the query and the form.
 
-    Raises:
-        BadRequest: no photo, more than one, an empty one, or an option that makes no sense.
-        UnsupportedMediaType: the body is neither multipart nor an image, or is compressed.
-        RequestEntityTooLarge: the body or the form's texts are too large.
+    Raises `BadRequest`, `UnsupportedMediaType` or `RequestEntityTooLarge` with a sentence.
     """
     options: dict[str, Any] = {}
     _read_options("query parameter", request.args.items(multi=True), options)
-    if "Content-Encoding" in request.headers:
-        raise UnsupportedMediaType("send the photo without Content-Encoding")
+    if request.content_length == 0:
+        raise BadRequest("no photo was sent: the request has no body")
     try:
-        name, data = _find_photo(request, options)
+        return *_find_photo(request, options), options
     except RequestEntityTooLarge as error:
         raise RequestEntityTooLarge(_limit_sentence(request)) from error
-    if not data:
-        raise BadRequest("the photo is empty: 0 bytes were sent")
-    return name, data, options
 
 
 def _read_options(kind: str, pairs: Iterable[tuple[str, str]], options: dict[str, Any]) -> None:
@@ -96,8 +89,6 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
     if request.mimetype.startswith("image/"):
         return "photo", request.get_data(cache=False)
     if request.mimetype != "multipart/form-data":
-        if not request.content_length:
-            raise BadRequest("no photo was sent: the request has no body")
         sent = f"the body is {request.mimetype}" if request.mimetype else "no Content-Type was sent"
         raise UnsupportedMediaType(
             f"{sent}; post a photo as multipart/form-data in the field 'image', "
@@ -125,12 +116,8 @@ def _limit_sentence(request: Request) -> str:
 def decode(data: bytes, max_pixels: int, check: Callable[[], None]) -> np.ndarray:
     """Decode a file to an upright BGR uint8 photo, shape (height, width, 3), one at a time.
 
-    ``check`` is called when its turn comes; what it raises ends it.
-
-    Raises:
-        UnsupportedMediaType: it is not a photo.
-        UnprocessableEntity: it is a truncated or corrupt one.
-        RequestEntityTooLarge: it has more than ``max_pixels``, or a side too long for a JPEG.
+    ``check`` is called when its turn comes; what it raises ends it. A bad file raises the exception
+    of `_STATUS_OF`, as does a photo of more than ``max_pixels`` or with a side over `MAX_SIDE`.
     """
     try:
         with _DECODING:

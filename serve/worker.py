@@ -117,16 +117,11 @@ class InferenceWorker:
         """Hold one of queue_size + 1 slots, from before a photo is decoded to its answer.
 
         Decoded photos are large: taking the slot first bounds the memory as well as the line.
-
-        Raises:
-            ServiceUnavailable: every slot is taken, or there is no working predictor.
+        Raises `ServiceUnavailable` if all are taken, or there is no working predictor.
         """
         self.check_ready()
         if not self._slots.acquire(blocking=False):
-            slots = self._settings.queue_size + 1
-            raise ServiceUnavailable(
-                f"all {slots} slots of the queue are taken; try again", retry_after=1
-            )
+            raise ServiceUnavailable("the queue is full; try again", retry_after=1)
         try:
             yield Turn(self._settings.deadline_s, gone)
         finally:

@@ -30,6 +30,7 @@ CONFIG = "configs/crack_mobilenet.yaml"
 SHIPPED = "checkpoints/crack_mobilenet.pth"
 SAMPLES = 6
 RED = (40, 40, 230)  # BGR
+Metrics = dict[str, float]
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,8 +57,8 @@ class Shell:
         self.logs = logs
         self.count = 0
 
-    def run(self, title: str, command: str, shown: int = 1, required: bool = True) -> None:
-        """Run a command to its end and show the last ``shown`` lines of its output."""
+    def run(self, title: str, command: str, shown: int = 1, required: bool = True) -> str:
+        """Run a command, show the last ``shown`` lines of its output, and return all of it."""
         started = time.monotonic()
         failed = self.start(title, command).wait() != 0 and required
         log = self.logs / f"{self.count:02d}.txt"
@@ -67,6 +68,7 @@ class Shell:
         if failed:
             raise CrackError(f"step {self.count} failed; {log} has all of its output")
         print(f"  ({time.monotonic() - started:.0f} s)", flush=True)
+        return "\n".join(lines)
 
     def start(self, title: str, command: str) -> subprocess.Popen[bytes]:
         """Start a command whose whole output goes to its log."""
@@ -92,10 +94,10 @@ def main() -> None:
     make_data(shell, args, out)
     truth = copy_samples(output)
     test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
-    judge(shell, output, "shipped", SHIPPED, test)
+    metrics = {"shipped": judge(shell, output, "shipped", SHIPPED, test)}
     tuned = fine_tune(shell, args, out, test)
-    judge(shell, output, "tuned", tuned, test)
-    serve_and_post(shell, out, tuned, output / "samples" / next(iter(truth)))
+    metrics["tuned"] = judge(shell, output, "tuned", tuned, test)
+    headers = serve_and_post(shell, out, tuned, output / "samples" / next(iter(truth)))
     (output / "r101_320.yaml").write_text(
         f"_BASE_: {Path('configs/crack_r101.yaml').resolve()}\n"
         "INPUT: {MIN_SIZE_TEST: 320}\nMODEL: {RPN: {POST_NMS_TOPK_TEST: 300}}\n"
@@ -107,7 +109,7 @@ def main() -> None:
         f"--output {out}/benchmark",
         shown=3,
     )
-    write_page(args, truth)
+    write_page(args, truth, metrics, headers)
     print(f"\nOpen {output / 'index.html'}")
 
 
@@ -149,8 +151,8 @@ def copy_samples(output: Path) -> dict[str, float]:
     return truth
 
 
-def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> None:
-    """Predict the samples with a model, and evaluate it."""
+def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> Metrics:
+    """Predict the samples with a model, evaluate it, and return its metrics."""
     out = shlex.quote(str(output))
     shell.run(
         f"What the {name} model sees",
@@ -162,14 +164,10 @@ def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> Non
         f"{test}OUTPUT_DIR {out}/evaluation_{name}",
         shown=0,
     )
-    found = read_metrics(output, name)
+    written = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
+    found: Metrics = _read_json(written)["metrics"]
     print(f"  pixel F1 {found['f1']:.3f}, coverage error {found['coverage_mae']:.2f} points")
-
-
-def read_metrics(output: Path, name: str) -> dict[str, float]:
-    """The metrics that the evaluation of a model has written."""
-    path = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
-    return _read_json(path)["metrics"]
+    return found
 
 
 def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> str:
@@ -194,8 +192,8 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
     return tuned
 
 
-def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> None:
-    """Start the server with a model, post a photo to it with curl, and stop it."""
+def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> str:
+    """Post a photo to a server with a model, by curl, and return the answer's headers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = shell.start(
@@ -207,25 +205,26 @@ def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> None:
             "curl -sS --retry 120 --retry-delay 1 --retry-connrefused --fail-with-body "
             f"localhost:{port}/readyz",
         )
-        shell.run(
+        return shell.run(
             "Post a photo to it",
             f"curl -sS -F image=@{shlex.quote(str(photo))} localhost:{port}/predict "
-            f"-o {out}/answer.png -D {out}/answer_headers.txt",
+            f"-o {out}/answer.png -D -",
+            shown=10,
         )
     finally:
         server.terminate()
         server.wait()
-    shell.run("What it says", f"grep -i ^x-crack {out}/answer_headers.txt", shown=5)
 
 
-def write_page(args: argparse.Namespace, truth: dict[str, float]) -> None:
+def write_page(
+    args: argparse.Namespace, truth: dict[str, float], metrics: dict[str, Metrics], headers: str
+) -> None:
     """Write index.html, which shows what the steps have left in the folder."""
     output: Path = args.output
-    photos, metrics = {}, {}
-    for model in ("shipped", "tuned"):
+    photos = {}
+    for model in metrics:
         images = _read_json(output / model / "predictions.json")["images"]
         photos[model] = {Path(image["file_name"]).name: image for image in images}
-        metrics[model] = read_metrics(output, model)
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
     calibration = output / "training" / "model_final.calibration.json"
@@ -237,7 +236,7 @@ def write_page(args: argparse.Namespace, truth: dict[str, float]) -> None:
         drawn=args.images is None,
         calibration=_read_json(calibration) if calibration.is_file() else None,
         benchmark=(output / "benchmark" / "benchmark.md").read_text("utf-8"),
-        headers=(output / "answer_headers.txt").read_text("utf-8"),
+        headers=headers,
     )
     with atomic_write(output / "index.html") as file:
         file.write(html.encode())

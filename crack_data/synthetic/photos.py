@@ -85,15 +85,11 @@ def write_photos(
     Files of the same names are replaced, and annotations of an earlier series removed.
 
     Args:
-        folder, count: made where missing; the number of photos.
-        seed, height, width: as in `draw_photo`.
+        folder, count, seed, height, width: where to, and what `draw_photo` draws.
         noise: give the masks the faults of real ones.
         instances: also write ``instances.json``: COCO annotations with one instance for each crack,
             however many pieces of it can be seen, and apart from the cracks that it crosses.
         progress: called with the number of photos done and of all.
-
-    Raises:
-        CrackError: the size is too small or too large.
     """
     described = Path(folder, "instances.json")
     images: list[dict[str, Any]] = []

@@ -39,15 +39,11 @@ def _animated() -> bytes:
 
 
 KINDS = {
-    "grey JPEG": lambda: _file(Image.fromarray(_ramp()), "JPEG"),
     "grey 16-bit PNG": lambda: _file(Image.fromarray(_ramp().astype(np.uint16) * 257), "PNG"),
-    "grey 16-bit TIFF": lambda: _file(Image.fromarray(_ramp().astype(np.uint16) * 257), "TIFF"),
     "CMYK JPEG": lambda: _file(_rgb().convert("CMYK"), "JPEG"),
-    "RGBA PNG": lambda: _file(_rgb().convert("RGBA"), "PNG"),
     "grey and alpha PNG": lambda: _file(_rgb().convert("LA"), "PNG"),
     "palette PNG": lambda: _file(_rgb().convert("P"), "PNG"),
     "bilevel TIFF": lambda: _file(_rgb().convert("1"), "TIFF"),
-    "BMP": lambda: _file(_rgb(), "BMP"),
     "WebP": lambda: _file(_rgb(), "WEBP"),
     "turned JPEG": _turned,
     "animated GIF": _animated,

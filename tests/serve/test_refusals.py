@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import re
 import socket
@@ -44,11 +43,6 @@ def test_no_photo(stand_in_url: str, png: bytes) -> None:
     assert problem["instance"] == "/predict"
     text = requests.post(stand_in_url + "/predict", data={"image": "wall.png"}, timeout=9)
     check_problem(text, 415, "application/x-www-form-urlencoded")
-
-
-def test_empty_photo(stand_in_url: str) -> None:
-    form = {"image": ("wall.png", b"")}
-    check_problem(requests.post(stand_in_url + "/predict", files=form, timeout=9), 400, "empty")
 
 
 BAD_OPTIONS = [
@@ -136,10 +130,11 @@ def test_a_huge_text_field(png: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"hello", b"%PDF-1.7\n%", b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(5000)]
+    "body", [b"", b"hello", b"%PDF-1.7\n%", b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(99)]
 )
 def test_not_a_photo(stand_in_url: str, body: bytes) -> None:
-    response = requests.post(stand_in_url + "/predict", data=body, headers=RAW, timeout=9)
+    form = {"image": ("wall.png", body)}
+    response = requests.post(stand_in_url + "/predict", files=form, timeout=9)
     check_problem(response, 415, "not a photo")
 
 
@@ -147,11 +142,6 @@ def test_not_a_photos_content_type(stand_in_url: str, png: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     response = requests.post(stand_in_url + "/predict", data=png, headers=headers, timeout=9)
     check_problem(response, 415, "application/json")
-    headers = RAW | {"Content-Encoding": "gzip"}
-    response = requests.post(
-        stand_in_url + "/predict", data=gzip.compress(png), headers=headers, timeout=9
-    )
-    check_problem(response, 415, "Content-Encoding")
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "TIFF"])
