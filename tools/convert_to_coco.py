@@ -37,9 +37,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--masks", type=Path, metavar="DIR")
-    source.add_argument("--labels", type=Path, metavar="FILE|DIR")
+    parser.add_argument("--masks", type=Path, metavar="DIR")
+    parser.add_argument("--labels", type=Path, metavar="FILE|DIR", help="instead of --masks")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
     _add_meaning(parser.add_argument_group("what masks and labels mean").add_argument)
     _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset").add_argument)
@@ -50,16 +49,12 @@ def parse_args() -> argparse.Namespace:
 def _add_meaning(add: Callable[..., Any]) -> None:
     patterns = "what masks are called: mask_{stem}, {stem}-crack, {stem}_*"
     add("--mask-pattern", default="", metavar="TEXT", help=patterns)
-    crack = "mask values that are crack: 127 or #ff0000; default: told from the set"
-    add("--crack-value", default="", metavar="V[,V]", help=crack)
-    ignored = "mask values of pixels that should not count"
-    add("--ignore-value", default="", metavar="V[,V]", help=ignored)
-    categories = "categories of labels that are cracks; default: crack"
-    add("--category", default="", metavar="NAME[,NAME]", help=categories)
-    width = "width of cracks that are drawn as lines (3)"
-    add("--line-width", default=3.0, type=float, metavar="PX", help=width)
-    choices = CHOICES["without_mask"]
-    add("--photos-without-mask", default="leave-out", dest="without_mask", choices=choices)
+    add("--crack-value", default="", metavar="V[,V]", help="of masks that are crack: 127, #ff0000")
+    add("--ignore-value", default="", metavar="V[,V]", help="of pixels that should not count")
+    add("--category", default="", metavar="NAME[,NAME]", help="of labels that are cracks (crack)")
+    add("--line-width", default=3.0, type=float, metavar="PX", help="of cracks drawn as lines (3)")
+    add("--photos-without-mask", default="leave-out", dest="without_mask",
+        choices=CHOICES["without_mask"])  # fmt: skip
     add("--invert", default="auto", choices=CHOICES["invert"], help="yes: cracks are dark")
     add("--resize-masks", action="store_true", help="allow masks of another size")
 
@@ -83,8 +78,7 @@ def _add_rest(add: Callable[..., Any]) -> None:
     add("--drop-empty", action="store_true", help="leave out photos without crack")
     add("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
     add("--seed", default=0, type=int, help="of the split")
-    together = "photos whose names agree in it stay together"
-    add("--group-by", default="", metavar="REGEX", help=together)
+    add("--group-by", default="", metavar="REGEX", help="names that agree in it stay together")
     add("--workers", default=0, type=int, metavar="N", help="processes; 0 chooses")
     add("--strict", action="store_true", help="files without partner are errors")
     add("--skip-bad", action="store_true", help="leave out files that are unusable")
@@ -95,12 +89,11 @@ def _add_rest(add: Callable[..., Any]) -> None:
 
 def options_of(args: argparse.Namespace) -> ConversionOptions:
     """The options that a command line says."""
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    changes, same = (
-        {f.name: given[f.name] for f in fields(kind) if f.name in given}
-        for kind in (CleaningOptions, ConversionOptions)
-    )
-    return ConversionOptions(**{"masks": None} | same | {
+    given: dict[str, Any] = {name: x for name, x in vars(args).items() if x is not None}
+    changes = {f.name: given[f.name] for f in fields(CleaningOptions) if f.name in given}
+    same = {f.name: given[f.name] for f in fields(ConversionOptions) if f.name in given}
+    return ConversionOptions(**same | {
+        "masks": args.masks,
         "cleaning": replace(PRESETS[args.preset], **changes),
         "shares": parse_shares(args.split),
         "crack_values": parse_values(args.crack_value),
@@ -143,10 +136,9 @@ def print_result(result: ConversionResult) -> None:
     for note in result.notes:
         print(note)
     for split, path in result.outputs.items():
-        used = result.used(split)
-        cracks = sum(record.instances for record in used)
-        empty = sum(not record.instances for record in used)
-        print(f"{path}: {len(used)} photos ({empty} without crack), {cracks} instances")
+        counts = [record.instances for record in result.used(split)]
+        empty = f"{counts.count(0)} without crack"
+        print(f"{path}: {len(counts)} photos ({empty}), {sum(counts)} instances")
 
 
 def _list(title: str, lines: list[str], most: int | None = None) -> None:

@@ -50,31 +50,22 @@ class NearDuplicate(NamedTuple):
 def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     """Flags of one pair that can be told without the others, with their values.
 
-    Args:
-        stem: the photo's name.
-        small_grey: the photo in grey at a quarter of its size, see `probe_photo`.
-        mask: the clean mask, HxW of 0 and 1.
+    Of the photo: name, and grey version at a quarter of its size (`probe_photo`); and the clean
+    mask, HxW of 0 and 1.
     """
-    crack = cv2.countNonZero(mask)
-    if not crack:
+    coverage = 100 * cv2.countNonZero(mask) / mask.size
+    if not coverage:
         named = _SAYS_CRACK.search(stem) and not _SAYS_NONE.search(stem)
         return {"empty": 1.0} if named else {}
-    flags = {}
-    coverage = 100 * crack / mask.size
-    if coverage > MAX_COVERAGE:
-        flags["coverage"] = coverage
-    gains = turning_gains(small_grey, mask)
-    kind = max(gains, key=lambda name: gains[name])
-    if gains[kind] > MIN_GAIN:
-        flags[kind] = gains[kind]
-    return flags
+    flags = {"coverage": coverage} if coverage > MAX_COVERAGE else {}
+    gain, kind = max((gain, kind) for kind, gain in turning_gains(small_grey, mask).items())
+    return flags | ({kind: gain} if gain > MIN_GAIN else {})
 
 
 def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
-    """How much better a mask fits the photo's dark lines turned than as it stands.
+    """How much better a mask fits the photo's dark lines turned, in correlation coefficients.
 
-    Arguments as of `check_pair`. Returns differences of correlation coefficients, for "mirrored"
-    of the better axis.
+    Arguments as of `check_pair`; "mirrored" is by the better axis.
     """
     lines = _dark_lines(small_grey)
     size = small_grey.shape[::-1]
@@ -110,8 +101,7 @@ def _box(values: ByteMask, side: int) -> Map:
 def mean_width(mask: ByteMask) -> float:
     """Mean width of what a binary mask, HxW, draws: twice its area over its perimeter, px.
 
-    The perimeter is Cauchy's: pi/4 times the number of pixel edges it crosses along rows and
-    columns, right on average over all directions of a crack.
+    The perimeter is Cauchy's: pi/4 times its pixel edges, right on average over all directions.
     """
     area = cv2.countNonZero(mask)
     padded = np.pad(mask, 1)
@@ -122,9 +112,8 @@ def mean_width(mask: ByteMask) -> float:
 
 def mask_digest(record: PairRecord) -> str:
     """Equal for equal masks, "" for those without crack."""
-    if not record.instances:
-        return ""
-    return digest([f"{record.width}x{record.height}", *record.annotations])
+    size = f"{record.width}x{record.height}"
+    return digest([size, *record.annotations]) if record.instances else ""
 
 
 def flag_duplicate_masks(records: Sequence[PairRecord]) -> None:
@@ -146,10 +135,7 @@ def perceptual_hash(grey: ByteMask) -> int:
 
 
 def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
-    """Find look-alikes in different splits, in order of the photos.
-
-    Of photos with the very same hash in one split, only the first is named.
-    """
+    """Look-alikes in different splits; of photos with one hash in one split, only the first."""
     first: dict[tuple[int, str], PairRecord] = {}
     for record in records:
         first.setdefault((record.photo_hash, record.split), record)

@@ -74,15 +74,18 @@ def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
 
 
 def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
-    """Clean a grey mask, HxW uint8, and number its cracks.
-
-    Returns:
-        Their number N, and the label map HxW: 0 for background, 1..N.
-    """
+    """Clean a grey mask, HxW uint8: the number N of its cracks, and their label map HxW, 0..N."""
     mask = binarize(grey, options.threshold)
     if not mask.any():
         return 0, np.zeros(mask.shape, np.int32)
-    mask = _clean(mask, options)
+    if options.remove_halo:
+        mask = remove_ringing(mask)
+    if options.opening > 1:
+        mask = _morphology(mask, options.opening, (cv2.erode, cv2.dilate))
+    if options.closing > 1:
+        mask = _morphology(mask, options.closing, (cv2.dilate, cv2.erode))
+    if options.fill_holes:
+        mask = fill_holes(mask, options.fill_holes, options.connectivity)
     found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
     labels, areas = found[1], found[2][:, cv2.CC_STAT_AREA]
     keep = _worth_keeping(mask, labels, areas, options.min_area, options.cluster_gap)
@@ -113,18 +116,6 @@ def auto_level(low: int, high: int) -> int:
     return (low + high) // 2 if high > low else 127
 
 
-def _clean(mask: ByteMask, options: CleaningOptions) -> ByteMask:
-    if options.remove_halo:
-        mask = remove_ringing(mask)
-    if options.opening > 1:
-        mask = _morphology(mask, options.opening, (cv2.erode, cv2.dilate))
-    if options.closing > 1:
-        mask = _morphology(mask, options.closing, (cv2.dilate, cv2.erode))
-    if options.fill_holes:
-        mask = fill_holes(mask, options.fill_holes, options.connectivity)
-    return mask
-
-
 def _morphology(mask: ByteMask, size: int, steps: tuple[Any, Any]) -> ByteMask:
     """Open or close with a size x size square, without moving anything.
 
@@ -133,11 +124,9 @@ def _morphology(mask: ByteMask, size: int, steps: tuple[Any, Any]) -> ByteMask:
     then the result does not depend on the anchor at all. The mask is continued outward at its rim.
     """
     kernel = np.ones((size, size), np.uint8)
-    first = (size - 1) // 2
-    second = size - 1 - first
     padded = cv2.copyMakeBorder(mask, size, size, size, size, cv2.BORDER_REPLICATE)
-    padded = steps[0](padded, kernel, anchor=(first, first))
-    padded = steps[1](padded, kernel, anchor=(second, second))
+    for step, anchor in zip(steps, ((size - 1) // 2, size // 2), strict=True):
+        padded = step(padded, kernel, anchor=(anchor, anchor))
     return np.ascontiguousarray(padded[size:-size, size:-size])
 
 
@@ -153,20 +142,13 @@ def fill_holes(mask: ByteMask, max_area: int, connectivity: int) -> ByteMask:
 
 
 def remove_ringing(mask: ByteMask) -> ByteMask:
-    """Drop the halo of specks that double JPEG compression leaves; leave other masks as they are.
+    """Drop the halo of specks that double JPEG compression leaves in a mask, HxW of 0 and 1.
 
     Compression rings within the 8x8 blocks that hold an edge. Where such a mask was binarised at a
     low level and compressed again, the ringing has become a checkered halo of full-strength pixels
-    around every crack: in the merged sets in use, a third of all mask pixels. No threshold removes
-    it, and median filters that do take thin cracks with them. So it is recognised first, by its
-    many specks beside solid crack.
-
-    Within the halo's reach only what holds a 3x3 square stays: the crack itself. Beyond it nothing
-    changes, and a mask without any such square, a crack one or two px wide, has no halo to speak
-    of.
-
-    Args:
-        mask: HxW uint8 of 0 and 1.
+    around every crack, which no threshold removes. It is recognised by its many specks beside solid
+    crack; within its reach only what holds a 3x3 square stays: the crack itself. Other masks stay
+    as they are, those of cracks one or two px wide, which hold no such square, among them.
     """
     # Beyond the photo a crack goes on as it left: its last px must not be eroded from there.
     padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_REPLICATE)

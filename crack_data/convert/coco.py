@@ -33,16 +33,14 @@ _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """Encode a mask as COCO's compressed RLE.
+    """Encode a mask, a box of the photo at x, y, as COCO's compressed RLE.
 
     Args:
-        mask: HxW of 0 and 1, or bool: a box of the photo.
-        x, y: the box's corner in the photo, px.
+        mask: HxW of 0 and 1, or bool.
         shape: height and width of the photo, px.
 
     Returns:
-        ``{"size": [H, W], "counts": str}``, the very bytes that `pycocotools.mask.encode` gives
-        for the mask of the whole photo, without the time for all of its pixels.
+        What `pycocotools.mask.encode` gives for the whole photo, without its time for all pixels.
     """
     height, width = shape
     flat = np.zeros(mask.shape[1] * height + 2, np.bool_)  # columns, between two of background
@@ -60,10 +58,8 @@ def annotation(
 ) -> str:
     """One instance as a JSON object, its ids and opening brace left to the writer.
 
-    Args:
-        mask, x, y, shape: as in `encode_mask`; the mask reaches all sides of its box.
-        mask_format: "rle" or "polygon".
-        crowd: the pixels are to be ignored (always RLE, as COCO wants it).
+    Arguments as of `encode_mask`; the mask reaches all sides of its box. The ``mask_format`` is
+    "rle" or "polygon"; ``crowd``, pixels to be ignored, is always RLE, as COCO wants it.
     """
     polygons = mask_format == "polygon" and not crowd
     entry = {
@@ -77,26 +73,21 @@ def annotation(
 
 
 def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
-    """Outline each piece of a mask, HxW of 0 and 1, as a polygon x0, y0, x1, y1, ... in px.
+    """Outline each piece of a mask, HxW at x, y, as a polygon x0, y0, x1, y1, ... in px.
 
     Polygons run along pixel edges. Holes, and parts that touch by a corner only, are further rings
     of their piece, joined by seams that are walked there and back, which the even-odd rule
     ignores: COCO's rasterization gives the mask back bit for bit.
-
-    Args:
-        x, y: the corner of the mask in the photo, px.
     """
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    return [_polygon(labels == piece, x, y) for piece in range(1, count)]
-
-
-def _polygon(piece: npt.NDArray[np.bool_], x: int, y: int) -> list[int]:
-    rings = list(_rings(piece))
-    start = rings[0][0]
-    points = [*rings[0], start]
-    for ring in rings[1:]:
-        points += [*ring, ring[0], start]
-    return [value for px, py in points for value in (px + x, py + y)]
+    polygons = []
+    for piece in range(1, count):
+        first, *others = _rings(labels == piece)
+        points = [*first, first[0]]
+        for ring in others:
+            points += [*ring, ring[0], first[0]]
+        polygons.append([value for px, py in points for value in (px + x, py + y)])
+    return polygons
 
 
 def _rings(piece: npt.NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
@@ -144,14 +135,10 @@ def image_root_for(json_path: Path, images: Path) -> str:
     So both can move together.
     """
     folder, root = json_path.parent.resolve(), images.resolve()
-    if root.is_relative_to(folder):
-        return root.relative_to(folder).as_posix()
-    return os.fspath(root)
+    return os.fspath(root.relative_to(folder) if root.is_relative_to(folder) else root)
 
 
 def digest(texts: Iterable[str]) -> str:
     """A short digest that the same texts share."""
-    found = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        found.update(text.encode(errors="surrogateescape") + b"\n")
-    return found.hexdigest()
+    joined = "".join(f"{text}\n" for text in texts).encode(errors="surrogateescape")
+    return hashlib.blake2b(joined, digest_size=16).hexdigest()

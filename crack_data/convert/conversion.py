@@ -53,21 +53,28 @@ class ConversionResult(Pairing):
 
     def used(self, split: str | None = None) -> list[PairRecord]:
         """The records that are in the JSON of a split, or of all."""
-        return [
-            record
-            for record in self.records
-            if not (record.error or record.left_out) and split in (None, record.split)
-        ]
+        used = [record for record in self.records if not (record.error or record.left_out)]
+        return [record for record in used if split in (None, record.split)]
 
 
-def convert(options: ConversionOptions, progress: Progress | None = None) -> ConversionResult:
+def convert(
+    options: ConversionOptions, progress: Progress = lambda done, total: None
+) -> ConversionResult:
     """Convert a set and write its JSON, or one for each split.
 
     Raises:
         CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
             Nothing is written then.
     """
-    result = ConversionResult(**vars(_find_pairs(options)))
+    images, without_mask = options.images, options.without_mask
+    if options.labels:
+        found = read_labels(options.labels, images, options.categories, without_mask)
+    else:
+        found = pair_files(images, options.masks or images, options.mask_pattern, without_mask)
+    lonely = [*found.photos_without_mask, *found.masks_without_photo]
+    if options.strict and lonely:
+        raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
+    result = ConversionResult(**vars(found))
     _process(result, options, progress)
     _note(result)
     _check(result, options)
@@ -83,21 +90,7 @@ def convert(options: ConversionOptions, progress: Progress | None = None) -> Con
     return result
 
 
-def _find_pairs(options: ConversionOptions) -> Pairing:
-    images, without_mask = options.images, options.without_mask
-    if options.labels:
-        found = read_labels(options.labels, images, options.categories, without_mask)
-    else:
-        found = pair_files(images, options.masks or images, options.mask_pattern, without_mask)
-    lonely = [*found.photos_without_mask, *found.masks_without_photo]
-    if options.strict and lonely:
-        raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
-    return found
-
-
-def _process(
-    result: ConversionResult, options: ConversionOptions, progress: Progress | None
-) -> None:
+def _process(result: ConversionResult, options: ConversionOptions, progress: Progress) -> None:
     """Process all photos, taking light for crack; again where the set's values mean another."""
     sources = result.records
 
@@ -106,8 +99,7 @@ def _process(
         records = []
         for record in ordered_map(work, sources, options.workers):
             records.append(record)
-            if progress:
-                progress(len(records), len(sources))
+            progress(len(records), len(sources))
         return records
 
     plain = MaskReading(dark=options.invert == "yes")
@@ -142,10 +134,8 @@ def _note(result: ConversionResult) -> None:
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
     bad = result.bad_files()
     if bad and not options.skip_bad:
-        raise CrackError(
-            f"{len(bad)} files or folders cannot be used (--skip-bad leaves them out):\n  "
-            + "\n  ".join(bad)
-        )
+        head = f"{len(bad)} files or folders cannot be used (--skip-bad leaves them out):"
+        raise CrackError("\n  ".join([head, *bad]))
     if all(record.error for record in result.records):
         folders = f"{options.images}, {options.masks or options.labels}"
         raise CrackError(f"no usable pair of photo and mask in {folders}")
@@ -158,8 +148,7 @@ def _split(result: ConversionResult, options: ConversionOptions) -> None:
     splits = assign_splits([groups[x.file_name] for x in used], options.shares, options.seed)
     for record in result.records:
         record.split = splits.get(groups[record.file_name], "")
-    if len(options.shares) > 1:
-        result.near_duplicates = near_duplicates(used)
+    result.near_duplicates = near_duplicates(used)
 
 
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
@@ -189,9 +178,8 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
 
 def usable_cores() -> int:
     """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    bound = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
 
 
 def ordered_map(
@@ -199,12 +187,8 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for every item, in order, from several processes.
 
-    Args:
-        function: picklable; it should return errors rather than raise them.
-        workers: processes, 1 for this one alone; 0: as many as cores and items make worthwhile.
-
-    Raises:
-        CrackError: a worker ended early.
+    With one worker, from this process; with 0, from as many as cores and items make worthwhile.
+    The function is picklable and returns errors rather than raises them.
     """
     if workers < 1:
         workers = max(1, min(usable_cores(), len(items) // _ITEMS_PER_WORKER))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from ..errors import CrackError, as_crack_error
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
-from .pairing import Pairing, PairRecord, list_files, match_names, relative_name
+from .pairing import Pairing, PairRecord, list_files, match_names
 
 _CIRCLE = 64  # corners of a circle
 # Lists that lie beside YOLO's labels: of classes, and of the photos of a split.
@@ -48,10 +49,9 @@ Entry = tuple[str, str, list[Label]]
 def read_labels(
     path: Path, images: Path, categories: Sequence[str] = (), without_labels: str = "leave-out"
 ) -> Pairing:
-    """Read all labels of a file or a folder, and find their photos.
+    """Read all labels of a COCO or labelme JSON, or a folder of such or of YOLO's text files.
 
     Args:
-        path: a COCO or labelme JSON, or a folder of such files or of YOLO's text files.
         categories: those that are cracks, in any case; empty: the only one, or "crack".
         without_labels: "leave-out" lists photos of which no file speaks, "crack-free" takes them.
 
@@ -60,18 +60,17 @@ def read_labels(
             categories and none is called crack.
     """
     found = Pairing()
-    names = {
-        relative_name(photo, images): photo for photo in list_files(images, PHOTO_SUFFIXES, found)
-    }
+    files = list_files(images, PHOTO_SUFFIXES, found)
+    names = {os.path.relpath(photo, images): photo for photo in files}
     entries = list(_read_entries(path, list(names), found))
     chosen = _choose_categories(path, entries, categories)
     first = match_names([name for name, _, _ in entries], list(names))
     second = match_names([other for _, other, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
-    for (entry_name, _, labels), *either in zip(entries, first, second, strict=True):
-        name = either[0] or either[1]
+    for (stated, _, labels), one, other in zip(entries, first, second, strict=True):
+        name = one or other
         if name is None:
-            found.masks_without_photo.append(f"{entry_name} ({path})")
+            found.masks_without_photo.append(f"{stated} ({path})")
             continue
         record = used.setdefault(name, PairRecord(names[name], name))
         for label in labels:
@@ -98,15 +97,13 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
     times = Counter(label.category for *_, labels in entries for label in labels)
     known = {category.casefold() for category in times}
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
-    missing = [name for name in wanted if name.casefold() not in known]
-    if missing:
-        raise CrackError(f"{path} has no labels of category {missing[0]}; it has {listed}")
-    chosen = {name.casefold() for name in wanted} or known
-    if not wanted and len(known) > 1:
-        chosen = known & set(CRACK_NAMES)
-        if not chosen:
-            raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
-    return chosen
+    for name in wanted:
+        if name.casefold() not in known:
+            raise CrackError(f"{path} has no labels of category {name}; it has {listed}")
+    usual = known & set(CRACK_NAMES) if len(known) > 1 else known
+    if known and not (wanted or usual):
+        raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
+    return {name.casefold() for name in wanted} or usual
 
 
 def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Entry]:
@@ -114,8 +111,6 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
     if path.is_file():
         yield from _read_json(path, path.parent)
         return
-    if not path.is_dir():
-        raise CrackError(f"--labels {path} does not exist")
     noted = Pairing(unreadable=found.unreadable)
     files = [Path(name) for name in list_files(path, (".json", ".txt"), noted)]
     jsons = [file for file in files if file.suffix.lower() == ".json"]
@@ -239,11 +234,7 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
 
 
 def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
-    """Draw a label as a mask, HxW of 0 and 1.
-
-    Args:
-        shape: height and width of the photo, px.
-        line_width: of lines, px.
+    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide.
 
     Raises:
         CrackError: it is for a photo of another size, is faulty, or draws nothing.

@@ -34,13 +34,8 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
     pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case.
 
-    Args:
-        labels: HxW, 0 for background, 1..count for the pieces.
-        count: number of pieces.
-        gap: px; 0 makes each piece a crack of its own.
-
-    Returns:
-        Array of count + 1: the crack of each piece, 1..K in order of their first pieces; 0 for 0.
+    ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers: the
+    crack of each piece, 1..K in order of their first pieces, all different for a gap of 0; 0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1)
@@ -48,17 +43,12 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     if np.ptp(crack[1:]):
         for piece, other in _facing_pairs(labels, crack, gap):
             crack[crack == crack[other]] = crack[piece]
-    # Numbered in order of the first piece of each.
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1)
 
 
 def cluster_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
-    """Tell which pieces lie within ``gap`` px of each other, at once or by way of others.
-
-    Returns an array of count + 1: a number above 0 for each piece, the same within a cluster;
-    0 for 0.
-    """
+    """Number the clusters of pieces within ``gap`` px of each other, as `link_pieces` does."""
     mask = np.greater(labels, 0)
     across = np.arange(-int(gap / 2), int(gap / 2) + 1)
     disc = np.hypot(across, across[:, None]) <= gap / 2
@@ -146,11 +136,9 @@ def _near_others(points: Numbers, numbers: Numbers, reach: float) -> npt.NDArray
 
 
 def _outward(labels: Numbers, piece: int, points: Numbers, width: float) -> tuple[Floats, Numbers]:
-    """How some of the rim of a piece, Nx2 (x, y), looks.
+    """Vectors outward at some of the rim of a piece, Nx2 (x, y), of length 1 at a line's end.
 
-    Returns:
-        Vectors outward, Nx2, of length 1 at the end of a line; the number of the end that each
-        pixel belongs to, N, 0 for none.
+    And the number of the end that each pixel belongs to, N, 0 for none.
     """
     sigma = max(_SIGMA, _SIGMA_PER_WIDTH * width)
     reach = round(2.5 * sigma)

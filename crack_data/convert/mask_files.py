@@ -55,22 +55,25 @@ class ValueCounts:
     colours: bool = False
     lossy: bool = False
 
+    def counts(self) -> dict[int, int]:
+        """The pixels of each value."""
+        return dict(zip(self.values.tolist(), self.pixels.tolist(), strict=True))
+
 
 def read_mask(path: str | os.PathLike[str]) -> MaskImage:
-    """Read a mask file.
+    """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give their indices, or grey levels where all their colours are grey; pictures drawn in
     the alpha channel alone give that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled
     to 255.
-
-    Raises:
-        CrackError: the file is missing, not an image, too large, or damaged.
     """
     data = io.BytesIO(read_bytes(os.fspath(path)))
-    expected = f"an image ({', '.join(FORMATS)}) or CrackForest's .mat"
-    with as_crack_error(f"mask {path} cannot be read as {expected}"):
+    with as_crack_error(f"mask {path} cannot be read as {', '.join(FORMATS)} or .mat"):
         if Path(path).suffix.lower() == ".mat":
-            return MaskImage(_read_mat(data))
+            from scipy.io import loadmat  # slow to import, and few sets need it
+
+            truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
+            return MaskImage((np.asarray(truth) > 1).astype(np.uint8))  # 1 is its background
         image = Image.open(data, formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
@@ -86,13 +89,17 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     if image.mode.startswith(("I", "F")):
         return MaskImage(_whole_numbers(np.asarray(image)))
     if image.mode == "P" and not transparent:
-        return MaskImage(_from_palette(image))
+        indices = np.asarray(image)
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        used = colours[np.unique(indices)]
+        grey = (used == used[:, :1]).all()
+        return MaskImage(colours[:, 0][indices] if grey else indices)
     if not transparent:
         return _from_rgb(np.asarray(image.convert("RGB")), lossy)
     pixels = np.asarray(image.convert("RGBA"))
     colours, alpha = pixels[..., :3], pixels[..., 3]
     opaque = colours[alpha > 0]
-    if alpha.min(initial=255) < 255 and opaque.size and (opaque == opaque[0]).all():
+    if alpha.min() < 255 and opaque.size and (opaque == opaque[0]).all():
         return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
     return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy=False)
 
@@ -102,16 +109,8 @@ def _whole_numbers(values: Values) -> Values:
     values = np.nan_to_num(np.maximum(values, 0))
     if values.dtype.kind == "f" and (values % 1).any():
         values = np.rint(values * (255 / values.max()))
-    if values.max(initial=0) <= 255:
-        return values.astype(np.uint8)
-    return np.minimum(values.astype(np.int64), 2**31 - 1).astype(np.int32)
-
-
-def _from_palette(image: Image.Image) -> Values:
-    indices = np.asarray(image)
-    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    used = colours[np.unique(indices)]
-    return colours[:, 0][indices] if (used == used[:, :1]).all() else indices
+    whole = np.minimum(values.astype(np.int64), 2**31 - 1)
+    return whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
 
 
 def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
@@ -123,26 +122,17 @@ def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
     return MaskImage(packed, colours=True, lossy=lossy)
 
 
-def _read_mat(data: io.BytesIO) -> Values:
-    """CrackForest's ground truth: it numbers the background 1 and cracks from 2 on."""
-    from scipy.io import loadmat  # slow to import, and few sets need it
-
-    truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
-    return (np.asarray(truth) > 1).astype(np.uint8)
-
-
 def count_values(mask: MaskImage) -> ValueCounts:
     """Count the values of a mask, and the regions of those that look like labels."""
     values = mask.values
     if mask.colours and mask.lossy:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    found, pixels = _count(values)
-    regions = {}
+    found = ValueCounts(*_count(values), colours=mask.colours, lossy=mask.lossy)
     if mask.lossy and not mask.colours:
-        regions = _flat_levels(values)
-    elif len(found) > 2 and not mask.lossy:
-        regions = _label_regions(values, dict(zip(found.tolist(), pixels.tolist(), strict=True)))
-    return ValueCounts(found, pixels, regions, mask.colours, mask.lossy)
+        found.regions = _flat_levels(values)
+    elif len(found.values) > 2 and not mask.lossy:
+        found.regions = _label_regions(values, found.counts())
+    return found
 
 
 def _flat_levels(grey: Values) -> dict[int, int]:
@@ -177,15 +167,15 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     highest = cv2.dilate(front, square)
     lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
     touching = (front > 0) & (highest != lowest)
-    mixed = dict(zip(*(numbers.tolist() for numbers in _count(values[touching])), strict=True))
-    labels = [value for value in counts if value != background]
-    classes = are_classes(set(labels))
+    mixed = ValueCounts(*_count(values[touching])).counts()
+    classes = are_classes(set(counts) - {background})
     regions = {}
-    for value in labels:
-        if not classes and mixed.get(value, 0) > _TOUCHING * counts[value]:
+    for value, pixels in counts.items():
+        is_rim = not classes and mixed.get(value, 0) > _TOUCHING * pixels
+        if value == background or is_rim:
             continue
         number = cv2.connectedComponents((values == value).view(np.uint8), connectivity=8)[0] - 1
-        if classes or counts[value] >= _REGION * number:
+        if classes or pixels >= _REGION * number:
             regions[value] = number
     return regions
 

@@ -1,9 +1,7 @@
 """What the values of a set's masks mean, judged over the whole set: crack, ignored, background.
 
 Most sets have two levels. Others hold label numbers with 255 for "ignore" (Pascal VOC), numbers of
-instances, or several classes; and compression and resizing put levels between them. Each mask is
-counted (`count_values`); `choose_reading` then decides for the set, and `MaskReading.apply` reads
-each mask by that decision.
+instances, or several classes; and compression and resizing put levels between them.
 """
 
 from __future__ import annotations
@@ -41,18 +39,16 @@ class MaskReading:
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
     def apply(self, mask: MaskImage) -> tuple[Values, ByteMask]:
-        """Read one mask.
+        """Read one mask: grey levels, HxW, whose light side is crack.
 
-        Returns:
-            HxW: grey levels whose light side is crack, or with ``per_value`` the instances' values
-            and 0. And the ignored pixels, HxW of 0 and 1.
+        With ``per_value``, the instances' values and 0 instead. And ignored pixels, HxW of 0 and 1.
         """
         values = mask.values
         ignored = np.isin(values, list(self.ignored)).view(np.uint8)
         if self.per_value:
             outside = [self.background, *self.ignored]
             chosen = np.isin(values, list(self.crack) or outside, invert=not self.crack)
-            return np.where(chosen, values, 0).astype(np.int32), ignored
+            return chosen * values.astype(np.int32), ignored
         if self.crack:
             reach = NEAR if mask.lossy else 0
             near = [abs(values.astype(np.int64) - value) <= reach for value in self.crack]
@@ -77,14 +73,9 @@ class MaskReading:
 def parse_values(text: str) -> frozenset[int]:
     """Parse ``--crack-value``: numbers or #rrggbb, with commas between."""
     try:
-        return frozenset(
-            int(part[1:], 16) if part.startswith("#") else int(part)
-            for part in filter(None, text.split(","))
-        )
+        return frozenset(int(x.replace("#", "0x"), 0) for x in text.split(",") if x)
     except ValueError as error:
-        raise CrackError(
-            f"mask value {text!r} is neither a number nor a colour such as #ff0000"
-        ) from error
+        raise CrackError(f"mask value {text!r} is neither a number nor #rrggbb") from error
 
 
 def choose_reading(
@@ -93,18 +84,14 @@ def choose_reading(
     ignored: frozenset[int] = frozenset(),
     per_value: bool = False,
 ) -> MaskReading:
-    """Decide how the masks of a set are read.
+    """Decide how the masks of a set are read, from what they hold and what the user says.
 
-    Args:
-        crack, ignored, per_value: what the user says of values, see `MaskReading`.
-
-    Raises:
-        CrackError: there are several labels and no telling which of them is crack, or the set
-            lacks a value that the user named.
+    A `CrackError` where it cannot be told which of several labels is crack, or a named value is
+    in no mask.
     """
     total: Counter[int] = Counter()
     for mask in masks:
-        total.update(dict(zip(mask.values.tolist(), mask.pixels.tolist(), strict=True)))
+        total.update(mask.counts())
     colours = any(mask.colours for mask in masks)
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     missing = sorted((crack | ignored) - set(total))
@@ -192,8 +179,8 @@ def _threshold_reading(
     levels = {int(mask.values[1]) for mask in masks if len(mask.values) == 2}
     sentence = ""
     if dark:
-        share = 100 * light / pixels
-        sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
+        share = f"{100 * light / pixels:.0f} %"
+        sentence = f"the masks are {share} light: what is dark is read as crack"
     elif len(levels) > 1 and not lossy:
         sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:

@@ -38,7 +38,7 @@ class PairRecord:
     """A photo with its masks or drawn labels, and what became of them."""
 
     photo: str  # path
-    file_name: str  # relative to the image root, with forward slashes
+    file_name: str  # relative to the image root
     masks: tuple[str, ...] = ()  # paths, which are united; none for labels and crack-free photos
     labels: list[Any] = field(default_factory=list, compare=False, repr=False)  # `labels.Label`
     width: int = 0  # of the upright photo, px; 0 where it could not be read
@@ -88,8 +88,7 @@ def pair_files(
         without_mask: "leave-out" lists photos without a mask, "crack-free" takes them as such.
 
     Raises:
-        CrackError: a folder is missing or holds no photos, two photos claim one name, the pattern
-            lacks ``{stem}``, or nothing matches.
+        CrackError: there are no photos, two claim one name, or nothing matches.
     """
     if mask_pattern and mask_pattern.count("{stem}") != 1:
         raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
@@ -103,7 +102,7 @@ def pair_files(
     crack_free = without_mask == "crack-free"
     for key, photo in photos.items():
         if key in owned or crack_free:
-            name = relative_name(photo, images)
+            name = os.path.relpath(photo, images)
             pairing.records.append(PairRecord(photo, name, tuple(owned.get(key, ()))))
         else:
             pairing.photos_without_mask.append(photo)
@@ -123,22 +122,14 @@ def _some(paths: list[str], folder: Path) -> str:
     return ", ".join(names) + f" and {len(paths) - 3} more" * (len(paths) > 3) or "none"
 
 
-def relative_name(path: str, folder: Path) -> str:
-    """A file's path below a folder, with forward slashes."""
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
 def list_files(
     folder: Path, suffixes: tuple[str, ...], pairing: Pairing, leave_out: Path | None = None
 ) -> list[str]:
-    """Paths of all files below a folder with one of these endings, sorted.
+    """Paths of all files below an existing folder with one of these endings, sorted.
 
     Hidden files and folders are passed over, and so is the folder ``leave_out``; a folder that
     several links lead to is read once. Files of other endings are counted in ``pairing``, and
     folders that cannot be read noted there.
-
-    Raises:
-        CrackError: the folder does not exist.
     """
     if not folder.is_dir():
         raise CrackError(f"{folder} does not exist, or is no folder")
@@ -201,9 +192,8 @@ def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     if not mask_pattern:  # a_mask, a.jpg_mask, a_mask_2
         return [stem, stem_of(_MASK_ENDING.sub("", stem))]
     before, after = stem_of(mask_pattern).split("{stem}")
-    places = range(len(stem) + 1)
-    starts = [i for i in places if fnmatchcase(stem[:i], before)]
-    ends = [i for i in places if fnmatchcase(stem[i:], after)]
+    starts = [i for i in range(len(stem)) if fnmatchcase(stem[:i], before)]
+    ends = [i for i in range(len(stem) + 1) if fnmatchcase(stem[i:], after)]
     names = [stem[start:end] for start in starts for end in ends if start < end]
     return sorted(names, key=len, reverse=True)
 
@@ -221,9 +211,8 @@ def _by_key(images: Path, paths: list[str]) -> dict[Key, str]:
     for path in paths:
         key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
         if key in photos:
-            raise CrackError(
-                f"two photos are called {key[1]}: {photos[key]} and {path}; rename or remove one"
-            )
+            both = f"{photos[key]} and {path}"
+            raise CrackError(f"two photos are called {key[1]}: {both}; rename or remove one")
         photos[key] = path
     return photos
 
@@ -262,13 +251,11 @@ def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]
     for name in names:
         for key in _spellings(name):
             fitting[key].add(name)
-    times = Counter(key for name in set(wanted) for key in dict.fromkeys(_spellings(name)))
+    times = Counter(key for name in set(wanted) for key in set(_spellings(name)))
 
     def match(name: str) -> str | None:
-        if name in known:
-            return name
         keys = (key for key in _spellings(name) if times[key] == 1 == len(fitting.get(key, ())))
-        return next((next(iter(fitting[key])) for key in keys), None)
+        return name if name in known else next((min(fitting[key]) for key in keys), None)
 
     return list(map(match, wanted))
 

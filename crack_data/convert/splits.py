@@ -19,11 +19,7 @@ Shares = Mapping[str, float]  # e.g. {"train": 0.8, "val": 0.2}; empty: one JSON
 
 
 def parse_shares(text: str) -> dict[str, float]:
-    """Parse ``train=0.8,val=0.2``.
-
-    Raises:
-        CrackError: a part is not NAME=SHARE, a name stands twice, or the shares do not sum to 1.
-    """
+    """Parse ``train=0.8,val=0.2``; a `CrackError` where shares do not sum to 1, say."""
     shares: dict[str, float] = {}
     for part in filter(None, text.split(",")):
         match = re.fullmatch(r"(\w+)=(\d*\.?\d+)", part)
@@ -39,11 +35,7 @@ def parse_shares(text: str) -> dict[str, float]:
 
 
 def group_of(file_name: str, group_by: str) -> str:
-    """The group of a photo: what ``group_by`` finds in its stem, else its name without ending.
-
-    Raises:
-        CrackError: it is no regular expression.
-    """
+    """The group of a photo: what ``group_by`` finds in its stem, else its name without ending."""
     name = PurePosixPath(file_name)
     try:
         match = re.search(group_by, name.stem) if group_by else None
@@ -57,14 +49,16 @@ def assign_splits(groups: Sequence[str], shares: Shares, seed: int = 0) -> dict[
     """The split of each group, "" for all where there are no shares.
 
     A group goes where its hash falls. Where that leaves a split without any, the group whose hash
-    is nearest to the split's range moves there, from a split that has others.
-
-    Raises:
-        CrackError: there are fewer groups than splits.
+    is nearest to the split's range moves there, from a split that has others. A `CrackError` where
+    there are fewer groups than splits.
     """
     if not shares:
         return dict.fromkeys(groups, "")
-    places = {group: _position(group, seed) for group in groups}
+    places = {}
+    for group in groups:
+        text = f"{seed}:{group}".encode(errors="surrogateescape")
+        found = hashlib.blake2b(text, digest_size=8).digest()
+        places[group] = int.from_bytes(found, "big") / 2**64
     if len(places) < len(shares):
         raise CrackError(
             f"--split asks for {len(shares)} sets, but the photos make only {len(places)} groups "
@@ -73,22 +67,17 @@ def assign_splits(groups: Sequence[str], shares: Shares, seed: int = 0) -> dict[
         )
     ends = dict(zip(shares, accumulate(shares.values()), strict=True))
     last = next(reversed(ends))
-    found = {
+    splits = {
         group: next((split for split, end in ends.items() if place < end), last)
         for group, place in places.items()
     }
     for split, end in ends.items():
-        if split not in found.values():
-            size = Counter(found.values())
-            movable = [group for group in places if size[found[group]] > 1]
+        if split not in splits.values():
+            size = Counter(splits.values())
+            movable = [group for group in places if size[splits[group]] > 1]
             middle = end - shares[split] / 2
-            found[min(movable, key=lambda group: abs(places[group] - middle))] = split
-    return found
-
-
-def _position(group: str, seed: int) -> float:
-    text = f"{seed}:{group}".encode(errors="surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") / 2**64
+            splits[min(movable, key=lambda group: abs(places[group] - middle))] = split
+    return splits
 
 
 def split_path(output: Path, split: str, shares: Shares) -> Path:

@@ -94,13 +94,12 @@ def process_photo(
     source: PairRecord, options: ConversionOptions, reading: MaskReading
 ) -> PairRecord:
     """Read, check, clean and encode one photo with its labels; errors are recorded, not raised."""
-    record = replace(source, labels=[], values=[])
+    record = replace(source, values=[])
     try:
         width, height, grey = probe_photo(source.photo)
-        pieces, ignored = _find_pieces(source, (height, width), options, reading, record)
+        pieces, ignored = _find_pieces(record, (height, width), options, reading)
     except CrackError as error:
-        record.error = str(error)
-        return record
+        return replace(record, labels=[], error=str(error))
     crack = np.zeros((height, width), np.uint8)
     for mask, x, y in pieces:
         crack[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
@@ -112,6 +111,7 @@ def process_photo(
     record.repeated = len(cracks) - record.instances
     for void in _cut(cv2.subtract(ignored, crack), 1):
         record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
+    record.labels = []  # they are drawn
     record.width, record.height = width, height
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
@@ -122,30 +122,23 @@ def process_photo(
 
 
 def _find_pieces(
-    source: PairRecord,
-    shape: tuple[int, int],
-    options: ConversionOptions,
-    reading: MaskReading,
-    record: PairRecord,
+    record: PairRecord, shape: tuple[int, int], options: ConversionOptions, reading: MaskReading
 ) -> tuple[list[Piece], ByteMask]:
     """The instances of a photo of (H, W) px, and its ignored pixels, HxW of 0 and 1.
 
-    The values of its masks are noted in the record.
-
-    Raises:
-        CrackError: a mask cannot be read, or a mask or label does not fit the photo.
+    The values of its masks are noted in the record. A `CrackError` where one does not fit.
     """
     grey, ignored = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     pieces: list[Piece] = []
-    for path in source.masks:
+    for path in record.masks:
         mask = read_mask(path)
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
             if not options.resize_masks:
+                has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
                 raise CrackError(
-                    f"mask {path} is {values.shape[1]}x{values.shape[0]} px but photo "
-                    f"{source.photo} is {shape[1]}x{shape[0]} px (upright by EXIF); "
+                    f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     "--resize-masks scales it"
                 )
             values, void = (
@@ -158,10 +151,10 @@ def _find_pieces(
             pieces += _cut(numbers.reshape(shape) + (found[0] > 0), len(found) - (found[0] == 0))
         else:
             grey = np.maximum(grey, values)
-    if source.masks and not reading.per_value:
+    if record.masks and not reading.per_value:
         count, labels = find_cracks(grey, options.cleaning)
         pieces = list(_cut(labels, count))
-    for label in source.labels:
+    for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
         if label.ignored:
             ignored |= drawn

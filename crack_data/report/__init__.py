@@ -6,7 +6,6 @@ import base64
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,12 @@ from ..segmentation import ignored_pixels, instance_masks
 
 MAX_SAMPLES = 60
 MAX_SIDE = 420  # px
-GOLDEN = 0.618034
+GOLDEN = 0.618034  # multiples of it lie far apart
 IGNORED = 140  # grey level
-
-Pictures = list[tuple[str, str]]  # captions and data: URLs
 
 
 def write_report(
-    result: ConversionResult,
-    options: ConversionOptions,
-    folder: str | os.PathLike[str],
-    samples: int = MAX_SAMPLES,
+    result: ConversionResult, options: ConversionOptions, folder: Path, samples: int = MAX_SAMPLES
 ) -> Path:
     """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
 
@@ -47,14 +41,14 @@ def write_report(
         CrackError: the folder cannot be written to, or a file of the set has become unreadable.
     """
     usable = worst_first([record for record in result.records if not record.error])
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    template = jinja2.Template(
+        Path(__file__).with_name("page.html").read_text("utf-8"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    html = environment.get_template("page.html").render(
+    html = template.render(
         result=result,
         options=options,
         counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
@@ -70,7 +64,7 @@ def write_report(
     rows.writerow(("photo", "flag", "value"))
     for record in result.records:
         rows.writerows((record.photo, kind, f"{value:.6g}") for kind, value in record.flags.items())
-    page = Path(folder) / "index.html"
+    page = folder / "index.html"
     for path, text in ((page.with_name("flags.csv"), table.getvalue()), (page, html)):
         with atomic_write(path) as file:
             file.write(text.encode(errors="backslashreplace"))
@@ -78,10 +72,9 @@ def write_report(
 
 
 def worst_first(records: list[PairRecord]) -> list[PairRecord]:
-    """Flagged pairs, those with most flags first, then the others, the most unusual first.
+    """Pairs with most flags first, then those farthest from the set's median, in deviations.
 
-    How unusual a pair is: the largest robust z-score (distance from the median in median absolute
-    deviations) of its number of instances, its coverage and its mean width.
+    That is, by the largest robust z-score of their number of instances, coverage and mean width.
     """
     if not records:
         return []
@@ -91,18 +84,12 @@ def worst_first(records: list[PairRecord]) -> list[PairRecord]:
     # Where more than half of the pairs agree, the mean deviation stands in for a median of 0.
     scale = np.where(scale > 0, scale, np.mean(distances, axis=0))
     unusual = (distances / np.where(scale > 0, scale, 1)).max(axis=1)
-    ranked = sorted(
-        zip(records, unusual, strict=True), key=lambda x: (-len(x[0].flags), -x[1], x[0].photo)
-    )
-    return [record for record, _ in ranked]
+    rank = {id(record): -value for record, value in zip(records, unusual, strict=True)}
+    return sorted(records, key=lambda r: (-len(r.flags), rank[id(r)], r.photo))
 
 
-def draw_pictures(record: PairRecord) -> Pictures:
-    """Draw a usable pair: photo, mask as it came if there is one, cleaned mask, instances.
-
-    Raises:
-        CrackError: a file cannot be read any more.
-    """
+def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
+    """Photo, mask as it came, cleaned mask and instances of a pair: captions and data: URLs."""
     photo = read_photo(record.photo)
     rows = [json.loads("{" + text) for text in record.annotations]
     truth = {"height": record.height, "width": record.width, "annotations": rows}
@@ -114,21 +101,21 @@ def draw_pictures(record: PairRecord) -> Pictures:
         masks = {"mask as it came": _raw_mask(record)} | masks
     coloured = _coloured(photo, labels, ignored_pixels(truth))
     return [
-        ("photo", _url(_small(photo), ".jpg")),
-        *((caption, _url(_small_mask(mask), ".png")) for caption, mask in masks.items()),
-        ("instances", _url(_small(coloured), ".jpg")),
+        ("photo", _url(_small(photo), "jpeg")),
+        *((caption, _url(_small_mask(mask), "png")) for caption, mask in masks.items()),
+        ("instances", _url(_small(coloured), "jpeg")),
     ]
 
 
 def _raw_mask(record: PairRecord) -> np.ndarray:
     """The masks as they came, united, in the photo's size, their values spread over 0 to 255."""
-    united = np.zeros((record.height, record.width), np.float32)
+    size = (record.width, record.height)
+    masks = []
     for path in record.masks:
         values = read_mask(path).values.astype(np.float32)
-        values *= 255 / max(float(values.max(initial=0)), 1)
-        size = (record.width, record.height)
-        united = np.maximum(united, cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
-    return united.astype(np.uint8)
+        values *= 255 / max(float(values.max()), 1)
+        masks.append(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+    return np.maximum.reduce(masks).astype(np.uint8)
 
 
 def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.ndarray:
@@ -136,7 +123,6 @@ def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.
     radius = max(labels.shape) // MAX_SIDE + 1
     kernel = np.ones((2 * radius - 1,) * 2, np.uint8)
     grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
-    # Hues of neighbouring labels lie far apart.
     hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
     colours: Any = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)
@@ -151,29 +137,29 @@ def _small_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _small(image: Any) -> np.ndarray:
-    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    height, width = image.shape[:2]
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
-def _url(image: np.ndarray, suffix: str) -> str:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 82] if suffix == ".jpg" else []
-    _, data = cv2.imencode(suffix, image, quality)
-    kind = {".jpg": "jpeg", ".png": "png"}[suffix]
+def _url(image: np.ndarray, kind: str) -> str:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 82] if kind == "jpeg" else []
+    _, data = cv2.imencode(f".{kind}", image, quality)
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
 def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
     """Smallest, quarter, median, three quarters and largest of what the photos with cracks hold."""
-    measures = {
-        "instances": "instances per photo",
-        "crack_area": "crack area per photo, px",
-        "coverage": "coverage, percent of the photo",
-        "mean_width": "mean crack width, px",
+    cracked = [record for record in records if record.instances]
+    measures: dict[str, list[float]] = {
+        "instances per photo": [record.instances for record in cracked],
+        "crack area per photo, px": [record.crack_area for record in cracked],
+        "coverage, percent of the photo": [record.coverage for record in cracked],
+        "mean crack width, px": [record.mean_width for record in cracked],
     }
     rows = []
-    for name, label in measures.items():
-        values = [getattr(record, name) for record in records if record.instances] or [0]
-        steps = np.percentile(values, (0, 25, 50, 75, 100))
+    for label, values in measures.items():
+        steps = np.percentile(values or [0], (0, 25, 50, 75, 100))
         rows.append((label, [f"{x:.4g}" if x < 1000 else f"{x:,.0f}" for x in steps]))
     return rows
