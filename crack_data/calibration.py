@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,15 +23,10 @@ _LEAST_SPREAD = 0.02
 
 
 class Interval(NamedTuple):
-    """A conformal interval: predicted percentage + low x spread to + high x spread.
+    """A conformal interval: predicted percentage + low x spread to + high x spread."""
 
-    Attributes:
-        level: share of photos whose true percentage it holds.
-        low, high: quantiles of (true - predicted percentage) / spread.
-    """
-
-    level: float
-    low: float
+    level: float  # share of photos whose true percentage it holds
+    low: float  # quantile of (true - predicted percentage) / spread
     high: float
 
     def around(self, percent: float, photo_spread: float) -> tuple[float, float]:
@@ -44,27 +38,17 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Thresholds and interval of one checkpoint.
+    """Thresholds and interval of one checkpoint."""
 
-    Attributes:
-        weights: SHA-256 of the checkpoint.
-        score_threshold: instances scored lower are not drawn.
-        threshold: a pixel is crack where its probability exceeds this.
-        false_alarm_rate: share of the crack-free photos that got a mask.
-        false_alarm_bound: upper 95 % bound of that rate.
-        crack_free_photos, photos, groups: what it was chosen on.
-        interval: of the percentage, None where there were too few photos.
-    """
-
-    weights: str
-    score_threshold: float
-    threshold: float
-    false_alarm_rate: float
-    false_alarm_bound: float
-    crack_free_photos: int
+    weights: str  # SHA-256 of the checkpoint
+    score_threshold: float  # instances scored lower are not drawn
+    threshold: float  # a pixel is crack where its probability exceeds this
+    false_alarm_rate: float  # share of the crack-free photos that got a mask
+    false_alarm_bound: float  # upper 95 % bound of that rate
+    crack_free_photos: int  # that it was chosen on, like the next two
     photos: int
     groups: int
-    interval: Interval | None
+    interval: Interval | None  # of the percentage, None where there were too few photos
 
     def to_json(self) -> bytes:
         """It as a JSON file's content."""
@@ -107,8 +91,6 @@ def read_calibration(weights: str) -> Calibration | None:
         shares = (found.score_threshold, found.threshold, found.false_alarm_bound)
         if not all(0.0 <= x <= 1.0 for x in (*shares, *(interval or ())[:1])):
             raise ValueError("a threshold or share lies outside 0 to 1")
-        if interval and not -math.inf < interval.low <= interval.high < math.inf:
-            raise ValueError("the interval has no width")
     except (ValueError, TypeError, KeyError) as error:
         raise CrackError(
             f"calibration {path} is damaged ({error}); calibrate again or remove it"
@@ -124,15 +106,15 @@ def read_calibration(weights: str) -> Calibration | None:
 def settle_thresholds(cfg: CfgNode, weights: str) -> Calibration | None:
     """Give MODEL.CRACK_MAP's two thresholds their values where the config leaves them at -1.
 
-    They are those of the checkpoint's calibration, else the defaults above.
+    They are those of the checkpoint's calibration, else the defaults above. The calibration is not
+    read where the config has both, so that a faulty one can be replaced.
 
     Args:
         cfg: not frozen; changed in place.
         weights: the checkpoint; empty where the model is of none, such as one in training.
 
     Returns:
-        the calibration, None where there is none or the config has other thresholds; it is not
-        read where the config has both, so that a faulty one can be replaced.
+        the calibration, None where there is none or the config has other thresholds.
 
     Raises:
         CrackError: as of `read_calibration`.

@@ -173,6 +173,7 @@ _RANGES = {
 }
 _CHOICES = {
     "INPUT.FORMAT": ("RGB", "BGR"),
+    "MODEL.LOAD_PROPOSALS": (False,),  # True reads pickles, which could run any code
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "CRACK.INFERENCE.FAST": ("auto", "off"),
     "CRACK.INFERENCE.PRECISION": ("auto", "fp32", "bf16"),
@@ -207,11 +208,6 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         raise CrackError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     with as_crack_error("a KEY VALUE override cannot be used (data sets: \"('crack_train',)\")"):
         cfg.merge_from_list(list(overrides))
-    if cfg.MODEL.LOAD_PROPOSALS:
-        raise CrackError(
-            "MODEL.LOAD_PROPOSALS reads pickles, which could run any code; compute proposals with "
-            "the RPN (False)"
-        )
     return cfg
 
 
@@ -226,16 +222,11 @@ def check_values(cfg: CN) -> None:
     for key, choices in _CHOICES.items():
         value = value_at(cfg, key)
         if value not in choices:
-            raise CrackError(f"{key} is {value!r}; use {' or '.join(choices)}")
+            raise CrackError(f"{key} is {value!r}; use {' or '.join(map(str, choices))}")
     scale = cfg.CRACK.AUG.SCALE
     numbers = all(isinstance(factor, int | float) for factor in scale)
     if not numbers or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
-    if cfg.MODEL.META_ARCHITECTURE != "CrackRCNN" and not cfg.MODEL.MASK_ON:
-        raise CrackError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} draws no masks; set "
-            "MODEL.MASK_ON True, or use CrackRCNN"
-        )
 
 
 def _check_numbers(value: Any, key: str = "") -> None:
@@ -257,8 +248,7 @@ def _check_numbers(value: Any, key: str = "") -> None:
 def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
     """What a key of CRACK gives to each set in DATASETS.TRAIN, by name; the default if it is empty.
 
-    Raises:
-        CrackError: there are too few or too many numbers, or one is below zero.
+    Raises a `CrackError` where the numbers do not fit.
     """
     names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
     if not values:

@@ -46,13 +46,9 @@ def register_crack_dataset(
             return
         raise CrackError(f"data set {name} is already registered, for {known.get('json_file')}")
     DatasetCatalog.register(name, partial(read_records, json_file, root))
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=root,
-        evaluator_type="coco",
-        thing_classes=THING_CLASSES,
-        thing_colors=THING_COLORS,
-    )
+    metadata = MetadataCatalog.get(name)
+    metadata.set(json_file=json_file, image_root=root)
+    metadata.set(thing_classes=THING_CLASSES, thing_colors=THING_COLORS)
 
 
 def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:

@@ -65,7 +65,7 @@ class PhotoError(CrackError):
 
 
 def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a photo from a file, a path or a URL that fsspec reads, as `decode_photo` does.
+    """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does.
 
     Raises:
         PhotoError: as `decode_photo`, the file named.

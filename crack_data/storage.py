@@ -42,16 +42,12 @@ class PhotoFile(NamedTuple):
 def find_photos(
     *patterns: str, output: str = "", unread: Counter[str] | None = None
 ) -> list[PhotoFile]:
-    """The photos that files, folders and globs name, each once, sorted by path.
+    """The photos that paths, URLs and globs name, each once, sorted by path.
 
     A folder stands for the photos in it and in its subfolders, by suffix; a glob may use ``**``.
     Hidden files and folders (macOS' ``._`` files among them) are passed over, and so are folders
-    of results. Photos of one name are called by their paths below their common folder.
-
-    Args:
-        patterns: paths, URLs or globs.
-        output: folder for results.
-        unread: counts the files left out by their suffix.
+    of results and what lies below ``output``, the folder for results. ``unread`` counts the files
+    of other suffixes. Photos of one name are called by their paths below their common folder.
 
     Raises:
         CrackError: one names no photos, the storage cannot be reached, or the output folder is

@@ -26,8 +26,6 @@ from .training.data import build_train_loader
 SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not
 SOURCES = ("annotation", "dataloader", "prediction")
 
-Drawing = tuple[str, np.ndarray]
-
 
 def visualize(
     cfg: CfgNode, source: str, folder: Path, count: int, worst: bool = False
@@ -36,10 +34,10 @@ def visualize(
 
     Args:
         cfg: the training's config.
-        source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON,
-            set after set; "dataloader": the crops that the model is given, in the order of
-            training; "prediction": photos of DATASETS.TEST with truth, prediction and errors,
-            on one contact sheet per set.
+        source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON;
+            "dataloader": the crops that the model is given, in the order of training;
+            "prediction": photos of DATASETS.TEST with truth, prediction and errors, on one
+            contact sheet per set.
         folder: made where missing.
         count: at most so many photos or crops, of each set for "prediction".
         worst: for "prediction", the photos with the lowest F1; else they are spread evenly.
@@ -48,8 +46,7 @@ def visualize(
         the files: ``00000_NAME.png`` and so on, or ``contact_sheet_SET.png``.
 
     Raises:
-        CrackError: a data set is unknown or missing, a photo or the checkpoint cannot be read, or
-            the folder cannot be written to.
+        CrackError: a data set, photo or checkpoint cannot be read, or the folder written to.
     """
     key = "TEST" if source == "prediction" else "TRAIN"
     register_datasets_of(cfg, (key,))
@@ -70,15 +67,16 @@ def visualize(
     return files
 
 
-def _annotations(cfg: CfgNode) -> Iterator[Drawing]:
+def _annotations(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
+    """Names of photos, and their drawings."""
     for name in cfg.DATASETS.TRAIN:
         for record in DatasetCatalog.get(name):
-            photo = read_photo_of(record)[:, :, ::-1]
-            drawn = _draw(photo, list(instance_masks(record)), ignored_pixels(record))
-            yield record["file_name"], drawn
+            photo, masks = read_photo_of(record)[:, :, ::-1], list(instance_masks(record))
+            yield record["file_name"], _draw(photo, masks, ignored_pixels(record))
 
 
-def _batches(cfg: CfgNode) -> Iterator[Drawing]:
+def _batches(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
+    """Names of photos, and drawings of their crops."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
@@ -91,15 +89,9 @@ def _batches(cfg: CfgNode) -> Iterator[Drawing]:
 
 
 def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:
-    """Draw each instance in a colour of its own, and ignored pixels in grey.
+    """Draw bool masks (H, W) of instances, each in its colour, and ignored pixels in grey.
 
-    Args:
-        image: RGB uint8 (H, W, 3).
-        masks: bool (H, W), one per instance; they may overlap.
-        ignored: bool (H, W).
-
-    Returns:
-        RGB uint8, `SCALE` times as large.
+    The image is RGB uint8 (H, W, 3), and what is returned too, `SCALE` times as large.
     """
     # Hues a golden ratio of the circle apart: neighbours in the list differ most.
     colours = [colorsys.hsv_to_rgb(0.618 * index % 1, 1, 1) for index in range(len(masks))]

@@ -54,7 +54,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     missing = f"checkpoint {path} does not exist, or cannot be fetched or read"
     with as_crack_error(missing), PathManager.open(path, "rb") as file:
         data = file.read()
-    with as_crack_error(f"checkpoint {path} is damaged"):
+    with as_crack_error(f"checkpoint {path} is damaged, or none"):
         try:
             content = _unpack(data)
         except pickle.UnpicklingError:  # PyTorch's own words are how to run what it holds
@@ -63,9 +63,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             ) from None
         _check_finite(content)
     state = content["model"]
-    entries = state.items() if isinstance(state, Mapping) else ()
-    named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in entries)
-    if not entries or not named:
+    named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in state.items())
+    if not state or not named:
         raise CrackError(
             f"checkpoint {path} holds no model weights; name a file that training wrote"
         )
@@ -157,8 +156,6 @@ def _unpack(data: bytes) -> dict[str, Any]:
     elif _TORCH_MAGIC not in data[:32]:
         return _unpack_zoo(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load())
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping):
-        return {"model": None}
     if isinstance(content.get("model"), Mapping):
         return dict(content)
     inner = content.get("state_dict")
@@ -167,8 +164,6 @@ def _unpack(data: bytes) -> dict[str, Any]:
 
 def _unpack_zoo(content: Any) -> dict[str, Any]:
     """A pickle of Detectron2's or Caffe2's model zoo, as `DetectionCheckpointer` takes it."""
-    if not isinstance(content, Mapping):
-        return {"model": None}
     if "__author__" in content and isinstance(content.get("model"), Mapping):
         keys = content.keys() & {"model", "__author__", "matching_heuristics"}
         zoo = {key: content[key] for key in keys}

@@ -127,12 +127,6 @@ def test_a_photo_without_cracks_is_drawn_as_it_is(cfg: CfgNode, tmp_path: Path) 
         assert len(visualize(cfg, source, tmp_path / source, 2)) == 2
 
 
-def test_bad_input(cfg: CfgNode, tmp_path: Path) -> None:
-    cfg.DATASETS.TRAIN = ()
-    with pytest.raises(CrackError, match=r"DATASETS\.TRAIN is empty"):
-        visualize(cfg, "annotation", tmp_path, 1)
-
-
 def test_a_photo_that_became_unreadable_is_named(cfg: CfgNode, tmp_path: Path) -> None:
     (tmp_path / "images" / "drawn_00000.jpg").write_text("no photo")
     with pytest.raises(CrackError, match=r"drawn_00000\.jpg"):
