@@ -8,16 +8,15 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from pycocotools import mask as mask_utils
 
 from crack_data import datasets as catalog
 from crack_data.config import add_crack_config, load_config
 from crack_data.errors import CrackError
+
+from .coco_files import thin_crack, two_photos
 
 
 @pytest.fixture(autouse=True)
@@ -33,33 +32,8 @@ def _registrations_undone() -> Iterator[None]:
 def json_file(tmp_path: Path) -> Path:
     """A set of two photos, one crack in the first and none in the second, in ``photos/``."""
     (tmp_path / "photos").mkdir()
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / "photos" / name), np.full((6, 8, 3), 128, np.uint8))
-    mask = np.zeros((6, 8), np.uint8, order="F")
-    mask[2, 1:7] = 1
-    rle = mask_utils.encode(mask)
-    rle["counts"] = rle["counts"].decode("ascii")
-    annotation = {
-        "id": 1,
-        "image_id": 1,
-        "category_id": 1,
-        "bbox": [1, 2, 6, 1],
-        "area": 6,
-        "iscrowd": 0,
-        "segmentation": rle,
-    }
-    return _write(
-        tmp_path / "set.json",
-        {
-            "info": {"image_root": "photos"},
-            "images": [
-                {"id": i + 1, "file_name": name, "height": 6, "width": 8}
-                for i, name in enumerate(("a.png", "b.png"))
-            ],
-            "annotations": [annotation],
-            "categories": [{"id": 1, "name": "crack"}],
-        },
-    )
+    coco = two_photos(tmp_path / "photos", thin_crack())
+    return _write(tmp_path / "set.json", {**coco, "info": {"image_root": "photos"}})
 
 
 def _write(path: Path, coco: Any) -> Path:
@@ -104,7 +78,7 @@ def test_photos_are_found_where_the_json_says(json_file: Path) -> None:
     catalog.register_crack_dataset("photos", str(json_file))
     first, second = DatasetCatalog.get("photos")
     assert first["file_name"] == str(json_file.parent / "photos" / "a.png")
-    assert (first["height"], first["width"]) == (6, 8)
+    assert (first["height"], first["width"]) == (20, 30)
     assert first["annotations"][0]["category_id"] == 0
     assert second["annotations"] == []
     assert MetadataCatalog.get("photos").thing_classes == ["crack"]
