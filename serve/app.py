@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from flask import Flask, Request, Response, g, render_template, request
+from flask import Flask, Request, Response, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
@@ -124,7 +124,6 @@ def _predict(app: CrackApp, turn: Turn) -> Response:
     MEGAPIXELS.observe(prediction.height * prediction.width / 1e6)
     for stage, ms in stages.items():
         STAGES.labels(stage).observe(ms / 1000)
-    g.log_fields = {f"{stage}_ms": round(ms, 1) for stage, ms in stages.items()}
     response = Response(body, content_type=answers.MEDIA_TYPES[form])
     response.headers.update(answers.percent_headers(prediction))
     timing = ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in stages.items())

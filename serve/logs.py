@@ -68,7 +68,6 @@ def install_access_log(app: Flask) -> None:
             "ms": round((time.monotonic() - g.started) * 1000, 1),
             "bytes_in": request.content_length or 0,
             "bytes_out": response.content_length or 0,
-            **g.get("log_fields", {}),
         }
         line = f"{request.method} {request.path} {response.status_code}"
         _ACCESS.info("%s", line, extra=about)

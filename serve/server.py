@@ -102,7 +102,7 @@ class Server(httputil.HTTPServerConnectionDelegate):
 
     def _open(self) -> list[Exchange]:
         """The exchanges that are not over, oldest first."""
-        self.exchanges = [x for x in self.exchanges if not (x.answered or x.stream.closed())]
+        self.exchanges = [x for x in self.exchanges if not x.over]
         return self.exchanges
 
     @property
@@ -136,7 +136,6 @@ class Exchange(httputil.HTTPMessageDelegate):
         request: None until its headers came.
         answering: the task that answers; None until the request came in full.
         held: bytes that the body or the answer takes.
-        answered: whether the client has all of its answer.
     """
 
     def __init__(self, server: Server, connection: Any) -> None:
@@ -145,11 +144,15 @@ class Exchange(httputil.HTTPMessageDelegate):
         self.address: str = connection.context.remote_ip
         self.request: httputil.HTTPServerRequest | None = None
         self.answering: asyncio.Task | None = None
-        self.answered = False
         self.held = 0
         self._body = bytearray()
         self._size = 0
         self._no_memory = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the client has all of its answer, or its connection is closed."""
+        return self.stream.closed() or (self.answering is not None and self.answering.done())
 
     def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         """Note the request's first line and headers."""
@@ -173,7 +176,7 @@ class Exchange(httputil.HTTPMessageDelegate):
 
     def finish(self) -> None:
         """Let the app answer, now that the request has come in full."""
-        self.answering = asyncio.get_running_loop().create_task(self._answer())
+        self.answering = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
         server = self._server
@@ -192,7 +195,6 @@ class Exchange(httputil.HTTPMessageDelegate):
             if not isinstance(error, StreamClosedError):
                 _LOG.exception("the app gave no answer")
             self.stream.close()
-        self.answered = True
 
     def _environ(self) -> dict[str, Any]:
         """The request for WSGI; its body is handed over."""

@@ -67,6 +67,6 @@ def test_every_request_is_logged_under_its_id(png: bytes) -> None:
     assert good["message"] == "POST /predict 200"
     assert good["bytes_in"] > len(png)
     assert good["bytes_out"] == len(named.content)
-    assert good["ms"] >= good["predict_ms"] >= 0
+    assert good["ms"] > 0
     assert good["level"] == "INFO"
     assert bad["status"] == 404

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import zlib
-from collections.abc import Iterator
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
@@ -34,15 +34,16 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
 
 
+def refused(url: str, status: int, *words: str, query: str = "", **request: Any) -> dict[str, Any]:
+    """Post to /predict, and check that the answer is the problem document of this status."""
+    response = requests.post(f"{url}/predict{query}", timeout=9, **request)
+    return check_problem(response, status, *words)
+
+
 def test_no_photo(stand_in_url: str, png: bytes) -> None:
-    check_problem(requests.post(stand_in_url + "/predict", timeout=9), 400, "no photo")
-    form = {"picture": ("wall.png", png)}
-    problem = check_problem(
-        requests.post(stand_in_url + "/predict", files=form, timeout=9), 400, "field 'image'"
-    )
+    refused(stand_in_url, 400, "no photo")
+    problem = refused(stand_in_url, 400, "field 'image'", files={"picture": ("wall.png", png)})
     assert problem["instance"] == "/predict"
-    text = requests.post(stand_in_url + "/predict", data={"image": "wall.png"}, timeout=9)
-    check_problem(text, 415, "application/x-www-form-urlencoded")
 
 
 BAD_OPTIONS = [
@@ -57,91 +58,67 @@ BAD_OPTIONS = [
 
 
 @pytest.mark.parametrize(("options", "word"), BAD_OPTIONS)
-@pytest.mark.parametrize("place", ["query parameter", "form field"])
-def test_bad_options(stand_in_url: str, png: bytes, options: str, word: str, place: str) -> None:
-    url = stand_in_url + "/predict"
-    if place == "query parameter":
-        response = requests.post(f"{url}?{options}", data=png, headers=RAW, timeout=9)
-    else:
-        fields = parse_qsl(options)
-        response = requests.post(url, data=fields, files={"image": png}, timeout=9)
-    check_problem(response, 400, place, word)
+def test_bad_options(stand_in_url: str, png: bytes, options: str, word: str) -> None:
+    in_query = {"query": f"?{options}", "data": png, "headers": RAW}
+    refused(stand_in_url, 400, "query parameter", word, **in_query)
+    in_form = {"data": parse_qsl(options), "files": {"image": png}}
+    refused(stand_in_url, 400, "form field", word, **in_form)
 
 
 def test_an_option_in_query_and_form(stand_in_url: str, png: bytes) -> None:
-    url = stand_in_url + "/predict?threshold=0.3"
-    response = requests.post(url, data={"threshold": "0.3"}, files={"image": png}, timeout=9)
-    check_problem(response, 400, "given twice")
+    form = {"data": {"threshold": "0.3"}, "files": {"image": png}}
+    refused(stand_in_url, 400, "given twice", query="?threshold=0.3", **form)
 
 
 @pytest.mark.parametrize("fields", [("image", "file"), ("image", "image"), ("image", "other")])
 def test_more_than_one_file(stand_in_url: str, png: bytes, fields: tuple[str, str]) -> None:
-    files = [(name, ("wall.png", png)) for name in fields]
-    check_problem(requests.post(stand_in_url + "/predict", files=files, timeout=9), 400, "file")
+    refused(stand_in_url, 400, "one photo", files=[(name, ("wall.png", png)) for name in fields])
 
 
 def test_unacceptable_accept(stand_in_url: str, png: bytes) -> None:
-    headers = RAW | {"Accept": "text/csv"}
-    response = requests.post(stand_in_url + "/predict", data=png, headers=headers, timeout=9)
-    check_problem(response, 406, "image/png")
+    refused(stand_in_url, 406, "image/png", data=png, headers=RAW | {"Accept": "text/csv"})
 
 
 @pytest.mark.parametrize("excess", [1, 70_000, 3_000_000])
 def test_too_many_bytes(stand_in_url: str, excess: int) -> None:
     body = bytes(LIMIT + excess)
     for headers in (RAW, RAW | {"Expect": "100-continue"}):
-        response = requests.post(stand_in_url + "/predict", data=body, headers=headers, timeout=9)
-        check_problem(response, 413, "300000 bytes (--max-bytes)")
-    form = {"image": ("wall.png", body)}
-    check_problem(requests.post(stand_in_url + "/predict", files=form, timeout=9), 413, "300000")
+        refused(stand_in_url, 413, "300000 bytes (--max-bytes)", data=body, headers=headers)
+    refused(stand_in_url, 413, "300000", files={"image": ("wall.png", body)})
 
 
 def test_too_many_bytes_in_chunks(stand_in_url: str) -> None:
-    def chunks() -> Iterator[bytes]:
-        for _ in range(40):
-            yield bytes(10_000)
-
-    response = requests.post(stand_in_url + "/predict", data=chunks(), headers=RAW, timeout=9)
-    check_problem(response, 413, "300000")
+    chunks = (bytes(10_000) for _ in range(40))
+    refused(stand_in_url, 413, "300000", data=chunks, headers=RAW)
 
 
 @pytest.mark.parametrize("size", [(1000, 101), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_too_many_pixels_by_the_header(stand_in_url: str, size: tuple[int, int]) -> None:
-    response = requests.post(
-        stand_in_url + "/predict", data=png_header(*size), headers=RAW, timeout=9
-    )
-    check_problem(response, 413, "pixels")
+    refused(stand_in_url, 413, "pixels", data=png_header(*size), headers=RAW)
 
 
 def test_longer_than_any_picture_format_allows(stand_in_url: str) -> None:
     stream = io.BytesIO()
     Image.new("L", (66_000, 1)).save(stream, "PNG")
-    response = requests.post(
-        stand_in_url + "/predict", data=stream.getvalue(), headers=RAW, timeout=9
-    )
-    check_problem(response, 413, "66000 x 1 pixels")
+    refused(stand_in_url, 413, "66000 x 1 pixels", data=stream.getvalue(), headers=RAW)
 
 
 def test_a_huge_text_field(png: bytes) -> None:
     with running_server(predict_nothing) as url:
-        form = {"threshold": "0" * 600_000}
-        response = requests.post(url + "/predict", data=form, files={"image": png}, timeout=9)
-    check_problem(response, 413, "texts", "500000 bytes")
+        form = {"data": {"threshold": "0" * 600_000}, "files": {"image": png}}
+        refused(url, 413, "texts", "500000 bytes", **form)
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"hello", b"%PDF-1.7\n%", b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(99)]
 )
 def test_not_a_photo(stand_in_url: str, body: bytes) -> None:
-    form = {"image": ("wall.png", body)}
-    response = requests.post(stand_in_url + "/predict", files=form, timeout=9)
-    check_problem(response, 415, "not a photo")
+    refused(stand_in_url, 415, "not a photo", files={"image": ("wall.png", body)})
 
 
-def test_not_a_photos_content_type(stand_in_url: str, png: bytes) -> None:
-    headers = {"Content-Type": "application/json"}
-    response = requests.post(stand_in_url + "/predict", data=png, headers=headers, timeout=9)
-    check_problem(response, 415, "application/json")
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_not_a_photos_content_type(stand_in_url: str, png: bytes, media_type: str) -> None:
+    refused(stand_in_url, 415, media_type, data=png, headers={"Content-Type": media_type})
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "TIFF"])
@@ -149,8 +126,7 @@ def test_truncated(stand_in_url: str, photo: np.ndarray, format_name: str) -> No
     stream = io.BytesIO()
     Image.fromarray(photo).save(stream, format_name)
     half = stream.getvalue()[: len(stream.getvalue()) // 2]
-    response = requests.post(stand_in_url + "/predict", data=half, headers=RAW, timeout=9)
-    check_problem(response, 422, "corrupt")
+    refused(stand_in_url, 422, "corrupt", data=half, headers=RAW)
 
 
 def test_unknown_route_and_method(stand_in_url: str) -> None:
