@@ -7,7 +7,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -149,24 +149,23 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
 def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
     """The labels of a labelme JSON; shapes of one group are one."""
     groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
-    labels = []
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
             group = shape.get("group_id")
             key = (str(shape.get("label")), ("alone", number) if group is None else group)
             groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
-        size = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
-        for (category, _), pieces in groups.items():
-            label = _labelme_label(pieces[0]["where"], category, pieces)
-            labels.append(replace(label, size=size if min(size) > 0 else None))
-    return labels
+        width, height = (int(content.get(x) or 0) for x in ("imageWidth", "imageHeight"))
+        size = (width, height) if min(width, height) > 0 else None
+        return [_labelme_label(category, x, size) for (category, _), x in groups.items()]
 
 
-def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> Label:
+def _labelme_label(
+    category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
+) -> Label:
     areas: list[Any] = []
     patch = None
     for piece in pieces:
-        with as_crack_error(f"{where} cannot be used"):
+        with as_crack_error(f"{piece['where']} cannot be used"):
             kind, points = piece.get("shape_type") or "polygon", piece["points"]
             if kind in ("line", "linestrip"):
                 areas += map(list, pairwise(points))
@@ -186,7 +185,7 @@ def _labelme_label(where: str, category: str, pieces: list[dict[str, Any]]) -> L
                 areas.append(points)
             else:
                 raise ValueError(f"a {kind} of {len(points)} points draws no crack")
-    return Label(where, category, areas, patch=patch)
+    return Label(pieces[0]["where"], category, areas, patch=patch, size=size)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
@@ -262,10 +261,7 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
         mask |= decode_mask(areas, height, width, label.contours)
         if label.patch:
             pixels, x, y = label.patch
-            part = mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]]
-            if part.shape != pixels.shape:
-                raise ValueError("has a mask that reaches beyond its photo")
-            part |= pixels
+            mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]] |= pixels
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
     if not mask.any():

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from ..errors import CrackError
-
-Shares = Mapping[str, float]  # e.g. {"train": 0.8, "val": 0.2}; empty: one JSON with all photos
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -45,7 +43,7 @@ def group_of(file_name: str, group_by: str) -> str:
     return found or str(name.with_suffix(""))
 
 
-def assign_splits(groups: Sequence[str], shares: Shares, seed: int = 0) -> dict[str, str]:
+def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0) -> dict[str, str]:
     """The split of each group, "" for all where there are no shares.
 
     A group goes where its hash falls. Where that leaves a split without any, the group whose hash
@@ -80,7 +78,7 @@ def assign_splits(groups: Sequence[str], shares: Shares, seed: int = 0) -> dict[
     return splits
 
 
-def split_path(output: Path, split: str, shares: Shares) -> Path:
+def split_path(output: Path, split: str, shares: dict[str, float]) -> Path:
     """The JSON of one split: ``crack.json`` or ``crack_train.json`` → ``crack_val.json``."""
     if not split:
         return output

@@ -45,7 +45,7 @@ class ConversionOptions:
     invert: str = "auto"  # "yes": cracks are dark, "no": light, "auto": told from the set
     instances: str = "components"  # or "values": each value of a mask is one; or "single"
     mask_format: str = "rle"  # or "polygon"
-    shares: dict[str, float] = field(default_factory=dict)  # of splits, see `splits`
+    shares: dict[str, float] = field(default_factory=dict)  # of splits, {"train": 0.8, "val": 0.2}
     seed: int = 0
     group_by: str = ""
     workers: int = 1  # processes, 0 chooses; scripts need `if __name__ == "__main__":` for several

@@ -8,7 +8,6 @@ import os
 
 import cv2
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -58,13 +57,6 @@ def test_polygons_decode_exactly(mask: np.ndarray, x: int, y: int) -> None:
     polygons = to_polygons(mask, x, y)
     assert len(polygons) == cv2.connectedComponents(mask)[0] - 1
     assert np.array_equal(decode_mask(polygons, *expected.shape), expected)
-
-
-@pytest.mark.parametrize("hole", [1, 5, 40])
-def test_a_ring_keeps_its_hole(hole: int) -> None:
-    mask = np.ones((hole + 6, hole + 4), np.uint8)
-    mask[3:-3, 2:-2] = 0
-    assert np.array_equal(decode_mask(to_polygons(mask, 0, 0), *mask.shape), mask)
 
 
 def test_no_polygon_is_no_pixel() -> None:

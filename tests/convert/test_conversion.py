@@ -195,23 +195,6 @@ def test_several_masks_are_united_and_photos_without_any_may_be_crack_free(folde
     assert "1 photos have several masks, which were united" in result.notes
 
 
-def test_photos_of_one_name_in_subfolders_are_told_apart(tmp_path: Path) -> None:
-    for bridge in ("one", "two"):
-        write_pair(tmp_path / bridge, "a", len(bridge))
-    result = convert(options_of(tmp_path, images=tmp_path, masks=tmp_path))
-    names = [image["file_name"] for image in load(result.outputs[""])["images"]]
-    assert names == ["one/images/a.jpg", "two/images/a.jpg"]
-
-
-def test_no_split_of_five_photos_stays_empty(folder: Path) -> None:
-    for seed in range(8):
-        result = convert(options_of(folder, shares={"train": 0.8, "val": 0.2}, seed=seed))
-        assert all(load(path)["images"] for path in result.outputs.values())
-    write_pair(folder / "alone", "a", 0)
-    with pytest.raises(CrackError, match="only 1 groups"):
-        convert(options_of(folder / "alone", shares={"train": 0.8, "val": 0.2}))
-
-
 def test_the_splits_of_a_conversion_carry_one_id(folder: Path) -> None:
     def ids(**changes: Any) -> set[str]:
         outputs = convert(options_of(folder, shares={"train": 0.5, "val": 0.5}, **changes)).outputs
