@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import posixpath
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from .. import storage
 from ..calibration import settle_thresholds
-from ..errors import CrackError
+from ..errors import CrackError, as_crack_error
 from ..storage import PhotoFile
 from .labels_out import check_labels, write_labels
 from .outputs import RECORDS, OutputOptions, PhotoTask, predict_photo
@@ -40,7 +39,7 @@ def run_prediction(
     ray_address: str | None = None,
     by_uncertainty: bool = False,
 ) -> int:
-    """Predict photos and write everything about them.
+    """Predict photos and write everything about them; return how many could not be used.
 
     Args:
         cfg: the model; MODEL.WEIGHTS is an existing checkpoint.
@@ -50,9 +49,6 @@ def run_prediction(
         ray_address: None: here; "local": a Ray cluster of this machine's processors; else the
             address of one, as `ray.init` takes it.
         by_uncertainty: list the photos that the model is least sure of first.
-
-    Returns:
-        the number of photos that could not be used.
 
     Raises:
         CrackError: the model or the output folder cannot be used.
@@ -66,7 +62,7 @@ def run_prediction(
         for name in (storage.RESULTS, _CSV, RECORDS):
             storage.remove(storage.join(options.folder, name))
     storage.write_bytes(storage.join(options.folder, _SETTINGS), json.dumps(settings).encode())
-    tasks = _name_outputs(photos, {path: record["name"] for path, record in known.items()})
+    tasks = _name_outputs(photos, known)
     started = time.perf_counter()
     try:
         for record in _follow(_predict(cfg, tasks, options, ray_address), len(tasks)):
@@ -79,24 +75,23 @@ def run_prediction(
     except CrackError as error:
         raise CrackError(f"{error} ({len(known)} photos are complete; --resume goes on)") from error
     bad = sum("error" in record for record in records)
-    line = f"{len(tasks)} photos in {seconds:.1f} s"
-    line += f" ({len(tasks) / seconds:.2f} photos/s)" if tasks else ""
-    line += f", {kept} were complete" if kept else ""
-    line += f", {bad} could not be used" if bad else ""
-    print(f"{line}; results in {options.folder}")
+    print(
+        f"{len(tasks)} photos in {seconds:.1f} s ({len(tasks) / seconds:.2f} photos/s), "
+        f"{kept} were complete, {bad} could not be used; results in {options.folder}"
+    )
     return bad
 
 
 def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
-    """What the results of a run depend on, comparable between runs."""
+    """What the results of a run depend on, as JSON has it."""
     model = cfg.clone()
     model.defrost()
     # Where the weights lie does not matter, only what they are.
     model.MODEL.WEIGHTS = model.OUTPUT_DIR = ""
-    given = options._asdict()
-    del given["folder"]
     digest = hashlib.sha256(model.dump().encode()).hexdigest()
     calibration = settle_thresholds(model, cfg.MODEL.WEIGHTS)
+    given = options._asdict()
+    del given["folder"]
     return {
         "config": digest,
         "weights": storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
@@ -111,63 +106,50 @@ def _read_complete(
     """Records, by path, of the photos that are as they were and whose outputs are complete.
 
     Raises:
-        CrackError: the folder's results were made with other settings.
+        CrackError: the folder's results were made with other settings, or a record is damaged.
     """
     there = storage.list_files(folder)
-    if _SETTINGS in there:
-        then = _load(storage.join(folder, _SETTINGS))
+    done = {}
+    with as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew"):
+        records = {
+            name: json.loads(storage.read_bytes(storage.join(folder, name)))
+            for name in there
+            if name.startswith(f"{RECORDS}/")
+        }
+        then = records.pop(_SETTINGS, settings)
         for key in settings:
             if then.get(key) != settings[key]:
                 raise CrackError(
                     f"output folder {folder} holds results made with another {key}; leave "
                     "--resume out or name another folder"
                 )
-    names = [x for x in there if x.startswith(f"{RECORDS}/") and x != _SETTINGS]
-    found = [_load(storage.join(folder, x), "path", "outputs", "photo") for x in names]
-    known = {record["path"]: record for record in found}
-    done = {}
-    for photo in photos:
-        record = known.get(storage.printable(photo.path))
-        if (
-            record is not None
-            and record["outputs"].items() <= there.items()
-            and record["photo"] == storage.fingerprint(photo.path)
-        ):
-            done[record["path"]] = {**record, "file_name": photo.file_name}
+        known = {record["path"]: record for record in records.values()}
+        for photo in photos:
+            record = known.get(storage.printable(photo.path))
+            if (
+                record is not None
+                and record["outputs"].items() <= there.items()
+                and record["photo"] == storage.fingerprint(photo.path)
+            ):
+                done[record["path"]] = {**record, "file_name": photo.file_name}
     return done
 
 
-def _load(path: str, *keys: str) -> dict[str, Any]:
-    """A JSON object with at least these keys."""
-    try:
-        content = json.loads(storage.read_bytes(path))
-        if not isinstance(content, dict) or not content.keys() >= set(keys):
-            raise ValueError(f"it is no object with {', '.join(keys)}")
-        return content
-    except ValueError as error:
-        raise CrackError(f"{path} is damaged; leave --resume out to start anew") from error
+def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list[PhotoTask]:
+    """Tasks for the photos not yet known, by path, each with a name of its own for its outputs.
 
-
-def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, str]) -> list[PhotoTask]:
-    """Tasks for the photos not yet known, each with a name of its own for its outputs.
-
-    That is the photo's name without its ending, longer where that is taken.
-
-    Args:
-        photos: the photos; those in subfolders have their outputs in such too.
-        known: names that earlier photos of the same output folder have, by path.
+    That is the photo's name without its ending, longer where that is taken; a photo in a subfolder
+    has its outputs in such too.
     """
-    taken = {_SETTINGS_NAME, *(name.lower() for name in known.values())}
+    taken = {_SETTINGS_NAME, *(record["name"].lower() for record in known.values())}
     tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:
             continue
         stem, suffix = posixpath.splitext(photo.file_name)
-        name, longer = stem, f"{stem}_{suffix[1:]}"
-        numbers = count(1)
-        while name.lower() in taken:
-            number = next(numbers)
-            name = longer if number == 1 else f"{longer}_{number}"
+        longer = f"{stem}_{suffix[1:]}"
+        names = chain((stem, longer), (f"{longer}_{number}" for number in count(2)))
+        name = next(x for x in names if x.lower() not in taken)
         taken.add(name.lower())
         tasks.append(PhotoTask(photo, name))
     return tasks
@@ -201,11 +183,10 @@ class PhotoActor:
 def _predict_by_ray(
     cfg: CfgNode, tasks: list[PhotoTask], options: OutputOptions, address: str
 ) -> Iterator[Record]:
-    """Predict photos on a Ray cluster; records come as they become ready.
+    """Predict photos on a Ray cluster, every machine of which reaches weights, photos and output.
 
     A worker that dies is replaced and its photos are predicted again; files are written whole, so
-    that nothing is lost or doubled. Weights, photos and output folder are paths or URLs that every
-    machine of the cluster reaches.
+    that nothing is lost or doubled. Records come as they become ready.
 
     Raises:
         CrackError: Ray is not installed or there is no cluster at the address.
@@ -221,7 +202,7 @@ def _predict_by_ray(
         except ConnectionError as error:
             raise CrackError(f"no Ray cluster answers at {address}: {error}") from error
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    blocks = min(len(tasks), max(2 * processors, math.ceil(len(tasks) / _PHOTOS_PER_BLOCK)))
+    blocks = min(len(tasks), max(2 * processors, len(tasks) // _PHOTOS_PER_BLOCK))
     # As JSON: Arrow holds no path that is not UTF-8.
     rows = [{"task": json.dumps(task)} for task in tasks]
     context = ray.data.DataContext.get_current()
@@ -237,19 +218,15 @@ def _predict_by_ray(
 
 
 def _follow(records: Iterable[Record], total: int) -> Iterator[Record]:
-    """Pass records on, with a bar on a terminal and a line for each photo."""
-    # The bar is for people; a log gets the lines alone.
+    """Pass records on, with a bar on a terminal and, in a log too, a line for each photo."""
     with tqdm(total=total, unit="photo", disable=not sys.stderr.isatty()) as bar:
         for record in records:
             yield record
             if "error" in record:
                 bar.write(f"error: {record['error']}", file=sys.stderr)
             else:
-                cracks = len(record["instances"])
-                line = (
-                    f"{record['percent_masked']:.2f} % masked, {cracks} crack{'s'[: cracks != 1]}"
-                )
-                bar.write(f"{record['file_name']}: {line}")
+                masked, cracks = record["percent_masked"], len(record["instances"])
+                bar.write(f"{record['file_name']}: {masked:.2f} % masked, cracks: {cracks}")
             bar.update()
 
 

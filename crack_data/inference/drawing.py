@@ -20,14 +20,7 @@ _FILL = 0.45
 def draw_prediction(
     image_bgr: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> np.ndarray:
-    """Colour the instances on a copy: a see-through fill within a bright outline.
-
-    Args:
-        image_bgr: the photo, uint8 (height, width, 3).
-        prediction: its prediction.
-        boxes: draw each instance's box too.
-        scores: write each instance's score, in percent, beside it.
-    """
+    """`draw_on` a copy of the photo."""
     canvas = image_bgr.copy()
     draw_on(canvas, prediction, boxes, scores)
     return canvas
@@ -36,8 +29,16 @@ def draw_prediction(
 def draw_on(
     canvas: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> None:
-    """Like `draw_prediction`, on the photo itself: a huge one is not copied."""
-    line = line_width(prediction.height, prediction.width)
+    """Colour the instances on a photo: a see-through fill within a bright outline.
+
+    Args:
+        canvas: the photo, uint8 (height, width, 3), BGR; drawn on in place.
+        prediction: its prediction.
+        boxes: draw each instance's box too.
+        scores: write each instance's score, in percent, beside it.
+    """
+    # Lines of so many px show when the photo fills a screen.
+    line = max(1, round(max(prediction.height, prediction.width) / 900))
     # The best is drawn last, on top.
     for index, instance in reversed(list(enumerate(prediction.instances))):
         colour = instance_colour(index)
@@ -57,11 +58,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def instance_colour(index: int) -> Colour:
     """BGR colour of the instance with this position in `CrackPrediction.instances`."""
     return _COLOURS[index % len(_COLOURS)]
-
-
-def line_width(height: int, width: int) -> int:
-    """Width in px of a line that shows on a photo of this size when it fills a screen."""
-    return max(1, round(max(height, width) / 900))
 
 
 def _draw_mask(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line: int) -> None:

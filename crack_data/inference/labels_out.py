@@ -8,6 +8,7 @@ group number (labelme) or by relations (Label Studio).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import posixpath
@@ -22,7 +23,7 @@ from skimage.measure import approximate_polygon, find_contours
 from .. import storage
 from ..errors import CrackError
 from ..segmentation import decode_mask
-from .results import Record
+from .results import Record, to_document
 
 FORMATS = ("coco", "labelme", "label-studio")
 LABEL = "crack"
@@ -81,32 +82,31 @@ def check_labels(folder: str) -> None:
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write the labels of a run in the place of an earlier one's; errors as of `check_labels`.
+    """Write the labels of a run to ``labels`` in the output folder, in the place of earlier ones.
 
     Args:
         records: of `outputs.predict_photo`.
         labels: of `FORMATS`.
-        folder: the output folder; labels come in its subfolder ``labels``, beside their hashes,
-            which `check_labels` compares.
+        folder: the output folder.
+
+    Raises:
+        CrackError: as of `check_labels`.
     """
     usable = [record for record in records if "error" not in record]
     place = storage.join(folder, _FOLDER)
-    documents: dict[str, Any] = {}
+    documents: dict[str, Any]
     if labels == "coco":
-        documents["coco.json"] = _coco(usable)
+        documents = {"coco.json": _coco(usable)}
     elif labels == "label-studio":
-        documents["label_studio.json"] = [_label_studio(record) for record in usable]
+        documents = {"label_studio.json": [_label_studio(record) for record in usable]}
     else:
-        for record in usable:
-            name = f"{record['name']}.json"
-            documents[name] = _labelme(record, posixpath.dirname(storage.join(place, name)))
+        documents = {f"{record['name']}.json": _labelme(record, place) for record in usable}
     contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
     written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    # First the hashes: labels that a killed run has written are known, too.
-    contents = {_WRITTEN: json.dumps(written).encode(), **contents}
     check_labels(folder)
     storage.remove(place)
-    for name, content in contents.items():
+    # First the hashes: labels that a killed run has written are known, too.
+    for name, content in {_WRITTEN: json.dumps(written).encode(), **contents}.items():
         storage.write_bytes(storage.join(place, name), content)
 
 
@@ -118,30 +118,25 @@ def _polygons_of(record: Record) -> list[list[Polygon]]:
 
 def _coco(records: list[Record]) -> dict[str, Any]:
     """COCO's instances: one annotation for a crack, one polygon for a piece."""
-    images: list[Record] = []
-    annotations: list[Record] = []
-    for image_id, record in enumerate(records, start=1):
-        size = {key: record[key] for key in ("file_name", "height", "width")}
-        images.append({"id": image_id, **size})
-        for instance, polygons in zip(record["instances"], _polygons_of(record), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "segmentation": [np.ravel(x).tolist() for x in polygons],
-                    "bbox": instance["bbox"],
-                    "area": instance["area"],
-                    "iscrowd": 0,
-                    "attributes": {"score": instance["score"]},
-                }
-            )
-    categories = [{"id": 1, "name": LABEL, "supercategory": ""}]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    whole = to_document(records, {})
+    polygons = itertools.chain.from_iterable(map(_polygons_of, records))
+    about_image = ("id", "file_name", "height", "width")
+    about_crack = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+    annotations = [
+        {key: crack[key] for key in about_crack}
+        | {"segmentation": [np.ravel(x).tolist() for x in pieces]}
+        | {"attributes": {"score": crack["score"]}}
+        for crack, pieces in zip(whole["annotations"], polygons, strict=True)
+    ]
+    return {
+        "images": [{key: image[key] for key in about_image} for image in whole["images"]],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": LABEL, "supercategory": ""}],
+    }
 
 
-def _labelme(record: Record, folder: str) -> dict[str, Any]:
-    """One labelme file, for a folder: a shape for a piece, a group for a crack."""
+def _labelme(record: Record, place: str) -> dict[str, Any]:
+    """One labelme file below the folder ``place``: a shape for a piece, a group for a crack."""
     cracks = zip(record["instances"], _polygons_of(record), strict=True)
     shapes: list[Record] = [
         {
@@ -156,7 +151,7 @@ def _labelme(record: Record, folder: str) -> dict[str, Any]:
         for number, (instance, polygons) in enumerate(cracks, start=1)
         for polygon in polygons
     ]
-    photo = record["path"]
+    photo, folder = record["path"], posixpath.dirname(storage.join(place, record["name"]))
     return {
         "version": "5.5.0",
         "flags": {},
@@ -174,33 +169,23 @@ def _label_studio(record: Record) -> dict[str, Any]:
     For a labelling set-up with an Image named "image" and PolygonLabels named "label".
     """
     height, width = record["height"], record["width"]
+    about = {
+        "type": "polygonlabels", "from_name": "label", "to_name": "image",
+        "original_width": width, "original_height": height, "image_rotation": 0,
+    }  # fmt: skip
     result: list[dict[str, Any]] = []
     cracks = zip(record["instances"], _polygons_of(record), strict=True)
     for number, (instance, polygons) in enumerate(cracks, start=1):
         ids = [f"{number}-{piece}" for piece in range(1, len(polygons) + 1)]
         for region, polygon in zip(ids, polygons, strict=True):
             points = (np.array(polygon) * (100.0 / width, 100.0 / height)).round(4).tolist()
-            result.append(
-                {
-                    "id": region,
-                    "type": "polygonlabels",
-                    "from_name": "label",
-                    "to_name": "image",
-                    "original_width": width,
-                    "original_height": height,
-                    "image_rotation": 0,
-                    "score": instance["score"],
-                    "value": {"points": points, "closed": True, "polygonlabels": [LABEL]},
-                }
-            )
+            value = {"points": points, "closed": True, "polygonlabels": [LABEL]}
+            result.append({"id": region, **about, "score": instance["score"], "value": value})
         result += [
             {"type": "relation", "from_id": ids[0], "to_id": other, "direction": "bi", "labels": []}
             for other in ids[1:]
         ]
-    prediction = {
-        "model_version": "crack-segmentation",
-        "score": max((instance["score"] for instance in record["instances"]), default=0.0),
-        "result": result,
-    }
+    best = max((instance["score"] for instance in record["instances"]), default=0.0)
+    prediction = {"model_version": "crack-segmentation", "score": best, "result": result}
     image = f"/data/local-files/?d={quote(record['file_name'])}"
     return {"data": {"image": image}, "predictions": [prediction]}

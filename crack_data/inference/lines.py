@@ -13,7 +13,7 @@ import json
 import math
 import posixpath
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,9 +22,7 @@ import numpy as np
 from skimage.measure import approximate_polygon
 
 from .. import storage
-from ..errors import CrackError
-from .measuring import Measurement
-from .prediction import CrackInstance
+from ..errors import CrackError, as_crack_error
 from .results import Scale
 
 # px that a simplified line may lie beside the centreline.
@@ -87,61 +85,43 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     """
     rasterio = import_rasterio()
     transform, crs = rasterio.Affine.identity(), None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = io.BytesIO(storage.read_bytes(path)) if "://" in path else path
-            with rasterio.open(source) as raster:
-                transform, crs = raster.transform, raster.crs
-                if raster.gcps[0]:
-                    raise CrackError(
-                        f"photo {path} is on the map by control points; warp it by gdalwarp"
-                    )
-    except rasterio.errors.RasterioIOError:  # a format that GDAL does not read
-        pass
-    if transform.is_identity:
-        transform = _read_world_file(path)
+    # GDAL does not read every photo's format.
+    with suppress(rasterio.errors.RasterioIOError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        source = io.BytesIO(storage.read_bytes(path)) if "://" in path else path
+        with rasterio.open(source) as raster:
+            transform, crs = raster.transform, raster.crs
+            if raster.gcps[0]:
+                raise CrackError(f"photo {path} is on the map by control points; gdalwarp it")
+    if transform.is_identity:  # GDAL knows no world files of WebP, nor any elsewhere
+        kind = posixpath.splitext(path)[1].lower()
+        short = ".jgw" if kind.startswith(".j") else f"{kind[:2]}{kind[-1:]}w"
+        transform = _read_beside(path, (short, f"{kind}w", ".wld"), _parse_world_file)
     if transform is None:
         return None
-    if crs is None:
-        crs = _read_projection(path)
+    crs = crs or _read_beside(path, (".prj",), rasterio.crs.CRS.from_wkt)
     return MapPlace(transform, crs, _ground_steps(transform, crs, height, width))
 
 
-def _read_beside(path: str, endings: Iterable[str]) -> tuple[str, str]:
-    """Path and text of the first file of a photo's name with one of these endings, or nothing."""
+def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any]) -> Any:
+    """The content of the first file of a photo's name with one of these endings, or None."""
     stem = posixpath.splitext(path)[0]
-    for ending in endings:
-        for name in (stem + ending, stem + ending.upper()):
-            with suppress(CrackError):  # there is none
-                return name, storage.read_bytes(name).decode("latin-1")
-    return "", ""
+    for name in (stem + x for ending in endings for x in (ending, ending.upper())):
+        try:
+            text = storage.read_bytes(name).decode("latin-1")
+        except CrackError:  # there is none
+            continue
+        with as_crack_error(f"{name} gives no place on the map; correct or remove it"):
+            return parse(text)
+    return None
 
 
-def _read_world_file(path: str) -> Any:
-    """The transform of a world file that GDAL does not find or take, such as a WebP's, or None."""
-    kind = posixpath.splitext(path)[1].lower()
-    short = ".jgw" if kind.startswith(".j") else f"{kind[:2]}{kind[-1:]}w"
-    name, text = _read_beside(path, (short, f"{kind}w", ".wld"))
-    if not name:
-        return None
-    try:
-        a, d, b, e, x, y = map(float, text.split())
-    except ValueError:
-        a = b = d = e = x = y = 0.0
-    if not 0.0 < abs(a * e - b * d) < math.inf or not math.isfinite(x + y):
-        raise CrackError(f"world file {name} is not six numbers of a place; correct or remove it")
+def _parse_world_file(text: str) -> Any:
+    """The transform that its six numbers give, for the middle of a pixel."""
+    a, d, b, e, x, y = map(float, text.split())
+    if not 0.0 < abs(a * e - b * d) < math.inf:
+        raise ValueError("a pixel has no area")
     return import_rasterio().Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
-
-
-def _read_projection(path: str) -> Any:
-    """The coordinate reference system of a .prj file, None where there is none."""
-    rasterio = import_rasterio()
-    name, text = _read_beside(path, (".prj",))
-    try:
-        return rasterio.crs.CRS.from_wkt(text) if name else None
-    except rasterio.errors.CRSError as error:
-        raise CrackError(f"{name} is no coordinate system in WKT; correct or remove it") from error
 
 
 def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarray | None:
@@ -158,12 +138,6 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
     north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * (latitude[1:] - latitude[0])
     east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0]) * (longitude[1:] - longitude[0])
     return 1000.0 / count * np.array([east, north])
-
-
-def pixel_lines(instance: CrackInstance, measured: Measurement) -> list[np.ndarray]:
-    """The centreline's branches, each (N, 2) x, y in px of the photo from its top left corner."""
-    origin = np.array(instance.box[:2]) + 0.5
-    return [branch.points[:, ::-1] + origin for branch in measured.branches]
 
 
 def to_features(

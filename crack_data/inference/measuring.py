@@ -38,7 +38,7 @@ class Measurement(NamedTuple):
     mean_width_px: float  # area by length
     max_width_px: float  # at the widest place that is no junction
     orientation_deg: float  # of the main axis, in [0, 180), anticlockwise as seen; 0 is level
-    branches: tuple[Branch, ...]
+    lines: tuple[np.ndarray, ...]  # branches: (N, 2) x, y in px from the photo's top left corner
 
 
 def measure(instance: CrackInstance) -> Measurement:
@@ -49,13 +49,15 @@ def measure(instance: CrackInstance) -> Measurement:
     """
     mask = instance.mask
     branches = centreline(mask)
-    length = float(sum(_way(branch.points)[-1] for branch in branches))
+    length = float(sum(way_along(branch.points)[-1] for branch in branches))
     moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     # Image rows run downwards, angles anticlockwise: hence the minus.
     twice = math.atan2(-2.0 * moments["mu11"], moments["mu20"] - moments["mu02"])
     orientation = math.degrees(0.5 * twice) % 180.0
     width = np.count_nonzero(mask) / length
-    return Measurement(length, float(width), _max_width(branches), orientation, tuple(branches))
+    origin = np.array(instance.box[:2]) + 0.5
+    lines = tuple(branch.points[:, ::-1] + origin for branch in branches)
+    return Measurement(length, float(width), _max_width(branches), orientation, lines)
 
 
 def centreline(mask: np.ndarray) -> list[Branch]:
@@ -130,7 +132,7 @@ def _prune(paths: list[Path], points: np.ndarray, radii: np.ndarray) -> list[Pat
         for path in paths:
             tip, root = sorted((path[0], path[-1]), key=lambda end: degrees[end])
             is_side = degrees[tip] == 1 and degrees[root] > 2
-            if is_side and _way(points[path])[-1] < _RADII * radii[root] + _PX:
+            if is_side and way_along(points[path])[-1] < _RADII * radii[root] + _PX:
                 roots.add(root)
             else:
                 kept.append(path)
@@ -163,7 +165,7 @@ def _to_rim(line: np.ndarray, radius: np.ndarray, mask: np.ndarray) -> tuple[np.
 
     A line too short to have a direction apart from that bit goes on by its half width.
     """
-    way = _way(line)
+    way = way_along(line)
     base = int(np.argmax(way >= _RADII * radius + _PX))
     back = int(np.searchsorted(way, way[base] + max(5.0, radius[base])))
     short = base == 0 or back == len(way)
@@ -177,7 +179,7 @@ def _to_rim(line: np.ndarray, radius: np.ndarray, mask: np.ndarray) -> tuple[np.
     return np.vstack([tip, line[base:]]), np.concatenate([radius[[base]], radius[base:]])
 
 
-def _way(line: np.ndarray) -> np.ndarray:
+def way_along(line: np.ndarray) -> np.ndarray:
     """Distance along a line from its first point, (N,) px."""
     return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
 
@@ -186,7 +188,7 @@ def _max_width(branches: list[Branch]) -> float:
     """The widest place but at junctions: a circle there is wider than the cracks that meet."""
     apart = []
     for points, radius, junctions in branches:
-        way = _way(points)
+        way = way_along(points)
         near = junctions[0] & (way < 2.0 * radius[0])
         near |= junctions[1] & (way[-1] - way < 2.0 * radius[-1])
         apart.append(radius[~near])

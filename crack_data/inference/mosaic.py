@@ -6,7 +6,6 @@ Memory holds one window at a time, beside the centrelines found: it does not gro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from ..photos import MAX_PIXELS
 from ..storage import PhotoFile
 from ..wide_samples import sample_range
-from .lines import (
-    find_place,
-    find_scale,
-    import_rasterio,
-    pixel_lines,
-    to_features,
-    to_geojson,
-)
-from .measuring import Measurement, measure
+from .lines import find_place, find_scale, import_rasterio, to_features, to_geojson
+from .measuring import Measurement, measure, way_along
 from .prediction import CrackPrediction
 from .predictor import CrackPredictor
 from .results import Record, Scale, instance_json, uncertainty
@@ -39,61 +31,51 @@ Box = tuple[int, int, int, int]
 
 
 class Part(NamedTuple):
-    """What one window holds of a crack.
+    """What one window holds of a crack, px of the raster."""
 
-    Attributes:
-        score: of the instance in the window.
-        area: number of its pixels within the window.
-        box: x0, y0, x1, y1 around them, px of the raster.
-        max_width_px: of the instance, surroundings included.
-        lines: its centreline within the window, each (N, 2) x, y in px of the raster.
-    """
-
-    score: float
-    area: int
-    box: Box
-    max_width_px: float
-    lines: list[np.ndarray]
+    score: float  # of the instance in the window
+    area: int  # number of its pixels within the window
+    box: Box  # around them: x0, y0, x1, y1
+    max_width_px: float  # of the instance, surroundings included
+    lines: list[np.ndarray]  # its centreline within the window, each (N, 2) x, y
 
 
-@dataclass
 class Joiner:
     """Says which parts are one crack: those that share a pixel where windows' surroundings overlap.
 
     Attributes:
         parts: of all windows.
-        links: pairs of parts, by number, that are one crack.
+        links: arrays of pairs (N, 2) of parts, by number, that are one crack.
     """
 
-    parts: list[Part] = field(default_factory=list)
-    links: list[tuple[int, int]] = field(default_factory=list)
-    # Of each window that may still have neighbours to come, its row and the pixels (sorted indices
-    # into the raster) of its parts, with their numbers.
-    _seen: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.links = [np.empty((0, 2), int)]
+        # Of each window that may still have neighbours to come, its row and the pixels (indices
+        # into the raster, each once) of its parts, with their numbers.
+        self._seen: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def add(self, row: int, parts: list[tuple[Part, np.ndarray]]) -> None:
-        """Take a window's parts, each with the raster's pixels that it covers, and link them.
+        """Take a window's parts, each with its pixels within reach of other windows, and link them.
 
-        Args:
-            row: of the windows; they come row by row.
-            parts: and the pixels of each within reach of other windows.
+        Windows come row by row.
         """
-        first = len(self.parts)
+        if not parts:
+            return
+        numbers = len(self.parts) + np.repeat(range(len(parts)), [len(x) for _, x in parts])
+        pixels, first = np.unique(np.concatenate([x for _, x in parts]), return_index=True)
+        numbers = numbers[first]
         self.parts += [part for part, _ in parts]
-        pixels = [found for _, found in parts] or [np.empty(0, dtype=np.int64)]
-        numbers = np.repeat(first + np.arange(len(pixels)), [len(x) for x in pixels])
-        flat, order = np.unique(np.concatenate(pixels), return_index=True)
-        numbers = numbers[order]
         self._seen = [x for x in self._seen if x[0] >= row - 1]
-        for _, others, their_numbers in self._seen:
-            _, here, there = np.intersect1d(flat, others, assume_unique=True, return_indices=True)
-            pairs = np.unique(np.column_stack([numbers[here], their_numbers[there]]), axis=0)
-            self.links += [(int(a), int(b)) for a, b in pairs]
-        self._seen.append((row, flat, numbers))
+        for _, others, theirs in self._seen:
+            _, here, there = np.intersect1d(pixels, others, assume_unique=True, return_indices=True)
+            pairs = np.column_stack([numbers[here], theirs[there]])
+            self.links.append(np.unique(pairs, axis=0))
+        self._seen.append((row, pixels, numbers))
 
     def cracks(self) -> list[list[Part]]:
         """The parts of each crack, the best scored first."""
-        a, b = np.array(self.links, dtype=int).reshape(-1, 2).T
+        a, b = np.concatenate(self.links).T
         graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(self.parts),) * 2)
         count, labels = connected_components(graph, directed=False)
         groups: list[list[Part]] = [[] for _ in range(count)]
@@ -136,7 +118,7 @@ def predict_mosaic(
         what `results.to_json` gives, its instances without orientation and segmentation, and
         "uncertainty"; and the centrelines, GeoJSON.
     """
-    joiner, masked, counts = Joiner(), 0, np.zeros(256, dtype=int)
+    joiner, masked, levels = Joiner(), 0, np.zeros(256, dtype=int)
     rasterio = import_rasterio()
     # GDAL would keep blocks in a twentieth of the machine's memory.
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path, driver="GTiff") as raster:
@@ -153,13 +135,12 @@ def predict_mosaic(
                 if image is None:
                     continue
                 prediction = predictor(image, threshold)
-                counts += prediction.levels
-                left, top = core[0] - around[0], core[1] - around[1]
-                right, bottom = core[2] - around[0], core[3] - around[1]
-                mask = prediction.mask[top:bottom, left:right]
+                levels += prediction.levels
+                (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
+                mask = prediction.mask[y0:y1, x0:x1]
                 masked += np.count_nonzero(mask)
                 out.write(mask.view(np.uint8) * np.uint8(255), 1, window=_to_window(core))
-                joiner.add(row, list(_parts(prediction, core, around, width)))
+                joiner.add(row, list(_parts(prediction, core, around[:2], width)))
     cracks = joiner.cracks()
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
     scales = [find_scale(branches, place, mm_per_px) for branches in lines]
@@ -172,7 +153,7 @@ def predict_mosaic(
         "percent_masked": percent,
         "percent_unmasked": 100.0 - percent,
         "instances": list(map(_join, cracks, lines, scales)),
-        "uncertainty": uncertainty(counts),
+        "uncertainty": uncertainty(levels),
     }
     features = to_features(lines, record["instances"], photo.file_name, place)
     return record, to_geojson(features, place)
@@ -182,12 +163,10 @@ def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:
     """Row, window and the window with its surroundings, as x0, y0, x1, y1."""
     for row, y in enumerate(range(0, height, WINDOW)):
         for x in range(0, width, WINDOW):
-            core = x, y, min(x + WINDOW, width), min(y + WINDOW, height)
-            around = (
-                max(x - HALO, 0), max(y - HALO, 0),
-                min(core[2] + HALO, width), min(core[3] + HALO, height),
-            )  # fmt: skip
-            yield row, core, around
+            x1, y1 = min(x + WINDOW, width), min(y + WINDOW, height)
+            left, top = max(x - HALO, 0), max(y - HALO, 0)
+            right, bottom = min(x1 + HALO, width), min(y1 + HALO, height)
+            yield row, (x, y, x1, y1), (left, top, right, bottom)
 
 
 def _to_window(box: Box) -> Any:
@@ -217,32 +196,25 @@ def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | N
 
 
 def _parts(
-    prediction: CrackPrediction, core: Box, around: Box, width: int
+    prediction: CrackPrediction, core: Box, corner: tuple[int, ...], width: int
 ) -> Iterator[tuple[Part, np.ndarray]]:
     """What a window holds of each crack, and its pixels near the window's border.
 
     The centreline is that of the crack with its surroundings, cut at the window's border, so that
-    the parts of neighbouring windows add up.
+    the parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
     """
     for instance in prediction.instances:
-        rows, columns = np.nonzero(instance.mask)
-        rows += instance.box[1] + around[1]
-        columns += instance.box[0] + around[0]
-        inside = (columns >= core[0]) & (columns < core[2]) & (rows >= core[1]) & (rows < core[3])
-        if not inside.any():
+        pixels = np.argwhere(instance.mask)[:, ::-1] + np.add(instance.box[:2], corner)
+        inside = pixels[((pixels >= core[:2]) & (pixels < core[2:])).all(axis=1)]
+        if not len(inside):
             continue
-        x, y = columns[inside], rows[inside]
-        box = int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+        box = (*inside.min(axis=0).tolist(), *(inside.max(axis=0) + 1).tolist())
         measured = measure(instance)
-        lines = [
-            piece
-            for line in pixel_lines(instance, measured)
-            for piece in _clip(line + around[:2], core)
-        ]
-        part = Part(instance.score, len(x), box, measured.max_width_px, lines)
-        near = (columns < core[0] + HALO) | (columns >= core[2] - HALO)
-        near |= (rows < core[1] + HALO) | (rows >= core[3] - HALO)
-        yield part, rows[near].astype(np.int64) * width + columns[near]
+        lines = [piece for line in measured.lines for piece in _clip(line + corner, core)]
+        part = Part(instance.score, len(inside), box, measured.max_width_px, lines)
+        near = (pixels < np.add(core[:2], HALO)) | (pixels >= np.subtract(core[2:], HALO))
+        x, y = pixels[near.any(axis=1)].T
+        yield part, y * width + x
 
 
 def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
@@ -255,11 +227,9 @@ def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
 
 def _join(parts: list[Part], lines: list[np.ndarray], scale: Scale | None) -> Record:
     """What the record says of one crack of these parts and branches."""
-    length = sum(float(np.linalg.norm(np.diff(x, axis=0), axis=1).sum()) for x in lines)
-    area = sum(part.area for part in parts)
-    boxes = np.array([part.box for part in parts])
-    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    width = max(part.max_width_px for part in parts)
-    measured = Measurement(length, area / max(length, 1.0), width, 0.0, ())
-    score = max(part.score for part in parts)
-    return instance_json(score, (x0, y0, x1, y1), area, measured, scale)
+    scores, areas, boxes, widths, _ = zip(*parts, strict=True)
+    length, area = float(sum(way_along(line)[-1] for line in lines)), sum(areas)
+    x0, y0 = np.min(boxes, axis=0)[:2].tolist()
+    x1, y1 = np.max(boxes, axis=0)[2:].tolist()
+    measured = Measurement(length, area / max(length, 1.0), max(widths), 0.0, ())
+    return instance_json(max(scores), (x0, y0, x1, y1), area, measured, scale)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import storage
-from ..errors import CrackError
+from ..errors import CrackError, as_crack_error
 from ..photos import read_orientation, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_on, encode_png
-from .lines import find_place, find_scale, pixel_lines, to_features, to_geojson
+from .lines import find_place, find_scale, to_features, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
@@ -55,36 +55,30 @@ class PhotoTask(NamedTuple):
 
 
 def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOptions) -> Record:
-    """Predict one photo and write its files and, last, its record.
+    """Predict one photo, write its files and, last, its record, and return that.
 
-    Returns:
-        the record: "name", "path", "file_name", what `to_json` gives, "uncertainty", "photo" (size
-        and hash of the file) and "outputs" (sizes of the files written); for a photo that cannot
-        be used "name", "path", "file_name" and "error".
-
-    Raises:
-        CrackError: the output cannot be written.
+    It holds "name", "path", "file_name", what `to_json` gives, "uncertainty", "photo" (size and
+    hash of the file) and "outputs" (sizes of the files written); of a photo that cannot be used
+    "name", "path", "file_name" and "error". An output that cannot be written is a `CrackError`.
     """
     path = storage.printable(task.photo.path)
     record: Record = {"name": task.name, "path": path, "file_name": task.photo.file_name}
     with tempfile.TemporaryDirectory() as temporary:
-        try:
-            if options.lines and is_mosaic(task.photo.path):
-                found, files = _predict_raster(predictor, task.photo, options, Path(temporary))
-            else:
-                found, files = _predict_whole(predictor, task.photo, options)
-            record |= {**found, "photo": storage.fingerprint(task.photo.path), "outputs": {}}
+        try:  # whatever is wrong with it, such as no memory for this one: the others go on
+            with as_crack_error(f"photo {path} cannot be predicted"):
+                if options.lines and is_mosaic(task.photo.path):
+                    found, files = _predict_raster(predictor, task.photo, options, Path(temporary))
+                else:
+                    found, files = _predict_whole(predictor, task.photo, options)
+                record |= {**found, "photo": storage.fingerprint(task.photo.path), "outputs": {}}
         except CrackError as error:
             return {**record, "error": storage.printable(str(error))}
-        except Exception as error:  # such as no memory for this one: the other photos go on
-            sentence = f"photo {path} cannot be predicted: {type(error).__name__}: {error}"
-            return {**record, "error": storage.printable(sentence)}
         for ending, content in files.items():
             storage.write_bytes(storage.join(options.folder, task.name + ending), content)
             size = content.stat().st_size if isinstance(content, Path) else len(content)
             record["outputs"][task.name + ending] = size
-    place = storage.join(options.folder, f"{RECORDS}/{task.name}.json")
-    storage.write_bytes(place, json.dumps(record).encode())
+    name = f"{RECORDS}/{task.name}.json"
+    storage.write_bytes(storage.join(options.folder, name), json.dumps(record).encode())
     return record
 
 
@@ -99,7 +93,7 @@ def _predict_whole(
         )
     prediction = predictor(image, options.threshold)
     measured = [measure(instance) for instance in prediction.instances]
-    lines = [pixel_lines(*x) for x in zip(prediction.instances, measured, strict=True)]
+    lines = [each.lines for each in measured]
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
     record = to_json(prediction, photo.file_name, measured, scales)
     record["uncertainty"] = uncertainty(prediction.levels)
@@ -119,10 +113,7 @@ def _predict_raster(
     predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions, folder: Path
 ) -> tuple[Record, Files]:
     if options.labels:
-        raise CrackError(
-            f"raster {photo.path} is read window by window, which gives no labels; leave --labels "
-            "out for it"
-        )
+        raise CrackError(f"raster {photo.path} is too large for labels; leave --labels out for it")
     mask = folder / "mask.tif"
     record, lines = predict_mosaic(predictor, photo, options.threshold, options.mm_per_px, mask)
     return record, {"_mask.tif": mask, "_lines.geojson": lines}

@@ -31,12 +31,9 @@ class CrackInstance:
     def from_mask(
         cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)
     ) -> CrackInstance | None:
-        """Crop a mask to its pixels; None where it has none.
+        """Crop a mask, bool (h, w), to its pixels; None where it has none.
 
-        Args:
-            score: see the attributes.
-            mask: bool, of any size.
-            origin: x, y in px of the mask's top left pixel on the photo.
+        ``origin`` is x, y in px of its top left pixel on the photo.
         """
         x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
         if not width:
@@ -61,7 +58,6 @@ class CrackPrediction:
         rejected: the best of those scored lower; not drawn, but average precision counts them.
         probability: uint8 (height, width), crack probability x 255, zero where no instance is.
         threshold: a pixel is crack where its probability exceeds this.
-        timing: milliseconds by stage.
         levels: (256,) pixels of the whole photo by level of the crack map, also where no instance
             is.
         interval: the calibrated one, None without.
@@ -73,7 +69,6 @@ class CrackPrediction:
     rejected: tuple[CrackInstance, ...]
     probability: np.ndarray = field(repr=False)
     threshold: float
-    timing: dict[str, float]
     levels: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(256, np.int64))
     interval: Interval | None = None
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,8 +25,6 @@ from .tiling import run_tiles
 
 logger = logging.getLogger("detectron2.crack_data.inference")
 
-# Detectron2's, which say that there is no checkpoint where `load_weights` reads it afterwards.
-_LOADERS = ("detectron2.checkpoint.detection_checkpoint", "fvcore.common.checkpoint")
 # At least this many instances a photo are returned: the rejected fill up what is drawn.
 _MIN_INSTANCES = 100
 
@@ -48,12 +44,11 @@ class CrackPredictor:
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:
-        """Build the model of ``cfg`` and load its weights.
+        """Build the model of ``cfg`` and load MODEL.WEIGHTS (empty: random weights).
 
         Args:
             cfg: the config.
-            model: one of this config, such as one in training, whose weights to copy; None: load
-                MODEL.WEIGHTS (empty: random weights).
+            model: one of this config, such as one in training, whose weights to copy instead.
 
         Raises:
             CrackError: no such checkpoint, it does not fit the config, or a key has no such value.
@@ -63,26 +58,24 @@ class CrackPredictor:
         if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
         check_values(cfg)
-        keys = cfg.CRACK.INFERENCE
-        self.calibration = settle_thresholds(cfg, "" if model is not None else cfg.MODEL.WEIGHTS)
-        bare = cfg.clone()
-        bare.MODEL.WEIGHTS = ""
+        weights = cfg.MODEL.WEIGHTS if model is None else ""
+        self.calibration = settle_thresholds(cfg, weights)
         cfg.freeze()
-        with as_crack_error("no model can be built from the config"), _only_warnings(_LOADERS):
-            self.predictor = DefaultPredictor(bare)
+        self.predictor = _build(cfg)
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())
-        elif cfg.MODEL.WEIGHTS:
-            load_weights(self.model, cfg.MODEL.WEIGHTS)
-            _check_computes(self.model, cfg.MODEL.WEIGHTS)
-            logger.info(f"The weights are those of {cfg.MODEL.WEIGHTS}")
+        elif weights:
+            load_weights(self.model, weights)
+            _check_computes(self.model, weights)
+            logger.info(f"The weights are those of {weights}")
         self.draws_map = isinstance(self.model, CrackRCNN)
         self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
         self.threshold = (
             float(cfg.MODEL.CRACK_MAP.THRESHOLD) if self.draws_map else self.score_threshold
         )
+        keys = cfg.CRACK.INFERENCE
         if self.draws_map and cfg.MODEL.DEVICE == "cpu" and keys.FAST == "auto":
             compile_for_cpu(self.model, keys.PRECISION)
 
@@ -102,13 +95,14 @@ class CrackPredictor:
             before_tile: called before each tile; what it raises ends the prediction.
 
         Raises:
-            CrackError: not such a photo, or a threshold outside [0, 1].
+            CrackError: not such a photo.
         """
+        if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
+            wrong = f"{image_bgr.dtype} {image_bgr.shape}"
+            raise CrackError(f"a photo is an array of uint8 (height, width, 3), not of {wrong}")
         threshold = self.threshold if threshold is None else float(threshold)
-        _check(image_bgr, threshold)
         if not self.draws_map:
             return self._find_by_scores(image_bgr, threshold)
-        started = time.perf_counter()
 
         def run_network(tile: np.ndarray) -> NetworkOutput:
             if before_tile is not None:
@@ -116,7 +110,6 @@ class CrackPredictor:
             return self._run_network(tile)
 
         output = run_tiles(image_bgr, self.cfg.CRACK.INFERENCE, run_network)
-        detected = time.perf_counter()
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold
         probability = claimed_map(output.probability, components, drawn)
@@ -136,10 +129,6 @@ class CrackPredictor:
             levels=np.bincount(output.probability.ravel(), minlength=256),
             threshold=threshold,
             interval=calibration.interval if calibration else None,
-            timing={
-                "detect": 1000 * (detected - started),
-                "instances": 1000 * (time.perf_counter() - detected),
-            },
         )
 
     def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
@@ -153,7 +142,6 @@ class CrackPredictor:
 
     def _find_by_scores(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
         """A stock model's masks as they are; what it scores below the threshold is rejected."""
-        started = time.perf_counter()
         output = self.predictor(image_bgr)["instances"].to("cpu")
         probability = np.zeros(image_bgr.shape[:2], np.uint8)
         instances: list[CrackInstance] = []
@@ -173,8 +161,20 @@ class CrackPredictor:
             probability=probability,
             levels=np.bincount(probability.ravel(), minlength=256),
             threshold=threshold,
-            timing={"detect": 1000 * (time.perf_counter() - started)},
         )
+
+
+def _build(cfg: CfgNode) -> DefaultPredictor:
+    """Detectron2's predictor before it has weights."""
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.WEIGHTS = ""
+    logging.disable(logging.INFO)  # it would log that there is no checkpoint
+    try:
+        with as_crack_error("no model can be built from the config"):
+            return DefaultPredictor(bare)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @torch.inference_mode()
@@ -202,26 +202,3 @@ def _cut(
         mask = components.labels[y0:y1, x0:x1] == index + 1
         instances.append(CrackInstance.from_mask(float(scores[index]), mask, (x0, y0)))
     return tuple(filter(None, instances))
-
-
-@contextmanager
-def _only_warnings(names: tuple[str, ...]) -> Iterator[None]:
-    """Let loggers pass nothing below a warning."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _check(image: np.ndarray, threshold: float) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise CrackError(
-            f"a photo is an array of uint8 with shape (height, width, 3), not {image.dtype} with "
-            f"{image.shape}"
-        )
-    if not 0.0 <= threshold <= 1.0:
-        raise CrackError(f"the threshold lies between 0 and 1; {threshold} does not")

@@ -30,8 +30,6 @@ _COLUMNS = (
     "length_px", "mean_width_px", "max_width_px", "orientation_deg",
     "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
 )  # fmt: skip
-# Pixels whose probability is lower are taken for background.
-_CERTAIN = 0.05
 
 
 def to_json(
@@ -40,7 +38,7 @@ def to_json(
     measured: Sequence[Measurement] | None = None,
     scales: Sequence[Scale | None] | None = None,
 ) -> Record:
-    """Everything about one photo's prediction but its pictures.
+    """Everything about one photo's prediction but its pictures, as `json.dumps` takes it.
 
     Args:
         prediction: of the photo.
@@ -49,12 +47,10 @@ def to_json(
         scales: of each instance; given them, lengths and widths come in mm too.
 
     Returns:
-        a dict that `json.dumps` takes: "file_name", "height" and "width" (px), "threshold",
-        "percent_masked", "percent_unmasked", with a calibrated model "percent_masked_low" and
-        "percent_masked_high" (a 90 % interval), and "instances", each with "score", "bbox"
-        (x, y, width, height in px), "area" (px), "length_px", "mean_width_px", "max_width_px",
-        "orientation_deg", with a scale "length_mm", "mean_width_mm", "max_width_mm", "area_mm2",
-        and "segmentation" (compressed COCO RLE at the photo's size).
+        "file_name", "height" and "width" (px), "threshold", "percent_masked", "percent_unmasked",
+        with a calibrated model "percent_masked_low" and "percent_masked_high" (a 90 % interval),
+        and "instances", each with what `instance_json` gives, "orientation_deg" and
+        "segmentation" (compressed COCO RLE at the photo's size).
     """
     size = (prediction.height, prediction.width)
     record: Record = {
@@ -66,10 +62,9 @@ def to_json(
         "percent_unmasked": prediction.percent_unmasked,
     }
     if prediction.percent_range is not None:
-        low, high = prediction.percent_range
-        record |= {"percent_masked_low": low, "percent_masked_high": high}
-    measured = [measure(x) for x in prediction.instances] if measured is None else measured
-    scales = [None] * len(measured) if scales is None else scales
+        record["percent_masked_low"], record["percent_masked_high"] = prediction.percent_range
+    measured = measured or [measure(x) for x in prediction.instances]
+    scales = scales or [None] * len(measured)
     record["instances"] = [
         instance_json(instance.score, instance.box, instance.area, each, scale)
         | {"orientation_deg": round(each.orientation_deg, 1)}
@@ -86,7 +81,11 @@ def instance_json(
     measured: Measurement,
     scale: Scale | None,
 ) -> Record:
-    """Score, box, area, length and widths of an instance, in px and, with a scale, in mm."""
+    """An instance in px and, with a scale, in mm.
+
+    "score", "bbox" (x, y, width, height), "area", "length_px", "mean_width_px", "max_width_px";
+    "length_mm", "mean_width_mm", "max_width_mm", "area_mm2".
+    """
     x0, y0, x1, y1 = box
     result: Record = {"score": round(score, 4), "bbox": [x0, y0, x1 - x0, y1 - y0], "area": area}
     for key in ("length", "mean_width", "max_width"):
@@ -103,13 +102,11 @@ def instance_json(
 def uncertainty(counts: np.ndarray) -> float:
     """How unsure the model is of a photo's crack pixels, from 0 (sure) to 1.
 
-    The mean of 4 p (1 - p) over the pixels with a belief p > .05; 0 where there are none.
-
-    Args:
-        counts: (256,) pixels by level of the crack map, as `CrackPrediction.levels`.
+    The mean of 4 p (1 - p) over the pixels with a probability p > .05; 0 where there are none.
+    ``counts``, (256,), are pixels by level of the crack map, as `CrackPrediction.levels`.
     """
     p = np.arange(256) / 255.0
-    counts = counts * (p > _CERTAIN)
+    counts = counts * (p > 0.05)
     return round(float((counts * 4 * p * (1 - p)).sum() / max(counts.sum(), 1)), 4)
 
 

@@ -56,15 +56,7 @@ def run_tiles(
     """Run the network over all tiles, blend their crack maps and collect their detections.
 
     In an overlap each tile counts the less the nearer its border is. One row of tiles at a time is
-    held in floats.
-
-    Args:
-        image_bgr: the photo, uint8 (H, W, 3).
-        keys: CRACK.INFERENCE.
-        run_network: runs the network on one tile.
-
-    Raises:
-        CrackError: as `tile_spans`.
+    held in floats. ``image_bgr`` is uint8 (H, W, 3); ``keys`` and errors are those of `tile_spans`.
     """
     height, width = image_bgr.shape[:2]
     rows, columns = tile_spans(height, width, keys)

@@ -188,14 +188,14 @@ def test_outputs_have_names_of_their_own(files: list[str], expected: list[str]) 
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"path": 1', "5", '{"path": "/in/a.jpg"}'])
-def test_a_damaged_record_is_named(content: str, tmp_path: Path) -> None:
+def test_damaged_records_are_one_sentence(content: str, tmp_path: Path) -> None:
     (tmp_path / ".records").mkdir()
     (tmp_path / ".records" / "a.json").write_text(content)
-    with pytest.raises(CrackError, match=r"a\.json is damaged; leave --resume out"):
+    with pytest.raises(CrackError, match=r"records in .* are damaged; leave --resume out"):
         batch._read_complete([PhotoFile("/in/a.jpg", "a.jpg")], str(tmp_path), {})
 
 
 def test_known_photos_keep_their_names() -> None:
     photos = [PhotoFile(f"/in/{name}", name) for name in ("a.bmp", "a.jpg")]
-    (task,) = batch._name_outputs(photos, {"/in/a.jpg": "a"})
+    (task,) = batch._name_outputs(photos, {"/in/a.jpg": {"name": "a"}})
     assert task == (photos[0], "a_bmp")

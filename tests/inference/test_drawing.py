@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crack_data.inference.drawing import draw_on, draw_prediction, instance_colour, line_width
+from crack_data.inference.drawing import draw_on, draw_prediction, instance_colour
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -69,5 +69,7 @@ def test_drawing_in_place_is_the_same() -> None:
 
 
 def test_lines_grow_with_the_photo() -> None:
-    assert line_width(320, 480) == 1
-    assert line_width(3000, 4000) == 4
+    mask = np.zeros((1000, 2700), dtype=bool)
+    mask[500, 100:2000] = True
+    drawn = draw_prediction(np.zeros((*mask.shape, 3), dtype=np.uint8), prediction_of(mask))
+    assert np.count_nonzero(drawn[:, 1000].any(axis=1)) == 1 + 2 * 3

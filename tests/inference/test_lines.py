@@ -18,7 +18,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from crack_data.errors import CrackError
-from crack_data.inference.lines import find_place, find_scale, pixel_lines, to_features, to_geojson
+from crack_data.inference.lines import find_place, find_scale, to_features, to_geojson
 from crack_data.inference.measuring import measure
 from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
 from crack_data.inference.results import to_json
@@ -49,7 +49,7 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
         draw_crack(CRACK, 5, SIZE), draw_crack(line((80, 330), 90, 90), 3, SIZE)
     )
     place = find_place(str(photo), *SIZE)
-    lines = [pixel_lines(instance, measure(instance)) for instance in prediction.instances]
+    lines = [measure(instance).lines for instance in prediction.instances]
     scales = [find_scale(branches, place, None) for branches in lines]
     record = to_json(prediction, photo.name, scales=scales)
     features = to_features(lines, record["instances"], photo.name, place)
@@ -160,29 +160,27 @@ def test_world_files_of_any_photo(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "sentence"),
+    ("name", "content"),
     [
-        ("a.jgw", "", "world file"), ("a.jgw", "no numbers", "world file"),
-        ("a.jgw", "0\n0\n0\n0\n6\n5\n", "world file"), ("a.JGW", "nan " * 6, "world file"),
-        ("a.prj", "", "no coordinate system"), ("a.prj", "\xff\0", "no coordinate system"),
+        ("a.jgw", ""), ("a.jgw", "no numbers"), ("a.jgw", "0\n0\n0\n0\n6\n5\n"),
+        ("a.JGW", "nan " * 6), ("a.prj", ""), ("a.prj", "\xff\0"),
     ],
 )  # fmt: skip
-def test_a_damaged_place_is_named(name: str, content: str, sentence: str, tmp_path: Path) -> None:
+def test_a_damaged_place_is_named(name: str, content: str, tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "a.jpg")
     photo.with_suffix(".jgw").write_text(WORLD_FILE)
     (tmp_path / name).write_bytes(content.encode("latin-1"))
     if name == "a.JGW":
         photo.with_suffix(".jgw").unlink()
-    with pytest.raises(CrackError, match=f"{sentence}.*correct or remove it") as raised:
+    with pytest.raises(CrackError, match=f"{name} gives no place.*correct or remove it"):
         find_place(str(photo), *SIZE)
-    assert name in str(raised.value)
 
 
 def test_control_points_are_no_place(tmp_path: Path) -> None:
     corners = (0, 0, 9, 50), (0, 9, 10, 50), (9, 0, 9, 49)
     points = [GroundControlPoint(*corner) for corner in corners]
     photo = write_photo(tmp_path / "a.tif", gcps=points, crs="EPSG:4326")
-    with pytest.raises(CrackError, match="control points; warp it"):
+    with pytest.raises(CrackError, match="control points; gdalwarp it"):
         find_place(str(photo), *SIZE)
 
 

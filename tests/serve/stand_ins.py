@@ -40,7 +40,6 @@ def predict_nothing(
         rejected=(),
         probability=nothing,
         threshold=0.5 if threshold is None else threshold,
-        timing={},
     )
 
 
