@@ -21,8 +21,8 @@ from crack_data.errors import CrackError, run_tool
 from crack_data.storage import find_photos
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Measure and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--config-file", action="append", metavar="YAML", help="a model (default: R101 and ours)")
@@ -35,12 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--train", metavar="NAME", help="also time training steps on this data set")
     add("--tiles", action="store_true", help="also time a photo of 4000x3000 px on the last model")
     add("--output", default="benchmark_out", metavar="DIR", help="folder for the report")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Measure and write the report."""
-    given = parse_arguments()
+    given = parser.parse_args()
     if min(given.max_images, given.rounds) < 1:
         raise CrackError("--max-images and --rounds must be 1 or more")
     machine = describe_machine(given.device)
@@ -59,8 +54,7 @@ def main() -> None:
     results = measure(rows, photos, given.rounds)
     if given.tiles:
         extra[f"A large photo, {rows[-1].name}"] = measure_tiling(rows[-1], photos)
-    page = write_report(Path(given.output), results, machine, accuracy, extra)
-    sys.stdout.write(page)
+    sys.stdout.write(write_report(Path(given.output), results, machine, accuracy, extra))
 
 
 if __name__ == "__main__":

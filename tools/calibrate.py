@@ -23,45 +23,36 @@ from crack_data.files import atomic_write
 from crack_data.inference.defaults import load_predict_config
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Calibrate and say what came of it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
     add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
-    add("--output", type=Path, metavar="JSON", help="default: NAME.calibration.json beside it")
     add("--group-by", default="", metavar="REGEX", help="photos alike in it count as one")
     add(
         "--false-alarms", type=float, default=0.02, metavar="SHARE",
         help="wanted share of crack-free photos that get a mask (default: 0.02)",
     )  # fmt: skip
     add("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to change")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Calibrate and say what came of it."""
-    args = parse_args()
-    if not 0.0 <= args.false_alarms < 1.0:
-        raise CrackError(f"--false-alarms {args.false_alarms} is no share; give 0 to 1")
-    cfg = load_predict_config(args.config_file, args.weights, args.overrides)
+    given = parser.parse_args()
+    if not 0.0 <= given.false_alarms < 1.0:
+        raise CrackError(f"--false-alarms {given.false_alarms} is no share; give 0 to 1")
+    cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     register_datasets_of(cfg, ("TEST",))
     if not Path(cfg.MODEL.WEIGHTS).is_file():
         raise CrackError(f"{cfg.MODEL.WEIGHTS} is no local file; a calibration is of one")
-    path = args.output or calibration_path(cfg.MODEL.WEIGHTS)
-    if path.suffix != ".json":
-        raise CrackError(f"--output {path} must end in .json")
+    path = calibration_path(cfg.MODEL.WEIGHTS)
     with atomic_write(path) as file:  # opened now: a place that cannot be written fails at once
-        found = calibrate(cfg, args.group_by, args.false_alarms)
+        found = calibrate(cfg, given.group_by, given.false_alarms)
         file.write(found.to_json())
     interval = "no interval: too few photos"
     if found.interval is not None:
         level, low, high = found.interval
-        interval = (
-            f"{100 * level:.0f} % interval from {low:+.2f} to {high:+.2f} x the map's own spread"
-        )
+        percent = f"{100 * level:.0f} %"
+        interval = f"{percent} interval from {low:+.2f} to {high:+.2f} x the map's own spread"
     print(
         f"{path}: score threshold {found.score_threshold:.4f} ({100 * found.false_alarm_rate:.1f} "
         f"% of {found.crack_free_photos} crack-free photos get a mask; at most "

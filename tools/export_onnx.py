@@ -66,11 +66,7 @@ class CrackTensors(nn.Module):
 
 
 def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
-    """Run the file in ONNX Runtime beside the module, and say how far they lie apart.
-
-    Raises:
-        CrackError: they disagree.
-    """
+    """Run the file in ONNX Runtime beside the module; say how far they lie apart, or raise."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst = dict.fromkeys(_TOLERANCE, 0.0)
     detections = 0
@@ -79,10 +75,8 @@ def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
             expected = [x.numpy() for x in module(image)]
         found = session.run(list(_TOLERANCE), {"image": image.numpy()})
         if len(found[0]) != len(expected[0]):
-            raise CrackError(
-                f"{path} finds {len(found[0])} boxes where PyTorch finds {len(expected[0])}; "
-                "try another first photo, one with several cracks"
-            )
+            numbers = f"{len(found[0])} boxes where PyTorch finds {len(expected[0])}"
+            raise CrackError(f"{path} finds {numbers}; put a photo with several cracks first")
         detections += len(found[0])
         for name, a, b in zip(_TOLERANCE, found, expected, strict=True):
             worst[name] = max(worst[name], float(np.abs(a - b).max(initial=0)))

@@ -49,9 +49,6 @@ def run_prediction(
         ray_address: None: here; "local": a Ray cluster of this machine's processors; else the
             address of one, as `ray.init` takes it.
         by_uncertainty: list the photos that the model is least sure of first.
-
-    Raises:
-        CrackError: the model or the output folder cannot be used.
     """
     settings = run_settings(cfg, options)
     if options.labels:
@@ -103,11 +100,7 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
 def _read_complete(
     photos: list[PhotoFile], folder: str, settings: dict[str, Any]
 ) -> dict[str, Record]:
-    """Records, by path, of the photos that are as they were and whose outputs are complete.
-
-    Raises:
-        CrackError: the folder's results were made with other settings, or a record is damaged.
-    """
+    """Records, by path, of the photos that are as they were and whose outputs are complete."""
     there = storage.list_files(folder)
     done = {}
     with as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew"):

@@ -17,9 +17,6 @@ def shipped(path: str) -> Path:
     """Where a file under configs/ or checkpoints/ lies, or would lie in a checkout.
 
     A wheel carries both folders inside `crack_data`.
-
-    Args:
-        path: such as "configs/predict_mobilenet.yaml".
     """
     carried = _PACKAGE / path
     return carried if carried.exists() else _PACKAGE.parent / path
@@ -35,9 +32,6 @@ def load_predict_config(
         weights: checkpoint; None: the config's MODEL.WEIGHTS, looked for below the working folder
             and then beside the shipped configs.
         overrides: ``KEY VALUE`` pairs, flattened.
-
-    Raises:
-        CrackError: as `load_config`, and where no checkpoint is named or it does not exist.
     """
     name = config_file or str(shipped("configs/predict_mobilenet.yaml"))
     cfg = load_config(name, overrides)

@@ -8,7 +8,6 @@ group number (labelme) or by relations (Label Studio).
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import posixpath
@@ -38,11 +37,8 @@ Polygon = list[list[float]]
 def crack_polygons(mask: np.ndarray) -> list[Polygon]:
     """Outlines of a crack's pieces, each a list of x, y in px from the photo's top left corner.
 
-    A hole is tied to the outline by a line that is followed there and back, for none of the
-    formats has holes.
-
-    Args:
-        mask: bool, (H, W) of the photo.
+    ``mask`` is bool, (H, W) of the photo. A hole is tied to the outline by a line that is followed
+    there and back, for none of the formats has holes.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     polygons = []
@@ -62,17 +58,12 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
 
 
 def check_labels(folder: str) -> None:
-    """Refuse an output folder whose labels somebody has corrected: they would be overwritten.
-
-    Raises:
-        CrackError: a file in its subfolder ``labels`` is not as `write_labels` has written it.
-    """
+    """Refuse, by a `CrackError`, to overwrite labels that somebody has corrected."""
     place = storage.join(folder, _FOLDER)
     there = storage.list_files(place)
-    known: dict[str, str] = {}
-    if there.pop(_WRITTEN, None):
-        known = json.loads(storage.read_bytes(storage.join(place, _WRITTEN)))
-    for name in there:
+    hashes = storage.read_bytes(storage.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
+    known = json.loads(hashes)
+    for name in there.keys() - {_WRITTEN}:
         path = storage.join(place, name)
         if storage.fingerprint(path)["sha256"] != known.get(name):
             raise CrackError(
@@ -84,13 +75,8 @@ def check_labels(folder: str) -> None:
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
     """Write the labels of a run to ``labels`` in the output folder, in the place of earlier ones.
 
-    Args:
-        records: of `outputs.predict_photo`.
-        labels: of `FORMATS`.
-        folder: the output folder.
-
-    Raises:
-        CrackError: as of `check_labels`.
+    ``records`` are those of `outputs.predict_photo`, ``labels`` is of `FORMATS`; errors as of
+    `check_labels`.
     """
     usable = [record for record in records if "error" not in record]
     place = storage.join(folder, _FOLDER)
@@ -110,16 +96,16 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         storage.write_bytes(storage.join(place, name), content)
 
 
-def _polygons_of(record: Record) -> list[list[Polygon]]:
-    """The polygons of each crack of a record."""
+def _cracks_of(record: Record) -> list[tuple[Record, list[Polygon]]]:
+    """Each crack of a record, and its polygons."""
     size = record["height"], record["width"]
-    return [crack_polygons(decode_mask(x["segmentation"], *size)) for x in record["instances"]]
+    return [(x, crack_polygons(decode_mask(x["segmentation"], *size))) for x in record["instances"]]
 
 
 def _coco(records: list[Record]) -> dict[str, Any]:
     """COCO's instances: one annotation for a crack, one polygon for a piece."""
     whole = to_document(records, {})
-    polygons = itertools.chain.from_iterable(map(_polygons_of, records))
+    polygons = [pieces for record in records for _, pieces in _cracks_of(record)]
     about_image = ("id", "file_name", "height", "width")
     about_crack = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
     annotations = [
@@ -137,7 +123,6 @@ def _coco(records: list[Record]) -> dict[str, Any]:
 
 def _labelme(record: Record, place: str) -> dict[str, Any]:
     """One labelme file below the folder ``place``: a shape for a piece, a group for a crack."""
-    cracks = zip(record["instances"], _polygons_of(record), strict=True)
     shapes: list[Record] = [
         {
             "label": LABEL,
@@ -148,7 +133,7 @@ def _labelme(record: Record, place: str) -> dict[str, Any]:
             "flags": {},
             "mask": None,
         }
-        for number, (instance, polygons) in enumerate(cracks, start=1)
+        for number, (instance, polygons) in enumerate(_cracks_of(record), start=1)
         for polygon in polygons
     ]
     photo, folder = record["path"], posixpath.dirname(storage.join(place, record["name"]))
@@ -174,8 +159,7 @@ def _label_studio(record: Record) -> dict[str, Any]:
         "original_width": width, "original_height": height, "image_rotation": 0,
     }  # fmt: skip
     result: list[dict[str, Any]] = []
-    cracks = zip(record["instances"], _polygons_of(record), strict=True)
-    for number, (instance, polygons) in enumerate(cracks, start=1):
+    for number, (instance, polygons) in enumerate(_cracks_of(record), start=1):
         ids = [f"{number}-{piece}" for piece in range(1, len(polygons) + 1)]
         for region, polygon in zip(ids, polygons, strict=True):
             points = (np.array(polygon) * (100.0 / width, 100.0 / height)).round(4).tolist()

@@ -35,17 +35,12 @@ _LEFT_OUT = ("bbox", "orientation_deg", "segmentation")
 
 
 class MapPlace(NamedTuple):
-    """Where a photo lies on the map.
+    """Where a photo lies on the map."""
 
-    Attributes:
-        transform: rasterio's, from column and row (of a pixel's corner) to map coordinates.
-        crs: rasterio's coordinate reference system; None where none is known.
-        ground: (2, 2), mm to the east and to the north of a step of 1 px to the right (first
-            column) and down (second), in the photo's middle; None without a system.
-    """
-
-    transform: Any
-    crs: Any
+    transform: Any  # rasterio's, from column and row (of a pixel's corner) to map coordinates
+    crs: Any  # rasterio's coordinate reference system; None where none is known
+    # (2, 2), mm to the east and to the north of a step of 1 px to the right (first column) and down
+    # (second), in the photo's middle; None without a system.
     ground: np.ndarray | None
 
 
@@ -77,12 +72,7 @@ def import_rasterio() -> ModuleType:
 
 
 def find_place(path: str, height: int, width: int) -> MapPlace | None:
-    """Where a GeoTIFF, or a photo with a world file, lies on the map; None for other photos.
-
-    Raises:
-        CrackError: rasterio is not installed, a world file or .prj is damaged, or the photo is on
-            the map by control points.
-    """
+    """Where a GeoTIFF, or a photo with a world file, lies on the map; None for other photos."""
     rasterio = import_rasterio()
     transform, crs = rasterio.Affine.identity(), None
     # GDAL does not read every photo's format.
@@ -148,11 +138,8 @@ def to_features(
 ) -> list[dict[str, Any]]:
     """Cracks as GeoJSON features, numbered from 1: a LineString each, or a MultiLineString.
 
-    Args:
-        lines: the branches of each crack, (N, 2) x, y in px.
-        entries: `results.instance_json` of each.
-        photo: its name.
-        place: of the photo on the map.
+    ``lines`` are the branches of each crack, (N, 2) x, y in px; ``entries`` `results.instance_json`
+    of each; ``photo`` its name.
     """
     features = []
     for number, (branches, entry) in enumerate(zip(lines, entries, strict=True), start=1):

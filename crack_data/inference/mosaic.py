@@ -6,6 +6,7 @@ Memory holds one window at a time, beside the centrelines found: it does not gro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from ..storage import PhotoFile
 from ..wide_samples import sample_range
 from .lines import find_place, find_scale, import_rasterio, to_features, to_geojson
 from .measuring import Measurement, measure, way_along
-from .prediction import CrackPrediction
+from .prediction import Box, CrackPrediction
 from .predictor import CrackPredictor
 from .results import Record, Scale, instance_json, uncertainty
 
@@ -26,8 +27,6 @@ from .results import Record, Scale, instance_json, uncertainty
 WINDOW = 4096
 HALO = 256
 _CACHE = 128 * 2**20  # bytes of a raster's blocks that GDAL keeps
-
-Box = tuple[int, int, int, int]
 
 
 class Part(NamedTuple):
@@ -41,25 +40,17 @@ class Part(NamedTuple):
 
 
 class Joiner:
-    """Says which parts are one crack: those that share a pixel where windows' surroundings overlap.
-
-    Attributes:
-        parts: of all windows.
-        links: arrays of pairs (N, 2) of parts, by number, that are one crack.
-    """
+    """Says which parts are one crack: those that share a pixel where surroundings overlap."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.links = [np.empty((0, 2), int)]
+        self.parts: list[Part] = []  # of all windows
+        self.links = [np.empty((0, 2), int)]  # pairs of parts, by number, that are one crack
         # Of each window that may still have neighbours to come, its row and the pixels (indices
         # into the raster, each once) of its parts, with their numbers.
         self._seen: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def add(self, row: int, parts: list[tuple[Part, np.ndarray]]) -> None:
-        """Take a window's parts, each with its pixels within reach of other windows, and link them.
-
-        Windows come row by row.
-        """
+        """Link a window's parts, each with its pixels in reach of others; they come row by row."""
         if not parts:
             return
         numbers = len(self.parts) + np.repeat(range(len(parts)), [len(x) for _, x in parts])
@@ -89,13 +80,11 @@ def is_mosaic(path: str) -> bool:
     rasterio = import_rasterio()
     if not path.lower().endswith((".tif", ".tiff")):
         return False
-    try:
-        # Of GDAL's many formats, some read other files and fetch URLs.
-        with rasterio.open(path, driver="GTiff") as raster:
-            size = raster.shape
-    except rasterio.errors.RasterioIOError:
-        return False
-    return size[0] * size[1] > MAX_PIXELS and find_place(path, *size) is not None
+    # Of GDAL's many formats, some read other files and fetch URLs.
+    with suppress(rasterio.errors.RasterioIOError), rasterio.open(path, driver="GTiff") as raster:
+        if raster.height * raster.width > MAX_PIXELS:
+            return find_place(path, *raster.shape) is not None
+    return False
 
 
 def predict_mosaic(
@@ -105,14 +94,14 @@ def predict_mosaic(
     mm_per_px: float | None,
     mask_file: Path,
 ) -> tuple[Record, bytes]:
-    """Predict a raster window by window.
+    """Predict a raster window by window, and write its mask, a GeoTIFF in its place, 255 on cracks.
 
     Args:
         predictor: the model.
         photo: the raster.
         threshold: of the crack probability, or None for the model's own.
         mm_per_px: scale where the raster has none of its own.
-        mask_file: where to write the mask, a GeoTIFF in the raster's place, 255 on cracks.
+        mask_file: to be written.
 
     Returns:
         what `results.to_json` gives, its instances without orientation and segmentation, and
@@ -139,7 +128,8 @@ def predict_mosaic(
                 (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
                 mask = prediction.mask[y0:y1, x0:x1]
                 masked += np.count_nonzero(mask)
-                out.write(mask.view(np.uint8) * np.uint8(255), 1, window=_to_window(core))
+                window = core[1::2], core[::2]
+                out.write(mask.view(np.uint8) * np.uint8(255), 1, window=window)
                 joiner.add(row, list(_parts(prediction, core, around[:2], width)))
     cracks = joiner.cracks()
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
@@ -169,10 +159,6 @@ def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:
             yield row, (x, y, x1, y1), (left, top, right, bottom)
 
 
-def _to_window(box: Box) -> Any:
-    return import_rasterio().windows.Window(box[0], box[1], box[2] - box[0], box[3] - box[1])
-
-
 def _stretch(raster: Any) -> tuple[float, float]:
     """What to subtract from samples and to multiply the rest by: as for photos, of a small copy."""
     if raster.dtypes[0] == "uint8":
@@ -185,7 +171,7 @@ def _stretch(raster: Any) -> tuple[float, float]:
 
 def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | None:
     """A window as BGR uint8 (H, W, 3); None where the raster holds nothing."""
-    window = _to_window(box)
+    window = box[1::2], box[::2]  # rows and columns
     if not raster.dataset_mask(window=window).any():
         return None
     bands = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)

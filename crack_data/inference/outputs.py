@@ -27,24 +27,15 @@ Files = dict[str, bytes | Path]  # contents, or files to copy, by the ends of th
 
 
 class OutputOptions(NamedTuple):
-    """What to write for each photo.
+    """What to write for each photo."""
 
-    Attributes:
-        folder: where to, path or URL.
-        boxes, scores: draw them on the overlay.
-        mm_per_px: scale of the photos, or None.
-        threshold: of the crack probability, or None for the model's own.
-        lines: write the cracks' centrelines as GeoJSON.
-        labels: the format of labels to correct, of `labels_out.FORMATS`, or None.
-    """
-
-    folder: str
-    boxes: bool = False
+    folder: str  # where to, path or URL
+    boxes: bool = False  # draw them on the overlay
     scores: bool = False
-    mm_per_px: float | None = None
-    threshold: float | None = None
-    lines: bool = False
-    labels: str | None = None
+    mm_per_px: float | None = None  # scale of the photos
+    threshold: float | None = None  # of the crack probability; None: the model's own
+    lines: bool = False  # write the cracks' centrelines as GeoJSON
+    labels: str | None = None  # format of labels to correct, of `labels_out.FORMATS`
 
 
 class PhotoTask(NamedTuple):
@@ -61,16 +52,20 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
     hash of the file) and "outputs" (sizes of the files written); of a photo that cannot be used
     "name", "path", "file_name" and "error". An output that cannot be written is a `CrackError`.
     """
-    path = storage.printable(task.photo.path)
-    record: Record = {"name": task.name, "path": path, "file_name": task.photo.file_name}
+    photo, path = task.photo, storage.printable(task.photo.path)
+    record: Record = {"name": task.name, "path": path, "file_name": photo.file_name}
     with tempfile.TemporaryDirectory() as temporary:
         try:  # whatever is wrong with it, such as no memory for this one: the others go on
             with as_crack_error(f"photo {path} cannot be predicted"):
-                if options.lines and is_mosaic(task.photo.path):
-                    found, files = _predict_raster(predictor, task.photo, options, Path(temporary))
+                if not (options.lines and is_mosaic(photo.path)):
+                    found, files = _predict_whole(predictor, photo, options)
+                elif options.labels:
+                    raise CrackError(f"raster {path} is too large for labels; leave --labels out")
                 else:
-                    found, files = _predict_whole(predictor, task.photo, options)
-                record |= {**found, "photo": storage.fingerprint(task.photo.path), "outputs": {}}
+                    scale, mask = options.mm_per_px, Path(temporary, "mask.tif")
+                    found, lines = predict_mosaic(predictor, photo, options.threshold, scale, mask)
+                    files = {"_mask.tif": mask, "_lines.geojson": lines}
+                record |= {**found, "photo": storage.fingerprint(photo.path), "outputs": {}}
         except CrackError as error:
             return {**record, "error": storage.printable(str(error))}
         for ending, content in files.items():
@@ -88,9 +83,7 @@ def _predict_whole(
     image = read_photo(photo.path)
     place = find_place(photo.path, *image.shape[:2]) if options.lines else None
     if place and read_orientation(photo.path) != 1:
-        raise CrackError(
-            f"photo {photo.path} is on the map but turned by its orientation tag; save it upright"
-        )
+        raise CrackError(f"photo {photo.path} is on the map, but turned by EXIF; save it upright")
     prediction = predictor(image, options.threshold)
     measured = [measure(instance) for instance in prediction.instances]
     lines = [each.lines for each in measured]
@@ -107,13 +100,3 @@ def _predict_whole(
         features = to_features(lines, record["instances"], photo.file_name, place)
         files["_lines.geojson"] = to_geojson(features, place)
     return record, files
-
-
-def _predict_raster(
-    predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions, folder: Path
-) -> tuple[Record, Files]:
-    if options.labels:
-        raise CrackError(f"raster {photo.path} is too large for labels; leave --labels out for it")
-    mask = folder / "mask.tif"
-    record, lines = predict_mosaic(predictor, photo, options.threshold, options.mm_per_px, mask)
-    return record, {"_mask.tif": mask, "_lines.geojson": lines}

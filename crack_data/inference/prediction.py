@@ -15,17 +15,11 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class CrackInstance:
-    """One crack, of one or several pieces.
+    """One crack, of one or several pieces."""
 
-    Attributes:
-        score: confidence in [0, 1].
-        box: x0, y0, x1, y1 in px, half-open; encloses the mask tightly.
-        mask: within the box, bool (y1 - y0, x1 - x0).
-    """
-
-    score: float
-    box: Box
-    mask: np.ndarray = field(repr=False)
+    score: float  # confidence in [0, 1]
+    box: Box  # x0, y0, x1, y1 in px, half-open; encloses the mask tightly
+    mask: np.ndarray = field(repr=False)  # within the box, bool (y1 - y0, x1 - x0)
 
     @classmethod
     def from_mask(
@@ -50,27 +44,19 @@ class CrackInstance:
 
 @dataclass(frozen=True)
 class CrackPrediction:
-    """The cracks of one photo.
+    """The cracks of one photo."""
 
-    Attributes:
-        height, width: of the photo, px.
-        instances: scored at least MODEL.CRACK_MAP.SCORE_THRESHOLD, none empty, best first.
-        rejected: the best of those scored lower; not drawn, but average precision counts them.
-        probability: uint8 (height, width), crack probability x 255, zero where no instance is.
-        threshold: a pixel is crack where its probability exceeds this.
-        levels: (256,) pixels of the whole photo by level of the crack map, also where no instance
-            is.
-        interval: the calibrated one, None without.
-    """
-
-    height: int
+    height: int  # of the photo, px
     width: int
-    instances: tuple[CrackInstance, ...]
+    instances: tuple[CrackInstance, ...]  # scored at least SCORE_THRESHOLD, none empty, best first
+    # The best of those scored lower: not drawn, but average precision counts them.
     rejected: tuple[CrackInstance, ...]
+    # uint8 (height, width), crack probability x 255, zero where no instance is.
     probability: np.ndarray = field(repr=False)
-    threshold: float
+    threshold: float  # a pixel is crack where its probability exceeds this
+    # (256,) pixels of the whole photo by level of the crack map, also where no instance is.
     levels: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(256, np.int64))
-    interval: Interval | None = None
+    interval: Interval | None = None  # the calibrated one, None without
 
     @cached_property
     def mask(self) -> np.ndarray:

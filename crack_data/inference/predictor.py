@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,6 @@ class CrackPredictor:
     not reentrant.
 
     Attributes:
-        cfg: the config.
-        predictor: Detectron2's, with the model that `compile_for_cpu` has compiled in place.
         threshold: of pixels, where a call gives none.
         calibration: of the checkpoint, where its thresholds are used.
     """
@@ -93,9 +92,6 @@ class CrackPredictor:
             threshold: a pixel is crack where its probability exceeds this, in [0, 1];
                 None: MODEL.CRACK_MAP.THRESHOLD.
             before_tile: called before each tile; what it raises ends the prediction.
-
-        Raises:
-            CrackError: not such a photo.
         """
         if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
             wrong = f"{image_bgr.dtype} {image_bgr.shape}"
@@ -103,12 +99,7 @@ class CrackPredictor:
         threshold = self.threshold if threshold is None else float(threshold)
         if not self.draws_map:
             return self._find_by_scores(image_bgr, threshold)
-
-        def run_network(tile: np.ndarray) -> NetworkOutput:
-            if before_tile is not None:
-                before_tile()
-            return self._run_network(tile)
-
+        run_network = partial(self._run_network, before_tile)
         output = run_tiles(image_bgr, self.cfg.CRACK.INFERENCE, run_network)
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold
@@ -120,19 +111,20 @@ class CrackPredictor:
         rejected = rejected[: max(0, _MIN_INSTANCES - len(instances))]
         # The interval holds for the calibrated threshold alone.
         calibration = self.calibration if threshold == self.threshold else None
+        interval = calibration.interval if calibration else None
+        levels = np.bincount(output.probability.ravel(), minlength=256)
+        height, width = probability.shape
+        others = _cut(components, scores, rejected)
         return CrackPrediction(
-            height=image_bgr.shape[0],
-            width=image_bgr.shape[1],
-            instances=instances,
-            rejected=_cut(components, scores, rejected),
-            probability=probability,
-            levels=np.bincount(output.probability.ravel(), minlength=256),
-            threshold=threshold,
-            interval=calibration.interval if calibration else None,
+            height, width, instances, others, probability, threshold, levels, interval
         )
 
-    def _run_network(self, image_bgr: np.ndarray) -> NetworkOutput:
+    def _run_network(
+        self, before_tile: Callable[[], None] | None, image_bgr: np.ndarray
+    ) -> NetworkOutput:
         """Run the network on a photo or tile, resized as INPUT.MIN_SIZE_TEST says."""
+        if before_tile is not None:
+            before_tile()
         height, width = image_bgr.shape[:2]
         resized = self.predictor.aug.get_transform(image_bgr).apply_image(image_bgr)
         if self.predictor.input_format == "RGB":
@@ -143,7 +135,8 @@ class CrackPredictor:
     def _find_by_scores(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
         """A stock model's masks as they are; what it scores below the threshold is rejected."""
         output = self.predictor(image_bgr)["instances"].to("cpu")
-        probability = np.zeros(image_bgr.shape[:2], np.uint8)
+        height, width = image_bgr.shape[:2]
+        probability = np.zeros((height, width), np.uint8)
         instances: list[CrackInstance] = []
         rejected: list[CrackInstance] = []
         for index in output.scores.argsort(descending=True).tolist():
@@ -153,14 +146,9 @@ class CrackPredictor:
                 (instances if is_drawn else rejected).append(instance)
             if is_drawn:
                 probability[mask] = np.maximum(probability[mask], round(255 * score))
+        levels = np.bincount(probability.ravel(), minlength=256)
         return CrackPrediction(
-            height=image_bgr.shape[0],
-            width=image_bgr.shape[1],
-            instances=tuple(instances),
-            rejected=tuple(rejected),
-            probability=probability,
-            levels=np.bincount(probability.ravel(), minlength=256),
-            threshold=threshold,
+            height, width, tuple(instances), tuple(rejected), probability, threshold, levels
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..convert.coco import encode_mask
 from .measuring import Measurement, measure
-from .prediction import CrackPrediction
+from .prediction import Box, CrackPrediction
 
 Record = dict[str, Any]
 
@@ -75,11 +75,7 @@ def to_json(
 
 
 def instance_json(
-    score: float,
-    box: tuple[int, int, int, int],
-    area: int,
-    measured: Measurement,
-    scale: Scale | None,
+    score: float, box: Box, area: int, measured: Measurement, scale: Scale | None
 ) -> Record:
     """An instance in px and, with a scale, in mm.
 

@@ -19,11 +19,7 @@ Spans = list[tuple[int, int]]  # start and stop, px
 
 
 def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
-    """Rows and columns of tiles for a photo under CRACK.INFERENCE's keys: one where it fits.
-
-    Raises:
-        CrackError: an overlap of more than half a tile.
-    """
+    """Rows and columns of tiles for a photo under CRACK.INFERENCE's keys: one where it fits."""
     size, overlap = keys.TILE_SIZE, keys.TILE_OVERLAP
     if size == 0 or max(height, width) <= size:
         return [(0, height)], [(0, width)]
@@ -56,7 +52,7 @@ def run_tiles(
     """Run the network over all tiles, blend their crack maps and collect their detections.
 
     In an overlap each tile counts the less the nearer its border is. One row of tiles at a time is
-    held in floats. ``image_bgr`` is uint8 (H, W, 3); ``keys`` and errors are those of `tile_spans`.
+    held in floats. ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
     """
     height, width = image_bgr.shape[:2]
     rows, columns = tile_spans(height, width, keys)

@@ -72,6 +72,7 @@ def run(cfg: CfgNode, photos: str | Path, folder: str | Path, ray_address: str |
     return run_prediction(cfg, find_photos(str(photos)), options, ray_address=ray_address)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Path, s3: str) -> None:
     for path in photos.iterdir():
