@@ -130,13 +130,13 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
     return 1000.0 / count * np.array([east, north])
 
 
-def to_features(
+def to_geojson(
     lines: Iterable[Iterable[np.ndarray]],
     entries: Iterable[dict[str, Any]],
     photo: str,
     place: MapPlace | None,
-) -> list[dict[str, Any]]:
-    """Cracks as GeoJSON features, numbered from 1: a LineString each, or a MultiLineString.
+) -> bytes:
+    """A GeoJSON file (RFC 7946) of one photo: a feature for each crack, numbered from 1.
 
     ``lines`` are the branches of each crack, (N, 2) x, y in px; ``entries`` `results.instance_json`
     of each; ``photo`` its name.
@@ -150,7 +150,13 @@ def to_features(
         known = {key: value for key, value in entry.items() if key not in _LEFT_OUT}
         properties = {"photo": photo, "crack": number, **known}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
-    return features
+    crs = None
+    if place is not None and place.crs is not None:
+        code = place.crs.to_epsg()
+        name = "OGC:1.3:CRS84" if code in (None, 4326) else f"EPSG::{code}"
+        crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
+    document = {"type": "FeatureCollection", "crs": crs, "features": features}
+    return json.dumps(document).encode()
 
 
 def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
@@ -169,14 +175,3 @@ def _apply(transform: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = points.T
     a, b, c, d, e, f = transform[:6]
     return a * x + b * y + c, d * x + e * y + f
-
-
-def to_geojson(features: list[dict[str, Any]], place: MapPlace | None) -> bytes:
-    """A GeoJSON file (RFC 7946) of the features of one photo."""
-    crs = None
-    if place is not None and place.crs is not None:
-        code = place.crs.to_epsg()
-        name = "OGC:1.3:CRS84" if code in (None, 4326) else f"EPSG::{code}"
-        crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
-    document = {"type": "FeatureCollection", "crs": crs, "features": features}
-    return json.dumps(document).encode()

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from ..photos import MAX_PIXELS
 from ..storage import PhotoFile
 from ..wide_samples import sample_range
-from .lines import find_place, find_scale, import_rasterio, to_features, to_geojson
+from .lines import find_place, find_scale, import_rasterio, to_geojson
 from .measuring import Measurement, measure, way_along
 from .prediction import Box, CrackPrediction
 from .predictor import CrackPredictor
@@ -145,8 +145,7 @@ def predict_mosaic(
         "instances": list(map(_join, cracks, lines, scales)),
         "uncertainty": uncertainty(levels),
     }
-    features = to_features(lines, record["instances"], photo.file_name, place)
-    return record, to_geojson(features, place)
+    return record, to_geojson(lines, record["instances"], photo.file_name, place)
 
 
 def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:

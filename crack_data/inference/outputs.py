@@ -14,7 +14,7 @@ from ..errors import CrackError, as_crack_error
 from ..photos import read_orientation, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_on, encode_png
-from .lines import find_place, find_scale, to_features, to_geojson
+from .lines import find_place, find_scale, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
@@ -97,6 +97,6 @@ def _predict_whole(
         "_prob.png": encode_png(prediction.probability),
     }
     if options.lines:
-        features = to_features(lines, record["instances"], photo.file_name, place)
-        files["_lines.geojson"] = to_geojson(features, place)
+        name, cracks = photo.file_name, record["instances"]
+        files["_lines.geojson"] = to_geojson(lines, cracks, name, place)
     return record, files

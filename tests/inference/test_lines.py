@@ -18,7 +18,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from crack_data.errors import CrackError
-from crack_data.inference.lines import find_place, find_scale, to_features, to_geojson
+from crack_data.inference.lines import find_place, find_scale, to_geojson
 from crack_data.inference.measuring import measure
 from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
 from crack_data.inference.results import to_json
@@ -52,9 +52,8 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
     lines = [measure(instance).lines for instance in prediction.instances]
     scales = [find_scale(branches, place, None) for branches in lines]
     record = to_json(prediction, photo.name, scales=scales)
-    features = to_features(lines, record["instances"], photo.name, place)
     path = photo.with_suffix(".geojson")
-    path.write_bytes(to_geojson(features, place))
+    path.write_bytes(to_geojson(lines, record["instances"], photo.name, place))
     table = geopandas.read_file(path)
     # GDAL takes a file without a system for WGS84's.
     known = json.loads(path.read_text())["crs"] is not None
