@@ -98,6 +98,7 @@ def test_tiny_masks(shape: tuple[int, int], length: float, width: float) -> None
     assert got.max_width_px == pytest.approx(width, abs=1)
 
 
+@pytest.mark.slow  # importing skan compiles
 def test_agrees_with_skan_on_a_crack_without_slopes() -> None:
     import skan
 
