@@ -64,7 +64,12 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
     """
     found: dict[str, list[Record]] = {}
     for key in keys:
-        for name in _names(f"DATASETS.{key}", cfg.DATASETS[key]):
+        names = cfg.DATASETS[key]
+        if isinstance(names, str):
+            raise CrackError(
+                f"DATASETS.{key} is the bare string {names!r}; write it as \"('{names}',)\""
+            )
+        for name in map(str, names):
             if name.endswith(".json"):
                 register_crack_dataset(name, name, cfg.CRACK.IMAGE_ROOT or None)
             elif name not in DatasetCatalog:
@@ -133,12 +138,6 @@ def _check_conversions(names: list[str]) -> None:
                     f"{other} and {json_file} come from different conversions, so that photos may "
                     "be in both; convert again"
                 )
-
-
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise CrackError(f"{key} is the bare string {value!r}; write it as \"('{value}',)\"")
-    return tuple(map(str, value))
 
 
 for _name in STANDARD_NAMES:

@@ -164,10 +164,8 @@ def _unpack(data: bytes) -> dict[str, Any]:
 
 def _unpack_zoo(content: Any) -> dict[str, Any]:
     """A pickle of Detectron2's or Caffe2's model zoo, as `DetectionCheckpointer` takes it."""
-    if "__author__" in content and isinstance(content.get("model"), Mapping):
-        keys = content.keys() & {"model", "__author__", "matching_heuristics"}
-        zoo = {key: content[key] for key in keys}
-    else:
+    zoo = content
+    if "__author__" not in content or not isinstance(content.get("model"), Mapping):
         blobs = content.get("blobs", content)
         weights = {key: x for key, x in blobs.items() if not str(key).endswith("_momentum")}
         zoo = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
