@@ -193,7 +193,7 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
 
 
 def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> str:
-    """Post a photo to a server with a model, by curl, and return the answer's headers."""
+    """Post a photo to a server with a model, by curl, and return what the answer's headers say."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = shell.start(
@@ -205,15 +205,15 @@ def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> str:
             "curl -sS --retry 120 --retry-delay 1 --retry-connrefused --fail-with-body "
             f"localhost:{port}/readyz",
         )
-        return shell.run(
+        shell.run(
             "Post a photo to it",
             f"curl -sS -F image=@{shlex.quote(str(photo))} localhost:{port}/predict "
-            f"-o {out}/answer.png -D -",
-            shown=10,
+            f"-o {out}/answer.png -D {out}/answer_headers.txt",
         )
     finally:
         server.terminate()
         server.wait()
+    return shell.run("What it says", f"grep -i ^x-crack {out}/answer_headers.txt", shown=5)
 
 
 def write_page(
