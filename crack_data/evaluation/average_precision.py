@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -22,22 +21,21 @@ from ..inference.prediction import CrackInstance
 # What one instance is: what the data set says; a connected component; components linked over small
 # gaps; all cracks of the photo together.
 DEFINITIONS = ("own", "components", "linked", "single")
-MAX_INSTANCES = 100  # of a photo count, the best: COCO's rule
-_ALL_SIZES = [[0, 1e10]]
 
+Size = tuple[int, int]  # height and width of a photo, px
 Scored = list[tuple[dict[str, Any], float]]  # run-length codes of full size, and scores
 
 
 class EncodedInstances(NamedTuple):
-    """Instances of one photo by one definition; ``size`` is its height and width, px."""
+    """Instances of one photo by one definition."""
 
-    size: tuple[int, int]
+    size: Size
     truth: Scored
     predicted: Scored
 
 
 def encode_instances(
-    size: tuple[int, int],
+    size: Size,
     truth: Sequence[CrackInstance],
     drawn: Sequence[CrackInstance],
     rejected: Sequence[CrackInstance],
@@ -45,19 +43,15 @@ def encode_instances(
 ) -> dict[str, EncodedInstances]:
     """A photo's true and predicted instances by each of `DEFINITIONS`.
 
-    Args:
-        size: height and width of the photo, px.
-        truth, drawn: the instances.
-        rejected: those scored too low to be drawn; they are joined among themselves only.
-        link_gap: px, of the definition "linked".
+    Those ``rejected``, scored too low to be drawn, are joined among themselves only. ``link_gap``,
+    px, is that of the definition "linked".
     """
     true, found, below = (
         instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
     )
 
     def encode(instances: list[CrackInstance]) -> Scored:
-        masks = [(x.mask.view(np.uint8), *x.box[:2], x.score) for x in instances]
-        return [(encode_mask(mask, x, y, size), score) for mask, x, y, score in masks]
+        return [(encode_mask(x.mask, *x.box[:2], size), x.score) for x in instances]
 
     return {
         name: EncodedInstances(size, encode(true[name]), encode(found[name] + below[name]))
@@ -66,7 +60,7 @@ def encode_instances(
 
 
 def instances_by_definition(
-    instances: Sequence[CrackInstance], size: tuple[int, int], link_gap: float
+    instances: Sequence[CrackInstance], size: Size, link_gap: float
 ) -> dict[str, list[CrackInstance]]:
     """The same pixels as instances by each of `DEFINITIONS`, scored like their best pixel."""
     scores = paint_scores(instances, size)
@@ -87,7 +81,7 @@ def instances_by_definition(
     return found
 
 
-def paint_scores(instances: Sequence[CrackInstance], size: tuple[int, int]) -> NDArray[np.float32]:
+def paint_scores(instances: Sequence[CrackInstance], size: Size) -> NDArray[np.float32]:
     """The highest score among the instances that hold each pixel: shape (H, W), 0 where none."""
     painted = np.zeros(size, np.float32)
     for instance in instances:
@@ -107,8 +101,8 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
         truth = _as_coco(sizes, [photo.truth for photo in photos])
         found = _as_coco(sizes, [photo.predicted for photo in photos])
         evaluation = COCOeval(truth, found, kind)
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = _ALL_SIZES, ["all"]
-        evaluation.params.maxDets = [MAX_INSTANCES]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [100]  # the best of a photo count: COCO's rule
         evaluation.evaluate()
         evaluation.accumulate()
     precision = 100 * evaluation.eval["precision"][:, :, 0, 0, 0]  # (10 IoUs, 101 recalls)
@@ -118,25 +112,18 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
     return {name: float(value.mean()) for name, value in at.items()}
 
 
-def _as_coco(sizes: Sequence[tuple[int, int]], instances: Sequence[Scored]) -> COCO:
-    rows = [(image_id, *row) for image_id, each in enumerate(instances) for row in each]
+def _as_coco(sizes: Sequence[Size], instances: Sequence[Scored]) -> COCO:
+    """Each photo's instances as pycocotools takes them, which adds their areas and boxes."""
     coco = COCO()
     coco.dataset = {
         "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes)],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": image_id,
-                "category_id": 1,
-                "segmentation": rle,
-                "area": float(coco_mask.area(rle)),
-                "bbox": coco_mask.toBbox(rle).tolist(),
-                "iscrowd": 0,
-                "score": score,
-            }
-            for number, (image_id, rle, score) in enumerate(rows, start=1)
-        ],
+        "annotations": [],
         "categories": [{"id": 1, "name": "crack"}],
     }
     coco.createIndex()
-    return coco
+    rows = [
+        {"image_id": image_id, "category_id": 1, "segmentation": rle, "score": score}
+        for image_id, each in enumerate(instances)
+        for rle, score in each
+    ]
+    return coco.loadRes(rows) if rows else coco

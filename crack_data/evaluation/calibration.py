@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,25 +35,18 @@ from ..segmentation import ignored_pixels, union_mask
 
 logger = logging.getLogger(__name__)
 
-_CONFIDENCE = 0.95
+_LEVEL = 0.9  # share of photos whose true percentage the interval holds
 # Fewer groups than this do not hold a 90 % interval: the 5 % tails need 19 values each.
 _MIN_GROUPS = 40
 
 
 class CalibrationPhoto(NamedTuple):
-    """What calibration keeps of one labelled photo.
+    """What calibration keeps of one labelled photo."""
 
-    Attributes:
-        group: photos of one group count as one.
-        true_percent: share of the photo that is crack, x 100.
-        levels: (256,) pixels by level of the crack map, x 255.
-        spread: see `crack_data.calibration.spread`.
-    """
-
-    group: str
-    true_percent: float
-    levels: np.ndarray
-    spread: float
+    group: str  # photos of one group count as one
+    true_percent: float  # share of the photo that is crack, x 100
+    levels: np.ndarray  # (256,) pixels by level of the crack map, x 255
+    spread: float  # see `crack_data.calibration.spread`
 
 
 def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) -> Calibration:
@@ -62,13 +56,8 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
         cfg: a config for prediction; thresholds of MODEL.CRACK_MAP that it sets are kept.
         group_by: regular expression; photos whose file names agree in it are one group.
         false_alarm_rate: wanted share of crack-free photos that get a mask.
-
-    Raises:
-        CrackError: no photos, or too few of them to calibrate on.
     """
     records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
-    if not records:
-        raise CrackError("DATASETS.TEST names no photos; calibration needs labelled ones")
     cfg = cfg.clone()
     keys = cfg.MODEL.CRACK_MAP
     score, threshold = keys.SCORE_THRESHOLD, keys.THRESHOLD
@@ -109,10 +98,9 @@ def measure_photos(
         prediction = predictor(read_photo_of(record))
         counted = ~ignored_pixels(record)
         truth = union_mask(record)[counted]
-        name = record["file_name"].replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
         photos.append(
             CalibrationPhoto(
-                group=group_of(name, group_by),
+                group=group_of(Path(record["file_name"]).name, group_by),
                 true_percent=100.0 * float(truth.mean()) if len(truth) else 0.0,
                 levels=np.bincount(prediction.probability[counted], minlength=256),
                 spread=spread(prediction.levels),
@@ -124,10 +112,7 @@ def measure_photos(
 def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
     """The lowest threshold at which at most ``rate`` of the crack-free photos get a mask.
 
-    Args:
-        best_scores: the best instance's score of each crack-free photo, 0 without any; a
-            `CrackError` where there are none.
-        rate: wanted share.
+    ``best_scores`` are the best instance's of each of them, 0 without any.
     """
     if not best_scores:
         raise CrackError(
@@ -143,18 +128,15 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
 
 def rate_bound(count: int, total: int) -> float:
     """The upper 95 % bound of a rate of which ``count`` of ``total`` cases were seen."""
-    return float(betaincinv(count + 1, total - count, _CONFIDENCE)) if count < total else 1.0
+    return float(betaincinv(count + 1, total - count, 0.95)) if count < total else 1.0
 
 
-def unbiased_threshold(photos: Iterable[CalibrationPhoto]) -> float:
+def unbiased_threshold(photos: Sequence[CalibrationPhoto]) -> float:
     """The pixel threshold at which half of the photos are predicted too large, half too small.
 
     Of the photos on which cracks were found, since a crack that is missed is missed at any
     threshold, and drawing the others wider would not mend it. Thresholds lie between two levels of
     the 8-bit crack map.
-
-    Raises:
-        CrackError: no cracks were found on any photo.
     """
     found = [x for x in photos if x.true_percent > 0 and x.levels[1:].any()]
     if not found:
@@ -168,31 +150,22 @@ def unbiased_threshold(photos: Iterable[CalibrationPhoto]) -> float:
     return float((np.argmin(np.abs(bias)) + 0.5) / 255.0)
 
 
-def fit_interval(
-    photos: Sequence[CalibrationPhoto], threshold: float, level: float = 0.9
-) -> Interval | None:
-    """The conformal interval, or None where there are too few groups for one.
-
-    Args:
-        photos: of the calibration.
-        threshold: a pixel is crack above it.
-        level: share of photos whose true percentage the interval holds.
-    """
+def fit_interval(photos: Sequence[CalibrationPhoto], threshold: float) -> Interval | None:
+    """The conformal interval for a pixel threshold; None where there are too few groups for one."""
     sizes = Counter(photo.group for photo in photos)
     if len(sizes) < _MIN_GROUPS:
         logger.warning(
-            "%d groups of photos are too few for an interval of the percentage; %d are needed",
-            len(sizes),
-            _MIN_GROUPS,
+            f"{len(sizes)} groups of photos are too few for an interval of the percentage; "
+            f"{_MIN_GROUPS} are needed"
         )
         return None
     errors = np.array(
         [(x.true_percent - predicted_percent(x.levels, threshold)) / x.spread for x in photos]
     )
     weights = np.array([1.0 / sizes[photo.group] for photo in photos])
-    tail = (1.0 - level) / 2.0
+    tail = (1.0 - _LEVEL) / 2.0
     low, high = -_quantile(-errors, weights, tail), _quantile(errors, weights, tail)
-    return Interval(level, low, high)
+    return Interval(_LEVEL, low, high)
 
 
 def predicted_percent(levels: np.ndarray, threshold: float) -> float:

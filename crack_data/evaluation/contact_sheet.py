@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import matplotlib
@@ -17,14 +18,13 @@ from PIL import Image, ImageDraw, ImageFont
 from ..datasets import read_photo_of
 from ..files import atomic_write
 from ..inference.drawing import instance_colour
-from ..inference.prediction import CrackInstance, CrackPrediction
+from ..inference.prediction import CrackInstance
 from ..segmentation import ignored_pixels
 from .counts import PIXEL_TOLERANCE, BoolMask, dilate
-from .evaluator import counted_instances, true_instances
+from .evaluator import Predictor, Record, counted_instances, true_instances
 
 Picture = NDArray[np.uint8]
 Labels = NDArray[np.int32]
-Predictor = Callable[[Picture], CrackPrediction]
 
 # RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
 HIT = (60, 220, 60)
@@ -42,25 +42,18 @@ _LEGEND = {
     "missed": MISSED,
     "missed by at most 2 px": NEAR_MISSED,
 }
-_LINE = 20  # height of a line of text, px
-_GAP = 4
-_BETWEEN_STRIPS = 16
+_COLUMNS = 2  # strips beside each other
+# px: each of a strip's four pictures, a line of text, between pictures, between strips.
+_WIDTH, _LINE, _GAP, _BETWEEN_STRIPS = 240, 20, 4, 16
 
 
 class Strip(NamedTuple):
-    """One photo's part of the sheet.
+    """One photo's part of the sheet."""
 
-    Attributes:
-        photo: BGR uint8, shape (H, W, 3).
-        truth: numbers of the true instances, 0 for background, shape (H, W).
-        mask: numbers of the predicted ones, likewise.
-        title: one line of text above the photo.
-    """
-
-    photo: Picture
-    truth: Labels
-    mask: Labels
-    title: str
+    photo: Picture  # BGR uint8, shape (H, W, 3)
+    truth: Labels  # numbers of the true instances, 0 for background, shape (H, W)
+    mask: Labels  # numbers of the predicted ones, likewise
+    title: str  # one line of text above the photo
 
 
 def inspection_strips(
@@ -81,16 +74,15 @@ def inspection_strips(
         yield _strip(records[index], predict)
 
 
-def _strip(record: dict[str, Any], predict: Predictor) -> Strip:
+def _strip(record: Record, predict: Predictor) -> Strip:
     photo = read_photo_of(record)
     ignored = ignored_pixels(record)
-    truth = _number(list(true_instances(record, ignored)), ignored.shape)
+    truth = _number(true_instances(record, ignored), ignored.shape)
     mask = _number(counted_instances(predict(photo).instances, ignored), ignored.shape)
-    name = record["file_name"].replace("\\", "/").rpartition("/")[2]
     score = f"F1 {_f1(truth, mask):.2f}" if truth.any() else "no crack"
     true, predicted = (100 * np.count_nonzero(x) / x.size for x in (truth, mask))
-    title = f"{name}: {score}; {true:.2f} % true, {predicted:.2f} % predicted"
-    return Strip(photo, truth, mask, title)
+    shares = f"{true:.2f} % true, {predicted:.2f} % predicted"
+    return Strip(photo, truth, mask, f"{Path(record['file_name']).name}: {score}; {shares}")
 
 
 def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels:
@@ -106,49 +98,43 @@ def _f1(truth: Labels, mask: Labels) -> float:
     return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
 
 
-def write_contact_sheet(
-    path: str | os.PathLike[str], strips: Iterable[Strip], columns: int = 2, width: int = 240
-) -> None:
+def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -> None:
     """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo.
 
-    Args:
-        path: the PNG; a `CrackError` where it cannot be written.
-        strips: at least one; only one at a time is held at full size.
-        columns: strips beside each other.
-        width: of each of a strip's four pictures, px.
+    There is at least one strip; only one at a time is held at full size.
     """
-    drawn = [_draw_strip(strip, width) for strip in strips]
-    rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
+    drawn = [_draw_strip(strip) for strip in strips]
+    rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
     heights = [max(strip.height for strip in row) + _GAP for row in rows]
-    size = columns * (drawn[0].width + _BETWEEN_STRIPS) - _BETWEEN_STRIPS, _LINE + sum(heights)
+    step = drawn[0].width + _BETWEEN_STRIPS
+    size = _COLUMNS * step - _BETWEEN_STRIPS, _LINE + sum(heights)
     sheet = Image.new("RGB", size, _PAPER)
-    draw, left = ImageDraw.Draw(sheet), 2
+    left = 2
     for text, colour in _LEGEND.items():
-        draw.text((left, 3), text, fill=colour, font=_font())
-        left += round(draw.textlength(text, font=_font())) + 16
+        left += _write(sheet, left, text, colour) + 16
     top = _LINE
     for row, height in zip(rows, heights, strict=True):
         for index, strip in enumerate(row):
-            sheet.paste(strip, (index * (strip.width + _BETWEEN_STRIPS), top))
+            sheet.paste(strip, (index * step, top))
         top += height
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
 
 
-def _draw_strip(strip: Strip, width: int) -> Image.Image:
+def _draw_strip(strip: Strip) -> Image.Image:
     pictures = (
         strip.photo[:, :, ::-1],
         _in_colours(strip.truth),
         _in_colours(strip.mask),
         error_map(strip.photo, strip.truth > 0, strip.mask > 0),
     )
-    height = max(1, math.ceil(strip.photo.shape[0] * width / strip.photo.shape[1]))
-    result = Image.new("RGB", (4 * (width + _GAP) - _GAP, _LINE + height), _PAPER)
-    ImageDraw.Draw(result).text((2, 3), strip.title, fill=_INK, font=_font())
+    height = max(1, math.ceil(strip.photo.shape[0] * _WIDTH / strip.photo.shape[1]))
+    result = Image.new("RGB", (4 * (_WIDTH + _GAP) - _GAP, _LINE + height), _PAPER)
+    _write(result, 2, strip.title, _INK)
     for index, picture in enumerate(pictures):
         # Averaging keeps a thin crack visible, if paler, where taking the nearest pixel loses it.
-        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        result.paste(Image.fromarray(small), (index * (width + _GAP), _LINE))
+        small = cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+        result.paste(Image.fromarray(small), (index * (_WIDTH + _GAP), _LINE))
     return result
 
 
@@ -171,6 +157,10 @@ def _in_colours(labels: Labels) -> Picture:
     return np.array(colours, np.uint8)[labels]
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: file names hold more than ASCII."""
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+def _write(picture: Image.Image, left: int, text: str, colour: tuple[int, int, int]) -> int:
+    """Write a line of text at the top; return its length, px."""
+    # DejaVu Sans comes with matplotlib: file names hold more than ASCII.
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    draw = ImageDraw.Draw(picture)
+    draw.text((left, 3), text, fill=colour, font=font)
+    return round(draw.textlength(text, font=font))

@@ -26,31 +26,18 @@ Counts = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class PhotoCounts:
-    """Pixel counts of one photo.
+    """Pixel counts of one photo."""
 
-    Attributes:
-        area: its pixels that are not ignored.
-        true: ground-truth pixels.
-        predicted: pixels of the drawn mask.
-        hit: pixels in both.
-        predicted_near: pixels of the drawn mask within 2 px of a ground-truth pixel.
-        true_near: ground-truth pixels within 2 px of a pixel of the drawn mask.
-        width_true: shape (6,), ground-truth pixels by local width, see `WIDTHS`.
-        width_hit: shape (6,), those of them in the drawn mask.
-        map_all: shape (256,), levels of the 8-bit crack map over the whole photo.
-        map_true: shape (256,), levels over the ground-truth pixels.
-    """
-
-    area: int
-    true: int
-    predicted: int
-    hit: int
-    predicted_near: int
-    true_near: int
-    width_true: Counts
-    width_hit: Counts
-    map_all: Counts
-    map_true: Counts
+    area: int  # pixels that are not ignored
+    true: int  # ground-truth pixels
+    predicted: int  # pixels of the drawn mask
+    hit: int  # pixels in both
+    predicted_near: int  # pixels of the drawn mask within 2 px of a ground-truth pixel
+    true_near: int  # ground-truth pixels within 2 px of a pixel of the drawn mask
+    width_true: Counts  # shape (6,), ground-truth pixels by local width, see `WIDTHS`
+    width_hit: Counts  # shape (6,), those of them in the drawn mask
+    map_all: Counts  # shape (256,), levels of the 8-bit crack map over the whole photo
+    map_true: Counts  # shape (256,), levels over the ground-truth pixels
 
 
 def count_photo(
@@ -58,18 +45,10 @@ def count_photo(
 ) -> PhotoCounts:
     """Count what the metrics need of one photo; all arrays have the shape (H, W).
 
-    Args:
-        truth, mask: ground truth and drawn mask.
-        crack_map: crack probability x 255, rounded.
-        ignored: pixels that are not counted anywhere; None: there are none.
-
-    Raises:
-        ValueError: the shapes differ.
+    ``crack_map`` is crack probability x 255, rounded; ``ignored`` pixels are counted nowhere.
     """
-    if not truth.shape == mask.shape == crack_map.shape:
-        raise ValueError(f"shapes differ: {truth.shape}, {mask.shape}, {crack_map.shape}")
     area = truth.size
-    if ignored is not None and ignored.any():
+    if ignored is not None:
         truth, mask, crack_map = truth & ~ignored, mask & ~ignored, crack_map * ~ignored
         area -= int(np.count_nonzero(ignored))
     bins = np.digitize(local_widths(truth), WIDTHS) - 1
@@ -92,8 +71,6 @@ def local_widths(mask: BoolMask) -> NDArray[np.float32]:
 
     It is twice the distance to the background, taken at the nearest pixel of the centreline.
     """
-    if not mask.any():
-        return np.zeros(0, np.float32)
     line = skeletonize(mask)
     depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     _, nearest = cv2.distanceTransformWithLabels(

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ from .average_precision import (
 from .counts import BoolMask, PhotoCounts, count_photo
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
 from .metrics import recall_by_width, summarize
-from .tables import markdown_table, per_photo_csv, width_table
+from .tables import markdown_table, per_photo_csv
 
 Predictor = Callable[[np.ndarray], CrackPrediction]
 Record = dict[str, Any]
@@ -60,7 +60,6 @@ class CrackEvaluator(DatasetEvaluator):
         self.records: list[Record] = DatasetCatalog.get(dataset_name)
         self._by_id = {record["image_id"]: record for record in self.records}
         self._cfg = cfg
-        self._output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", folder_name(dataset_name))
         self._photos: dict[Any, PhotoResult] = {}
 
     def reset(self) -> None:
@@ -68,29 +67,15 @@ class CrackEvaluator(DatasetEvaluator):
         self._photos = {}
 
     def process(self, inputs: Sequence[Record], outputs: Sequence[CrackPrediction]) -> None:
-        """Compare predictions with the records that ``inputs`` name by their image_id.
-
-        Raises:
-            CrackError: the data set has no such photo, or it has another size there.
-        """
+        """Compare predictions with the records that ``inputs`` name by their image_id."""
         for given, prediction in zip(inputs, outputs, strict=True):
-            record = self._by_id.get(given["image_id"])
-            if record is None:
-                raise CrackError(
-                    f"data set {self.dataset_name} has no photo with image_id {given['image_id']}; "
-                    "evaluate on the data set that the evaluator was made for"
-                )
-            self._photos[record["image_id"]] = self._compare(record, prediction)
+            image_id = given["image_id"]
+            self._photos[image_id] = self._compare(self._by_id[image_id], prediction)
 
     def _compare(self, record: Record, prediction: CrackPrediction) -> PhotoResult:
-        size = record["height"], record["width"]
-        if size != (prediction.height, prediction.width):
-            raise CrackError(
-                f"photo {record['file_name']} has {prediction.width}x{prediction.height} px, but "
-                f"data set {self.dataset_name} says {size[1]}x{size[0]}; correct its JSON"
-            )
+        size = prediction.height, prediction.width
         ignored = ignored_pixels(record)
-        truth = list(true_instances(record, ignored))
+        truth = true_instances(record, ignored)
         drawn = counted_instances(prediction.instances, ignored)
         rejected = counted_instances(prediction.rejected, ignored)
         levels = prediction.probability
@@ -105,46 +90,40 @@ class CrackEvaluator(DatasetEvaluator):
         )
 
     def evaluate(self) -> Results:
-        """Metrics of all processes' photos, by task; written as files too.
+        """Metrics of all processes' photos, as {task: {name: value}}; written as files too.
 
-        Returns:
-            {"bbox": …, "segm": …, "crack": …, "instances": …, "width": …}, each {name: value};
-            without bbox and segm for a set without cracks. Empty in all processes but the first.
-
-        Raises:
-            CrackError: not a single photo was processed that has a pixel to count.
+        The tasks are bbox and segm (not for a set without cracks), crack, instances and width.
+        Empty in all processes but the first. A `CrackError` where no photo has a pixel to count.
         """
         comm.synchronize()
         gathered = comm.gather(self._photos, dst=0)
         if not comm.is_main_process():
             return OrderedDict()
         found = {image_id: photo for part in gathered for image_id, photo in part.items()}
-        void = [image_id for image_id, photo in found.items() if not photo.pixels.area]
-        if void:
-            logger.warning(f"{len(void)} photos of {self.dataset_name} are ignored wholly")
-        for image_id in void:
-            del found[image_id]
-        if not found:
-            raise CrackError(f"data set {self.dataset_name} has no photos to evaluate on")
         # In the data set's order, so that the intervals do not hang on the number of processes.
-        photos = {image_id: found[image_id] for image_id in self._by_id if image_id in found}
-        widths = recall_by_width([photo.pixels for photo in photos.values()])
-        results = _metrics(list(photos.values()), widths)
-        self._write(photos, results, widths)
+        records = [
+            record
+            for image_id, record in self._by_id.items()
+            if image_id in found and found[image_id].pixels.area
+        ]
+        if len(records) < len(found):
+            void = len(found) - len(records)
+            logger.warning(f"{void} photos of {self.dataset_name} are ignored wholly")
+        if not records:
+            raise CrackError(f"data set {self.dataset_name} has no photos to evaluate on")
+        photos = [found[record["image_id"]] for record in records]
+        results = _metrics(photos)
+        self._write(records, photos, results)
         return results
 
     def _write(
-        self,
-        photos: Mapping[Any, PhotoResult],
-        results: Results,
-        widths: dict[str, tuple[float, float]],
+        self, records: Sequence[Record], photos: Sequence[PhotoResult], results: Results
     ) -> None:
-        records = [self._by_id[image_id] for image_id in photos]
-        pixels = [photo.pixels for photo in photos.values()]
-        table = per_photo_csv(records, pixels, [photo.instances for photo in photos.values()])
+        pixels = [photo.pixels for photo in photos]
+        widths = recall_by_width(pixels)
         report = {
             "dataset": self.dataset_name,
-            "photos": len(pixels),
+            "photos": len(photos),
             "crack_free_photos": sum(counts.true == 0 for counts in pixels),
             "score_threshold": self._cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD,
             "metrics": results["crack"],
@@ -154,23 +133,21 @@ class CrackEvaluator(DatasetEvaluator):
                 for name, (share, recall) in widths.items()
             },
         }
-        document = json.dumps(report, indent=2, allow_nan=False).encode()
-        for name, data in (("crack_per_photo.csv", table), ("crack_metrics.json", document)):
-            with atomic_write(os.path.join(self._output_dir, name)) as file:
-                file.write(data)
-        lines = width_table(widths)
-        logger.info("%s, true pixels by the crack's width:\n%s", self.dataset_name, lines)
-        logger.info("Per-photo table and metrics are in %s", self._output_dir)
+        files = {
+            "crack_per_photo.csv": per_photo_csv(records, pixels, [x.instances for x in photos]),
+            "crack_metrics.json": json.dumps(report, indent=2, allow_nan=False).encode(),
+        }
+        folder = os.path.join(self._cfg.OUTPUT_DIR, "inference", folder_name(self.dataset_name))
+        for name, content in files.items():
+            with atomic_write(os.path.join(folder, name)) as file:
+                file.write(content)
+        logger.info(f"Per-photo table and metrics are in {folder}")
 
 
 def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> Results:
     """Predict all photos of a data set as a user would, and compare them with its annotations.
 
     With several processes each takes every n-th photo. Returns what `CrackEvaluator.evaluate` does.
-
-    Raises:
-        CrackError: a photo cannot be read, or has another size than the data set says, or there
-            is none.
     """
     evaluator = CrackEvaluator(dataset_name, cfg)
     records = evaluator.records[comm.get_rank() :: comm.get_world_size()]
@@ -184,9 +161,8 @@ def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> R
 def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, Any]:
     """Evaluate on each set of DATASETS.TEST and log a Markdown table of them.
 
-    Returns:
-        of a single set what `evaluate_dataset` gives; of several that by name of the set and,
-        beside it, the means of what all of them define. Empty in all processes but the first.
+    Returns of a single set what `evaluate_dataset` does; of several that by name of the set and,
+    beside it, the means of what all of them define. Empty in all processes but the first.
     """
     names = cfg.DATASETS.TEST
     results = OrderedDict((name, evaluate_dataset(predictor, name, cfg)) for name in names)
@@ -198,11 +174,10 @@ def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, An
     return OrderedDict(results, **_means(list(results.values())))
 
 
-def true_instances(record: Record, ignored: BoolMask) -> Iterator[CrackInstance]:
-    """A record's instances, one at a time, without ignored pixels; those with nothing else go."""
-    for mask in instance_masks(record):
-        if instance := CrackInstance.from_mask(1.0, mask & ~ignored):
-            yield instance
+def true_instances(record: Record, ignored: BoolMask) -> list[CrackInstance]:
+    """A record's instances without ignored pixels; those with nothing else go."""
+    cut = (CrackInstance.from_mask(1.0, mask & ~ignored) for mask in instance_masks(record))
+    return [instance for instance in cut if instance]
 
 
 def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> list[CrackInstance]:
@@ -211,9 +186,10 @@ def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> 
     for instance in instances:
         x0, y0, x1, y1 = instance.box
         mask = instance.mask & ~ignored[y0:y1, x0:x1]
-        if 2 * np.count_nonzero(mask) >= instance.area:
-            counted.append(CrackInstance.from_mask(instance.score, mask, (x0, y0)))
-    return list(filter(None, counted))
+        cut = CrackInstance.from_mask(instance.score, mask, (x0, y0))
+        if cut and 2 * cut.area >= instance.area:
+            counted.append(cut)
+    return counted
 
 
 def folder_name(dataset_name: str) -> str:
@@ -221,18 +197,19 @@ def folder_name(dataset_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", dataset_name.removesuffix(".json")).strip("_")
 
 
-def _metrics(photos: Sequence[PhotoResult], widths: dict[str, tuple[float, float]]) -> Results:
+def _metrics(photos: Sequence[PhotoResult]) -> Results:
+    pixels = [photo.pixels for photo in photos]
     encoded = {name: [photo.encoded[name] for photo in photos] for name in DEFINITIONS}
     results: Results = OrderedDict()
     for kind in ("bbox", "segm"):
         if values := average_precision(encoded["own"], kind):
             results[kind] = values
-    results["crack"] = summarize([photo.pixels for photo in photos])
+    results["crack"] = summarize(pixels)
     results["instances"] = summarize_instances([photo.instances for photo in photos])
     for name in DEFINITIONS[1:]:
         if values := average_precision(encoded[name], "segm"):
             results["instances"][f"AP50_{name}"] = values["AP50"]
-    results["width"] = {name: found for name, (_, found) in widths.items()}
+    results["width"] = {name: found for name, (_, found) in recall_by_width(pixels).items()}
     return results
 
 

@@ -16,7 +16,7 @@ from skimage.morphology import skeletonize
 
 from ..inference.prediction import CrackInstance
 from .counts import PIXEL_TOLERANCE, BoolMask, Counts, dilate
-from .metrics import Array, Statistics, mean, pool, ratio, with_intervals
+from .metrics import Array, mean, pool, ratio, with_intervals
 
 # A true and a predicted instance match where their clDice is at least one of these.
 THRESHOLDS = np.arange(1, 10) / 10
@@ -29,51 +29,33 @@ Covered = list[list[BoolMask]]
 
 @dataclass(frozen=True)
 class InstanceCounts:
-    """What the instance metrics need of one photo.
+    """What the instance metrics need of one photo."""
 
-    Attributes:
-        true, predicted: numbers of instances.
-        matched: shape (9,), one-to-one matches at each of `THRESHOLDS`.
-        line: pixels of the true instances' centrelines.
-        line_covered: those of them within 2 px of any predicted instance.
-        false_splits: predictions beyond the first that hold part of one true instance.
-        false_merges: true instances beyond the first of which one prediction holds a part.
-    """
-
-    true: int
+    true: int  # number of instances
     predicted: int
-    matched: Counts
-    line: int
-    line_covered: int
-    false_splits: int
-    false_merges: int
+    matched: Counts  # shape (9,), one-to-one matches at each of `THRESHOLDS`
+    line: int  # pixels of the true instances' centrelines
+    line_covered: int  # those of them within 2 px of any predicted instance
+    false_splits: int  # predictions beyond the first that hold part of one true instance
+    false_merges: int  # true instances beyond the first of which one prediction holds a part
 
 
 class Trace:
-    """An instance as its centreline, and its mask widened by the tolerance.
-
-    Attributes:
-        mask: bool, the instance within its box grown by 2 px on each side.
-        wide: bool, every pixel within 2 px of it, in the same frame.
-        origin: row, column in px of the frame's top left pixel on the photo.
-        line: (N, 2) row, column of the centreline's pixels on the photo, px.
-    """
+    """An instance as its centreline, and its mask widened by the tolerance."""
 
     def __init__(self, instance: CrackInstance) -> None:
+        # Bool, the instance within its box grown by 2 px on each side; every pixel within 2 px.
         self.mask = np.pad(instance.mask, PIXEL_TOLERANCE)
         self.wide = dilate(self.mask, PIXEL_TOLERANCE)
+        # Row, column on the photo, px: of the top left pixel; (N, 2), of the centreline's pixels.
         self.origin = np.array(instance.box[1::-1]) - PIXEL_TOLERANCE
         self.line = np.argwhere(skeletonize(self.mask)) + self.origin
 
-    def covers(self, points: NDArray[np.integer], wide: BoolMask | None = None) -> BoolMask:
-        """Which of the points, (N, 2) row, column on the photo, px, lie in `wide`: bool (N,).
-
-        Another mask in the same frame may take the place of `wide`.
-        """
-        wide = self.wide if wide is None else wide
+    def covers(self, points: NDArray[np.integer]) -> BoolMask:
+        """Which of the points, (N, 2) row, column on the photo, px, lie in `wide`: bool (N,)."""
         places = points - self.origin
-        inside = ((places >= 0) & (places < wide.shape)).all(axis=1)
-        inside[inside] = wide[tuple(places[inside].T)]
+        inside = ((places >= 0) & (places < self.wide.shape)).all(axis=1)
+        inside[inside] = self.wide[tuple(places[inside].T)]
         return inside
 
 
@@ -83,13 +65,15 @@ def count_instances(
     """Compare the instances of one photo; both kinds may overlap, none is empty."""
     true_traces, traces = [Trace(x) for x in truth], [Trace(x) for x in predicted]
     covered = [[trace.covers(true.line) for trace in traces] for true in true_traces]
+    matched = _matches(cl_dice(true_traces, traces, covered))
+    line_covered = sum(int(np.any(row, axis=0).sum()) for row in covered if row)
     assigned = _assign_parts(true_traces, traces, covered)
     return InstanceCounts(
         true=len(truth),
         predicted=len(predicted),
-        matched=_matches(cl_dice(true_traces, traces, covered)),
+        matched=matched,
         line=sum(len(trace.line) for trace in true_traces),
-        line_covered=sum(int(np.any(row, axis=0).sum()) for row in covered if row),
+        line_covered=line_covered,
         false_splits=int(np.maximum(assigned.sum(axis=1) - 1, 0).sum()),
         false_merges=int(np.maximum(assigned.sum(axis=0) - 1, 0).sum()),
     )
@@ -129,53 +113,43 @@ def _assign_parts(
 
     Pairs are taken in the order of the share that the prediction covers of the true centreline.
     Each pair taken uses up that part of the centreline, and what of the prediction lies within
-    2 px of the true instance; so where cracks cross, neither is held by the other's prediction.
+    2 px of the true instance (in ``covered`` and ``predicted`` themselves); so where cracks cross,
+    neither is held by the other's prediction.
     """
     assigned = np.zeros((len(true), len(predicted)), bool)
-    left = [[part.copy() for part in row] for row in covered]
-    rest = [trace.mask.copy() for trace in predicted]
-    share = np.array([[part.mean() for part in row] for row in left]).reshape(assigned.shape)
+    share = np.array([[part.mean() for part in row] for row in covered]).reshape(assigned.shape)
     while share.size and share.max() >= PART:
         t, p = divmod(int(share.argmax()), len(predicted))
         assigned[t, p] = True
-        used = left[t][p].copy()
-        pixels = np.argwhere(rest[p])
-        rest[p][tuple(pixels[true[t].covers(pixels + predicted[p].origin)].T)] = False
-        wide = dilate(rest[p], PIXEL_TOLERANCE)
+        used, rest = covered[t][p].copy(), predicted[p]
+        pixels = np.argwhere(rest.mask)
+        rest.mask[tuple(pixels[true[t].covers(pixels + rest.origin)].T)] = False
+        rest.wide = dilate(rest.mask, PIXEL_TOLERANCE)
         for other in range(len(predicted)):
-            left[t][other] &= ~used
-            share[t, other] = left[t][other].mean()
+            covered[t][other] &= ~used
+            share[t, other] = covered[t][other].mean()
         for other in np.flatnonzero(share[:, p] >= PART).tolist():
-            left[other][p] &= predicted[p].covers(true[other].line, wide)
-            share[other, p] = left[other][p].mean()
+            covered[other][p] &= rest.covers(true[other].line)
+            share[other, p] = covered[other][p].mean()
         share[assigned] = 0
     return assigned
 
 
-def instance_statistics(photos: Sequence[InstanceCounts]) -> Statistics:
-    """A function that gives every metric, shape (R,), for weights of shape (R, N)."""
+def summarize_instances(photos: Sequence[InstanceCounts]) -> dict[str, float]:
+    """Instance metrics of a set of at least one photo, by the names in docs/evaluation.md."""
     matched = np.array([photo.matched for photo in photos], float)
-    instances, line, covered, splits, merges = (
-        np.array(column, float)
-        for column in zip(
-            *((x.true + x.predicted, x.line, x.line_covered, x.false_splits, x.false_merges)
-              for x in photos), strict=True,
-        )
-    )  # fmt: skip
+    true, predicted, line, covered, splits, merges = (
+        np.array([getattr(photo, name) for photo in photos], float)
+        for name in ("true", "predicted", "line", "line_covered", "false_splits", "false_merges")
+    )
 
     def statistics(weights: Array) -> dict[str, Array]:
-        total = (weights @ instances)[:, None]
+        instances = (weights @ (true + predicted))[:, None]
         return {
-            "avF1": ratio(2 * pool(weights, matched), total).mean(axis=1),
+            "avF1": ratio(2 * pool(weights, matched), instances).mean(axis=1),
             "centreline_coverage": ratio(weights @ covered, weights @ line),
             "false_splits": mean(weights, splits),
             "false_merges": mean(weights, merges),
         }
 
-    return statistics
-
-
-def summarize_instances(photos: Sequence[InstanceCounts]) -> dict[str, float]:
-    """Instance metrics of a set of at least one photo, by the names in docs/evaluation.md."""
-    names = ("avF1", "centreline_coverage", "false_splits", "false_merges")
-    return with_intervals(len(photos), instance_statistics(photos), names)
+    return with_intervals(len(photos), statistics)

@@ -21,13 +21,11 @@ Statistics = Callable[[Array], dict[str, Array]]
 # Metrics reported with a 95 % interval, as NAME_low and NAME_high.
 WITH_INTERVAL = (
     "f1", "precision", "recall", "iou", "f1_ods", "f1_2px", "coverage_mae", "coverage_bias",
-    "false_alarm_rate",
+    "false_alarm_rate", "avF1", "centreline_coverage", "false_splits", "false_merges",
 )  # fmt: skip
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 20190210
-# Resamples evaluated together: bounds the memory to a few MB per thousand photos.
-CHUNK = 100
 # Levels 1..255 as cuts, where a pixel is crack when its level is at least the cut. The crack map
 # is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
 THRESHOLDS = (np.arange(1, LEVELS) - 0.5) / (LEVELS - 1)
@@ -35,7 +33,7 @@ THRESHOLDS = (np.arange(1, LEVELS) - 0.5) / (LEVELS - 1)
 
 def summarize(photos: Sequence[PhotoCounts]) -> dict[str, float]:
     """Pixel metrics of a set of at least one photo, by the names in docs/evaluation.md."""
-    return with_intervals(len(photos), pixel_statistics(photos), WITH_INTERVAL)
+    return with_intervals(len(photos), pixel_statistics(photos))
 
 
 def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, float]]:
@@ -45,10 +43,9 @@ def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, flo
     """
     true = np.sum([photo.width_true for photo in photos], axis=0)
     hit = np.sum([photo.width_hit for photo in photos], axis=0)
-    ends = [f"-{end}" for end in WIDTHS[1:]]
-    names = [f"{low}{end}" for low, end in zip(WIDTHS, [*ends, " and more"], strict=True)]
-    rows = zip(names, true.tolist(), hit.tolist(), strict=True)
-    return {name: (part / true.sum(), found / part) for name, part, found in rows if part}
+    ends = [*(f"-{end}" for end in WIDTHS[1:]), " and more"]
+    rows = zip(WIDTHS, ends, true.tolist(), hit.tolist(), strict=True)
+    return {f"{low}{end}": (t / true.sum(), h / t) for low, end, t, h in rows if t}
 
 
 def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
@@ -70,17 +67,17 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
 
     def statistics(weights: Array) -> dict[str, Array]:
         t, p, h = (weights @ column for column in (true, predicted, hit))
-        f1_at = _f1(pool(weights, hit_at), pool(weights, predicted_at), t[:, None])
-        best = last_argmax(f1_at)
+        f1_at = ratio(2 * pool(weights, hit_at), pool(weights, predicted_at) + t[:, None])
         precision, recall = ratio(weights @ predicted_near, p), ratio(weights @ true_near, t)
         total = precision + recall
         result = {
             "precision": ratio(h, p),
             "recall": ratio(h, t),
-            "f1": _f1(h, p, t),
+            "f1": ratio(2 * h, p + t),
             "iou": ratio(h, p + t - h),
             "f1_ods": f1_at.max(axis=1),
-            "ods_threshold": THRESHOLDS[best],
+            # Of equals the highest.
+            "ods_threshold": THRESHOLDS[::-1][np.argmax(f1_at[:, ::-1], axis=1)],
             "precision_2px": precision,
             "recall_2px": recall,
             "f1_2px": np.where(total > 0, 2 * precision * recall / np.maximum(total, 1e-300), 0),
@@ -95,17 +92,11 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
     return statistics
 
 
-def with_intervals(
-    photos: int, statistics: Statistics, with_interval: Sequence[str]
-) -> dict[str, float]:
-    """Metrics of a set, each as NAME, and those of ``with_interval`` as NAME_low and NAME_high too.
-
-    What a set does not define is passed over. ``photos`` and ``statistics`` are those of
-    `bootstrap_intervals`.
-    """
+def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
+    """Metrics of a set of so many photos, those of `WITH_INTERVAL` with NAME_low and NAME_high."""
     result = {name: float(value[0]) for name, value in statistics(np.ones((1, photos))).items()}
     intervals = bootstrap_intervals(photos, statistics)
-    for name in (name for name in with_interval if name in intervals):
+    for name in (name for name in WITH_INTERVAL if name in intervals):
         result[f"{name}_low"], result[f"{name}_high"] = intervals[name]
     return result
 
@@ -113,25 +104,16 @@ def with_intervals(
 def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[float, float]]:
     """Lower and upper bound of the 95 % interval of every statistic: percentile bootstrap.
 
-    Photos are drawn with replacement, never pixels: pixels of one photo depend on each other.
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
-
-    Args:
-        photos: how many photos the set has, at least one.
-        statistics: takes weights of shape (R, photos), how often each photo was drawn, and gives
-            one array of shape (R,) per name. NaN (a resample that does not define a statistic)
-            is left out.
+    Photos are drawn with replacement, never pixels: pixels of one photo depend on each other. NaN
+    (a resample that does not define a statistic) is left out. Source: Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993.
     """
-    generator = np.random.default_rng(SEED)
-    shares = np.full(photos, 1 / photos)
-    drawn = [
-        statistics(generator.multinomial(photos, shares, size=CHUNK).astype(np.float64))
-        for _ in range(RESAMPLES // CHUNK)
-    ]
+    drawn = np.random.default_rng(SEED).multinomial(
+        photos, np.full(photos, 1 / photos), size=RESAMPLES
+    )
     tail = 50 * (1 - CONFIDENCE)
     bounds = {}
-    for name in drawn[0]:
-        values = np.concatenate([chunk[name] for chunk in drawn])
+    for name, values in statistics(drawn.astype(np.float64)).items():
         low, high = np.percentile(values[~np.isnan(values)], [tail, 100 - tail])
         bounds[name] = (float(low), float(high))
     return bounds
@@ -141,11 +123,6 @@ def ratio(part: Array, whole: Array) -> Array:
     """Element-wise part / whole; 0 / 0 counts as 1: nothing was claimed, nothing is wrong."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.ones_like(part), where=whole > 0)
-
-
-def last_argmax(values: Array) -> NDArray[np.intp]:
-    """Index of the maximum along the last axis; of equals the last, the strictest threshold."""
-    return values.shape[-1] - 1 - np.argmax(values[..., ::-1], axis=-1)
 
 
 def pool(weights: Array, counts: Array) -> Array:
@@ -162,7 +139,3 @@ def mean(weights: Array, values: NDArray[Any]) -> Array:
     total = weights.sum(axis=1)
     summed = (weights * values).sum(axis=1)
     return np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0)
-
-
-def _f1(hit: Array, predicted: Array, true: Array) -> Array:
-    return ratio(2 * hit, predicted + true)

@@ -1,4 +1,4 @@
-"""Results as tables: one row per photo (CSV), per test set or per width (Markdown)."""
+"""Results as tables: one row per photo (CSV) or per test set (Markdown)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from .counts import PhotoCounts
 from .instance_metrics import InstanceCounts
 from .metrics import pixel_statistics
 
-ABSENT = "–"
 # Heading → task, metric, digits and factor.
 _COLUMNS: dict[str, tuple[str, str, int, float]] = {
     "F1": ("crack", "f1", 3, 1),
@@ -53,19 +52,9 @@ def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
 
 
 def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -> str:
-    if name not in metrics:
-        return ABSENT
-    text = f"{factor * metrics[name]:.{digits}f}"
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    if low is None or high is None:
-        return text
-    return f"{text} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
-
-
-def width_table(widths: Mapping[str, tuple[float, float]]) -> str:
-    """The shares that `metrics.recall_by_width` gives, a row for each range of widths."""
-    body = [[name, f"{share:.3f}", f"{found:.3f}"] for name, (share, found) in widths.items()]
-    return markdown_lines(["width, px", "share of true pixels", "found"], body, numbers=True)
+    keys = [key for key in (name, f"{name}_low", f"{name}_high") if key in metrics]
+    value, *interval = [f"{factor * metrics[key]:.{digits}f}" for key in keys] or ["–"]
+    return f"{value} ({' to '.join(interval)})" if interval else value
 
 
 def per_photo_csv(

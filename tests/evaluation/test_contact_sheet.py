@@ -26,7 +26,7 @@ from crack_data.inference.prediction import CrackInstance, CrackPrediction
 NAME = "test_contact_sheet"
 
 
-def strip(height: int = 30, width: int = 40, title: str = "Straße 7.jpg") -> Strip:
+def strip(height: int = 30, width: int = 240, title: str = "Straße 7.jpg") -> Strip:
     photo = np.full((height, width, 3), 150, np.uint8)
     truth = np.zeros((height, width), np.int32)
     mask = truth.copy()
@@ -54,10 +54,10 @@ def test_colours_of_the_error_map() -> None:
 @pytest.mark.parametrize("photos", [1, 2, 5])
 def test_sheet_holds_every_photo(tmp_path: Path, photos: int) -> None:
     path = tmp_path / "sheet.png"
-    write_contact_sheet(path, [strip() for _ in range(photos)], columns=2, width=40)
+    write_contact_sheet(path, [strip() for _ in range(photos)])
     sheet = cv2.imread(str(path))
     rows = -(-photos // 2)
-    assert sheet.shape == (20 + rows * (20 + 30 + 4), 2 * (4 * 44 - 4) + 16, 3)
+    assert sheet.shape == (20 + rows * (20 + 30 + 4), 2 * (4 * 244 - 4) + 16, 3)
     # Each strip shows its truth, its prediction and the green pixels they share.
     greens = (sheet == HIT[::-1]).all(axis=2)[20:].sum()
     assert greens == 15 * photos
@@ -67,17 +67,17 @@ def test_strip_shows_photo_truth_and_prediction_in_this_order(tmp_path: Path) ->
     path = tmp_path / "sheet.png"
     one = strip()
     one.photo[:] = (200, 120, 10)
-    write_contact_sheet(path, [one], columns=1, width=40)
+    write_contact_sheet(path, [one])
     pictures = cv2.imread(str(path))[40:70]
-    assert (pictures[:, :40] == (200, 120, 10)).all()
-    assert (pictures[:, 44:84].any(axis=2) == (one.truth > 0)).all()
-    assert (pictures[:, 88:128].any(axis=2) == (one.mask > 0)).all()
+    assert (pictures[:, :240] == (200, 120, 10)).all()
+    assert (pictures[:, 244:484].any(axis=2) == (one.truth > 0)).all()
+    assert (pictures[:, 488:728].any(axis=2) == (one.mask > 0)).all()
 
 
 def test_photos_of_different_shapes(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
-    write_contact_sheet(path, [strip(30, 40), strip(80, 20), strip(1, 300)], width=60)
-    assert cv2.imread(str(path)).shape[0] == 20 + (20 + 240 + 4) + (20 + 1 + 4)
+    write_contact_sheet(path, [strip(30, 40), strip(80, 20), strip(1, 300)])
+    assert cv2.imread(str(path)).shape[0] == 20 + (20 + 960 + 4) + (20 + 1 + 4)
 
 
 def test_pieces_of_one_instance_have_one_colour(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_pieces_of_one_instance_have_one_colour(tmp_path: Path) -> None:
     one.truth[:] = 0
     one.truth[5, :10] = one.truth[5, 20:30] = 1
     one.truth[20, :30] = 2
-    write_contact_sheet(path, [one], columns=1, width=40)
-    truth = cv2.imread(str(path))[40:70, 44:84]
+    write_contact_sheet(path, [one])
+    truth = cv2.imread(str(path))[40:70, 244:484]
     colours = [tuple(truth[row, column].tolist()) for row, column in ((5, 3), (5, 25), (20, 3))]
     assert colours[0] == colours[1] != colours[2]
     assert (0, 0, 0) not in colours
@@ -146,8 +146,8 @@ def test_titles_tell_how_good_a_prediction_is(dataset: str) -> None:
 
 def test_sheet_of_a_dataset(dataset: str, tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
-    write_contact_sheet(path, inspection_strips(dataset, white, 4), width=30)
-    assert cv2.imread(str(path)).shape[0] == 20 + 2 * (20 + 20 + 4)
+    write_contact_sheet(path, inspection_strips(dataset, white, 4))
+    assert cv2.imread(str(path)).shape[0] == 20 + 2 * (20 + 160 + 4)
 
 
 def test_photo_that_is_gone_or_another(dataset: str, tmp_path: Path) -> None:

@@ -71,12 +71,6 @@ def test_empty_and_full_masks_of_any_shape(shape: tuple[int, int], filled: bool)
     assert counts.map_all.sum() == mask.size
 
 
-def test_sizes_must_agree() -> None:
-    small, large = np.zeros((3, 4), bool), np.zeros((4, 3), bool)
-    with pytest.raises(ValueError, match="shapes differ"):
-        count_photo(small, large, large.astype(np.uint8))
-
-
 @settings(max_examples=30, deadline=None)
 @given(SHAPES.flatmap(lambda shape: npst.arrays(bool, shape)), st.integers(0, 5))
 def test_dilation_is_everything_within_the_radius(mask: np.ndarray, radius: int) -> None:

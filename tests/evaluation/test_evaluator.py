@@ -147,24 +147,6 @@ def test_a_photo_that_is_ignored_wholly_does_not_count(dataset: str, tmp_path: P
         DatasetCatalog.remove("test_only_void")
 
 
-def test_nothing_to_evaluate_on(tmp_path: Path) -> None:
-    DatasetCatalog.register("test_no_photos", list)
-    try:
-        with pytest.raises(CrackError, match="test_no_photos has no photos"):
-            evaluate_dataset(found, "test_no_photos", make_config(tmp_path))
-    finally:
-        DatasetCatalog.remove("test_no_photos")
-
-
-def test_photos_that_do_not_belong(dataset: str, tmp_path: Path) -> None:
-    evaluator = CrackEvaluator(dataset, make_config(tmp_path))
-    photo = cv2.imread(str(tmp_path / "photo1.png"))
-    with pytest.raises(CrackError, match="has no photo with image_id 7"):
-        evaluator.process([{"image_id": 7}], [found(photo)])
-    with pytest.raises(CrackError, match=r"photo1\.png has 32x23 px, .* says 32x24"):
-        evaluator.process([{"image_id": 101}], [found(photo[1:])])
-
-
 def test_photo_that_is_gone(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "photo3.png").unlink()
     with pytest.raises(CrackError, match=r"photo3\.png"):

@@ -11,7 +11,6 @@ from crack_data.evaluation.counts import PhotoCounts, count_photo
 from crack_data.evaluation.metrics import (
     THRESHOLDS,
     bootstrap_intervals,
-    last_argmax,
     pixel_statistics,
     ratio,
     recall_by_width,
@@ -129,10 +128,6 @@ def test_set_without_cracks() -> None:
 
 def test_ratio_of_nothing_is_one() -> None:
     assert ratio(np.array([0.0, 0.0, 1.0]), np.array([0.0, 2.0, 2.0])).tolist() == [1, 0, 0.5]
-
-
-def test_equal_scores_choose_the_strictest_threshold() -> None:
-    assert last_argmax(np.array([[0.1, 0.5, 0.5, 0.2], [0.0, 0.0, 0.0, 0.0]])).tolist() == [2, 3]
 
 
 def test_thresholds_split_the_levels() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from crack_data.evaluation.counts import count_photo
 from crack_data.evaluation.instance_metrics import count_instances
-from crack_data.evaluation.tables import markdown_table, per_photo_csv, width_table
+from crack_data.evaluation.tables import markdown_table, per_photo_csv
 
 
 def cells(line: str) -> list[str]:
@@ -41,14 +41,6 @@ def test_intervals_units_and_gaps() -> None:
     assert row["recall"] == "–"
     assert set(cells(second)[1:]) == {"–"}
     assert len(cells(rule)) == len(cells(header))
-
-
-def test_widths() -> None:
-    table = width_table({"0-3": (0.25, 0.5), "50 and more": (0.75, 1.0)})
-    assert [cells(line) for line in table.splitlines()[2:]] == [
-        ["0-3", "0.250", "0.500"],
-        ["50 and more", "0.750", "1.000"],
-    ]
 
 
 def test_one_row_per_photo_with_its_scores() -> None:
