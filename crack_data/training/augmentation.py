@@ -14,23 +14,14 @@ MEAN_BGR = (104.0, 116.0, 124.0)
 
 @dataclass(frozen=True)
 class CropPlan:
-    """One draw of the geometry.
+    """One draw of the geometry."""
 
-    Attributes:
-        scale: factor on the photo's size.
-        degrees: rotation about the crop's centre, counter-clockwise.
-        flip: mirror left and right.
-        centre: (x, y) of the crop's centre in the photo, px.
-        size: side of the square crop, px.
-        reflect: fill what lies outside the photo with its mirror image, else with `MEAN_BGR`.
-    """
-
-    scale: float
-    degrees: float
-    flip: bool
-    centre: tuple[float, float]
-    size: int
-    reflect: bool
+    scale: float  # factor on the photo's size
+    degrees: float  # rotation about the crop's centre, counter-clockwise
+    flip: bool  # mirror left and right
+    centre: tuple[float, float]  # (x, y) of the crop's centre in the photo, px
+    size: int  # side of the square crop, px
+    reflect: bool  # fill what lies outside the photo with its mirror image, else with `MEAN_BGR`
 
     def matrix(self) -> np.ndarray:
         """The 2x3 affine map from photo to crop pixels."""
@@ -63,41 +54,27 @@ def _draw_centre(
     mask: np.ndarray, side: float, rng: np.random.Generator, crack_probability: float
 ) -> tuple[float, float]:
     """Centre (x, y) of a crop that covers ``side`` px of the photo."""
-    height, width = mask.shape
+    size = np.array(mask.shape[::-1])  # width, height
     on_crack = rng.random() < crack_probability
-    x, y = rng.uniform(0, width), rng.uniform(0, height)
+    centre = rng.uniform(0, size)
     pixels = np.flatnonzero(mask) if on_crack else np.empty(0)
     if len(pixels):
-        y, x = divmod(int(pixels[rng.integers(len(pixels))]), width)
+        row, column = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
         # Anywhere in the crop but its outermost tenth, so that cracks are not always central.
-        x += rng.uniform(-0.4, 0.4) * side
-        y += rng.uniform(-0.4, 0.4) * side
-    return _keep_inside(x, width, side), _keep_inside(y, height, side)
+        centre = np.array([column, row]) + rng.uniform(-0.4, 0.4, 2) * side
+    # It leaves the photo only where that is smaller, and lies anywhere in a crop that shows it all.
+    low, high = np.sort([np.full(2, side / 2), size - side / 2], axis=0)
+    x, y = np.clip(centre, low, high) - 0.5
+    return float(x), float(y)
 
 
-def _keep_inside(centre: float, length: int, side: float) -> float:
-    """Move a crop's centre so that it leaves the photo only where the photo is smaller."""
-    # A photo that is smaller lies anywhere in the crop, which then shows all of it.
-    low, high = sorted((side / 2, length - side / 2))
-    return float(np.clip(centre, low, high)) - 0.5
+def crop_photo(
+    image: np.ndarray, plan: CropPlan, fill: float | tuple[float, ...] = MEAN_BGR
+) -> np.ndarray:
+    """Cut the crop out of a uint8 photo, (H, W, 3), or mask, (H, W): (size, size, …).
 
-
-def crop_photo(image: np.ndarray, plan: CropPlan) -> np.ndarray:
-    """Cut the crop out of a (H, W, 3) uint8 photo: (size, size, 3)."""
-    return _warp(image, plan, MEAN_BGR)
-
-
-def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
-    """Cut the same crop out of a (H, W) uint8 mask of 0 and 1.
-
-    Returns:
-        (size, size) uint8, how much of each pixel is crack, 0 to 255.
+    Outside the photo it has ``fill`` where it does not reflect.
     """
-    return _warp(mask * np.uint8(255), plan, 0.0)
-
-
-def _warp(image: np.ndarray, plan: CropPlan, fill: float | tuple[float, ...]) -> np.ndarray:
-    """Cut the crop out; outside the photo it has ``fill`` where it does not reflect."""
     matrix = plan.matrix()
     if plan.scale < 0.9:
         # Average pixels before a warp that makes the photo smaller: a warp alone would skip some.
@@ -109,31 +86,29 @@ def _warp(image: np.ndarray, plan: CropPlan, fill: float | tuple[float, ...]) ->
         shift = matrix[:, 2] + matrix[:, :2] @ (0.5 / ratio - 0.5)
         matrix = np.column_stack([matrix[:, :2] / ratio, shift])
     border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_CONSTANT
-    return cv2.warpAffine(
-        image,
-        matrix,
-        (plan.size, plan.size),
-        flags=cv2.INTER_LINEAR,
-        borderMode=border,
-        borderValue=fill,
-    )
+    size = (plan.size, plan.size)
+    return cv2.warpAffine(image, matrix, size, borderMode=border, borderValue=fill)
+
+
+def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
+    """Cut the same crop out of a (H, W) bool mask: uint8, how much of a pixel is in it x 255."""
+    return crop_photo(mask * np.uint8(255), plan, fill=0.0)
 
 
 def crop_labels(labels: np.ndarray, plan: CropPlan) -> np.ndarray:
     """Cut the same crop out of a (H, W) int16 label map: for each pixel the nearest label.
 
-    Returns:
-        (size, size) int16 without background: `crop_mask` says which pixels are crack.
+    There is no background in it: `crop_mask` says which pixels are crack.
     """
+    size = (plan.size, plan.size)
     if labels.max() == labels[labels > 0].min(initial=labels.max()):
-        return np.full((plan.size, plan.size), labels.max(), np.int16)
+        return np.full(size, labels.max(), np.int16)
     _, nearest = cv2.distanceTransformWithLabels(
         (labels == 0).view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     table = np.zeros(int(nearest.max()) + 1, np.int16)
     table[nearest[labels > 0]] = labels[labels > 0]
     border = cv2.BORDER_REFLECT_101 if plan.reflect else cv2.BORDER_REPLICATE
-    size = (plan.size, plan.size)
     return cv2.warpAffine(
         table[nearest], plan.matrix(), size, flags=cv2.INTER_NEAREST, borderMode=border
     )

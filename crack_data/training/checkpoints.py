@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +18,21 @@ from ..errors import CrackError, as_crack_error, run_tool
 from ..files import atomic_write
 from ..weights import load_weights, read_checkpoint
 
-Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
-
 
 class CrackCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, reading by `load_weights`, writing each file in one step."""
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load model and states, all that there are or those named; return what is left.
-
-        Raises:
-            CrackError: as `load_weights`, or the file has no state of a training, or one that does
-                not go with the config.
-        """
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load the model, and all states that there are; return what is left."""
         content = load_weights(self.model, path)
-        if "trainer" in self.checkpointables and "trainer" not in content:
-            raise CrackError(
-                f"checkpoint {path} holds weights alone, from which no training goes on; name it "
-                "as MODEL.WEIGHTS, without --resume"
-            )
-        try:
-            for key in self.checkpointables if checkpointables is None else checkpointables:
-                if key in content:
-                    self.checkpointables[key].load_state_dict(content.pop(key))
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CrackError(
-                f"checkpoint {path} was written with other SOLVER or CRACK keys ({error}); "
-                "resume with the config it was started with"
-            ) from error
+        with as_crack_error(
+            f"checkpoint {path} holds no training that can go on with this config; resume with the "
+            "one it was started with"
+        ):
+            for key, part in self.checkpointables.items():
+                if key in content or key == "trainer":
+                    part.load_state_dict(content.pop(key))
         return content
-
-    def get_checkpoint_file(self) -> str:
-        """The checkpoint that --resume takes; a `CrackError` where last_checkpoint names none."""
-        place = Path(self.save_dir, "last_checkpoint")
-        with as_crack_error(f"{place} is damaged; name a checkpoint in it"):
-            path = super().get_checkpoint_file()
-            if "\0" in path:
-                raise ValueError(f"it holds {path!r}")
-        return path
 
     def save(self, name: str, **extra: Any) -> None:
         """Save model and states as NAME.pth, and make it the one that --resume takes."""
@@ -68,18 +45,11 @@ class CrackCheckpointer(DetectionCheckpointer):
 
 
 def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a dictionary with ``torch.save``, in one step.
-
-    Raises:
-        CrackError: the disk is full, or the folder cannot be written to.
-    """
+    """Write a dictionary with ``torch.save``, in one step."""
     buffer = io.BytesIO()  # torch.save raises errors of its own where a disk is full
     torch.save(state, buffer)
-    try:
-        with atomic_write(path) as file:
-            file.write(buffer.getvalue())
-    except CrackError as error:
-        raise CrackError(f"{error}, then go on with --resume") from error
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
 
 
 def remove_older(folder: str, iteration: int) -> None:
@@ -96,17 +66,12 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     the initial weights in a short training.
     """
 
-    @torch.no_grad()
-    def update(averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
+    def update(old: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
         count = int(steps)
         weight = 1 - min(decay, (1 + count) / (10 + count))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, weight)
-            else:
-                old.copy_(new)
+        return old.lerp(new, weight) if old.is_floating_point() else new
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return AveragedModel(model, avg_fn=update, use_buffers=True)
 
 
 def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
@@ -117,60 +82,31 @@ def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[
 
 def match_optimizer_state(
     saved: dict[str, Any],
-    saved_names: Sequence[str] | None,
+    saved_names: Sequence[str],
     optimizer: torch.optim.Optimizer,
     names: Sequence[str],
 ) -> dict[str, Any]:
     """The state to load into ``optimizer``: moments as saved, rates and weight decay its own.
 
-    Args:
-        saved: ``state_dict()`` of the same kind of optimizer.
-        saved_names, names: `parameter_names` of that time (None: grouped as now) and of now.
-        optimizer: built from the config.
-
-    Raises:
-        ValueError: the two do not have the same parameters.
+    ``saved`` is the ``state_dict()`` of an optimizer of the same kind, whose parameters had
+    ``saved_names`` (see `parameter_names`) and may have been in other groups. A ValueError where
+    they are not the same parameters.
     """
-    groups = optimizer.state_dict()["param_groups"]
-    sizes = [[len(group["params"]) for group in x] for x in (saved["param_groups"], groups)]
-    number_of = {name: number for number, name in enumerate(saved_names or names)}
-    if number_of.keys() != set(names) or (saved_names is None and sizes[0] != sizes[1]):
-        raise ValueError("other parameters are trained, or in other groups")
-    moments = {
-        number: saved["state"][number_of[name]]
-        for number, name in enumerate(names)
-        if number_of[name] in saved["state"]
+    if set(saved_names) != set(names):
+        raise ValueError("other parameters are trained")
+    moments = {saved_names[number]: moment for number, moment in saved["state"].items()}
+    return {
+        "state": {i: moments[name] for i, name in enumerate(names) if name in moments},
+        "param_groups": optimizer.state_dict()["param_groups"],
     }
-    return {"state": moments, "param_groups": groups}
-
-
-def changed_keys(
-    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
-) -> dict[str, str]:
-    """The keys of one config that another has otherwise, as {KEY: "old -> new"}."""
-    changed: dict[str, str] = {}
-    for key, old in before.items():
-        new = now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            changed |= changed_keys(old, new, f"{prefix}{key}.")
-        elif old != new:
-            changed[prefix + key] = f"{old} -> {new}"
-    return changed
 
 
 def release_weights(sources: Sequence[str], target: str) -> int:
-    """Write the mean of the weights of checkpoints in fp16, and nothing else.
+    """Write the mean of the weights of checkpoints in fp16, and nothing else; return its bytes.
 
     Of each the averaged weights are taken where it has them. A tensor that fp16 cannot hold stays
     in fp32. The mean of a model and of what it became by training on is often better than both
-    (Wortsman et al. 2022, arXiv:2203.05482).
-
-    Returns:
-        the file's size in bytes.
-
-    Raises:
-        CrackError: a source is missing, no checkpoint, or of another model than the first; or
-            ``target`` cannot be written.
+    (Wortsman et al. 2022, arXiv:2203.05482). A `CrackError` where they are of different models.
     """
     weights = _plain_weights(sources[0])
     for count, source in enumerate(sources[1:], start=2):
@@ -191,12 +127,8 @@ def release_weights(sources: Sequence[str], target: str) -> int:
 def _plain_weights(path: str) -> dict[str, torch.Tensor]:
     """The averaged weights of a checkpoint where it has them, else those of its model."""
     checkpoint = read_checkpoint(path)
-    averaged = {
-        name.removeprefix("module."): value
-        for name, value in checkpoint.get("ema", {}).items()
-        if name.startswith("module.")
-    }
-    return dict(averaged or checkpoint["model"])
+    ema = {k: v for k, v in checkpoint.get("ema", {}).items() if k.startswith("module.")}
+    return {k.removeprefix("module."): v for k, v in ema.items()} or checkpoint["model"]
 
 
 def main() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.engine import hooks as stock
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from torch import nn
 
@@ -16,8 +18,6 @@ from .checkpoints import remove_older
 from .report import write_report
 
 logger = logging.getLogger("detectron2.crack_data.training")
-
-_NORM_TYPES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def build_hooks(trainer: Any) -> list[HookBase]:
@@ -60,7 +60,7 @@ def _fix_statistics(trainer: Any) -> None:
     """Keep the backbone's BatchNorm statistics as they are, also after an evaluation's end."""
     models = [trainer.plain_model, *([trainer.average.module] if trainer.average else [])]
     for layer in (layer for model in models for layer in bottom_up(model).modules()):
-        if isinstance(layer, _NORM_TYPES):
+        if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
             layer.eval()
 
 
@@ -88,51 +88,28 @@ class KeepBest(HookBase):
     """
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Take the next evaluation for the first."""
         self.best: float | None = None
         self.best_iteration = -1
         self.without_gain = 0
 
-    def after_step(self) -> None:
-        """Compare after each evaluation during training."""
-        trainer, done = self.trainer, self.trainer.iter + 1
-        period, patience = trainer.cfg.TEST.EVAL_PERIOD, trainer.cfg.CRACK.PATIENCE
-        if period <= 0 or done % period or done == trainer.max_iter:
-            return
-        self._compare()
-        # Only the main process has the metrics.
-        if patience and comm.all_gather(self.without_gain)[0] >= patience:
-            logger.info(f"Stopped: no better evaluation in {patience}")
-            trainer.ended = True
-
-    def after_train(self) -> None:
-        """Compare after the last evaluation."""
-        if self.trainer.iter >= self.trainer.max_iter:
-            self._compare()
-
-    def _compare(self) -> None:
-        if not comm.is_main_process():
-            return
-        metric = self.trainer.cfg.CRACK.BEST_METRIC
-        value, iteration = self.trainer.storage.latest().get(metric, (math.nan, -1))
-        if math.isnan(value):
-            logger.warning(f"{metric} is not among the metrics: no best weights are kept")
-        elif self.best is None or value > self.best:
-            self.best, self.best_iteration, self.without_gain = float(value), iteration, 0
-            logger.info(f"Best {metric} so far: {value:.4f}")
-            self.trainer.save_weights("model_best")
-        else:
+    def update(self, results: Mapping[str, Any]) -> None:
+        """Compare an evaluation with the best so far; only the main process has its results."""
+        trainer, keys = self.trainer, self.trainer.cfg.CRACK
+        value = flatten_results_dict(results).get(keys.BEST_METRIC)
+        if value is not None and (self.best is None or value > self.best):
+            self.best, self.best_iteration, self.without_gain = value, trainer.storage.iter, 0
+            logger.info(f"Best {keys.BEST_METRIC} so far: {value:.4f}")
+            trainer.save_weights("model_best")
+        elif value is not None:
             self.without_gain += 1
+        elif comm.is_main_process():
+            logger.warning(f"{keys.BEST_METRIC} is not among the metrics: no best weights are kept")
+        trainer.ended = 0 < keys.PATIENCE <= comm.all_gather(self.without_gain)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """For --resume."""
-        names = ("best", "best_iteration", "without_gain")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("best", "best_iteration", "without_gain")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.__dict__.update(state)

@@ -8,30 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..config import check_values, load_config, value_at
+from ..config import check_values, load_config
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from .trainer import CrackTrainer
-
-logger = logging.getLogger("detectron2.crack_data.training")
-
-# Keys of Detectron2 that a user may know and nothing here reads.
-_UNREAD = (
-    "INPUT.MIN_SIZE_TRAIN",
-    "INPUT.CROP.ENABLED",
-    "INPUT.RANDOM_FLIP",
-    "DATALOADER.SAMPLER_TRAIN",
-    "DATALOADER.REPEAT_THRESHOLD",
-    "TEST.AUG.ENABLED",
-    "TEST.PRECISE_BN.ENABLED",
-)
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,17 +39,15 @@ def start(args: argparse.Namespace) -> None:
     try:
         machines = args.num_machines, args.machine_rank, args.dist_url
         launch(run, args.num_gpus, *machines, args=(args,))
-    except ProcessRaisedException as error:
-        if "CrackError: " in str(error):
-            raise CrackError(_own_message(error)) from error
-        raise
+    except ProcessRaisedException as error:  # its message is the process's traceback
+        _, ours, message = str(error).rpartition("CrackError: ")
+        if not ours:
+            raise
+        raise CrackError(message.strip()) from error
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS.
-
-    Args:
-        args: of `parse_args`.
+    """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS; ``args`` are of `parse_args`.
 
     Raises:
         CrackError: bad input, a full disk, or a data-loading process that died.
@@ -87,21 +72,13 @@ def run(args: argparse.Namespace) -> None:
         # A full disk must not bury its one sentence under a traceback for each line logged.
         logging.raiseExceptions = False
         default_setup(cfg, args)
-        for key in unread_keys(cfg):
-            logger.warning(f"{key} is not read here; see CRACK and SOLVER in crack_data/config.py")
         if args.eval_only:
             evaluate_datasets(CrackPredictor(cfg), cfg)
-        else:
-            with as_crack_error("no training can be built from the config"):
-                trainer = CrackTrainer(cfg)
-            trainer.resume_or_load(resume=args.resume)
-            trainer.train()
-
-
-def unread_keys(cfg: CfgNode) -> list[str]:
-    """The keys that are set and have no effect."""
-    default = get_cfg()
-    return [x for x in _UNREAD if value_at(cfg, x) != value_at(default, x)]
+            return
+        with as_crack_error("no training can be built from the config"):
+            trainer = CrackTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        trainer.train()
 
 
 def adapt_to_random_weights(cfg: CfgNode) -> None:
@@ -119,11 +96,9 @@ def adapt_to_random_weights(cfg: CfgNode) -> None:
 
 @contextmanager
 def outside_errors(output_dir: str) -> Iterator[None]:
-    """Turn bad input, a full disk and data-loading processes that died into one sentence."""
+    """Turn a full disk and data-loading processes that died into one sentence."""
     try:
         yield
-    except CrackError as error:
-        raise CrackError(_own_message(error)) from error
     except OSError as error:
         raise CrackError(
             f"OUTPUT_DIR {output_dir} cannot be written to ({error.strerror or error}); make room "
@@ -138,8 +113,3 @@ def outside_errors(output_dir: str) -> Iterator[None]:
             "more (in Docker --memory and --shm-size), or set DATALOADER.NUM_WORKERS 0, and go on "
             "with --resume"
         ) from error
-
-
-def _own_message(error: Exception) -> str:
-    """The message of a `CrackError` that another process may have wrapped in its traceback."""
-    return str(error).strip().splitlines()[-1].split("CrackError: ")[-1]

@@ -23,17 +23,8 @@ from .data import Batch
 logger = logging.getLogger("detectron2.crack_data.training")
 
 
-def uses_bf16(cfg: CfgNode) -> bool:
-    """Whether a training computes in bf16 on the CPU: SOLVER.CPU_BF16, where it is native."""
-    return bool(cfg.SOLVER.CPU_BF16) and cfg.MODEL.DEVICE == "cpu" and has_native_bf16()
-
-
 def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
-    """What computes an iteration, with model (shared among all processes) and optimizer.
-
-    Raises:
-        CrackError: keys of SOLVER contradict each other.
-    """
+    """What computes an iteration, with model (shared among all processes) and optimizer."""
     solver, on_cpu = cfg.SOLVER, cfg.MODEL.DEVICE == "cpu"
     if solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
         raise CrackError(
@@ -44,7 +35,7 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
     placing = {"device_ids": None} if on_cpu else {}
     model = create_ddp_model(model, broadcast_buffers=False, **placing)
     if on_cpu or not solver.AMP.ENABLED:
-        bf16 = uses_bf16(cfg)
+        bf16 = solver.CPU_BF16 and on_cpu and has_native_bf16()
         logger.info(f"Training computes in {'bf16' if bf16 else 'fp32'}")
         return CrackStepper(model, optimizer, bf16, solver.ACCUMULATE)
     if solver.ACCUMULATE > 1:
@@ -67,10 +58,9 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         lr_factor_func=lambda name: factor if name.startswith("backbone.bottom_up.") else 1.0,
     )
-    kind: Any
-    if solver.OPTIMIZER == "sgd":
-        kind, options = torch.optim.SGD, {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
-    else:
+    kind: Any = torch.optim.SGD
+    options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    if solver.OPTIMIZER == "adamw":
         # A fused optimizer takes AMP's scaled gradients, which clipping must not see.
         kind, options = torch.optim.AdamW, {"fused": not solver.AMP.ENABLED}
     clipping = maybe_add_gradient_clipping(cfg, kind)
@@ -127,8 +117,7 @@ class BatchMonitor:
     def __call__(self, batch: Batch) -> Batch:
         """Note what the batch says and return those of its samples that could be read.
 
-        Raises:
-            CrackError: more of the photos cannot be read than CRACK.MAX_BAD_PHOTOS allows.
+        A `CrackError` where more photos cannot be read than CRACK.MAX_BAD_PHOTOS allows.
         """
         for name, reason in (skipped for sample in batch for skipped in sample["skipped"]):
             if name not in self.bad:

@@ -18,17 +18,8 @@ from ..convert.linking import link_pieces
 from ..datasets import read_photo_of
 from ..modeling.crack_map_head import IGNORED
 from ..segmentation import ignored_pixels, instance_masks
-from .augmentation import (
-    CropPlan,
-    change_light,
-    crop_labels,
-    crop_mask,
-    crop_photo,
-    degrade,
-    draw_plan,
-)
-
-Box = tuple[slice, slice]
+from . import augmentation
+from .augmentation import CropPlan, crop_labels, crop_mask
 
 # A pixel of a crop is crack when at least this share of it is. Just below one half: measured on
 # CFD, DeepCrack and crackseg448 at scales 0.7 to 1.4 this keeps 99.4 to 100 % of the centrelines
@@ -46,23 +37,19 @@ MIN_INSTANCE_PIXELS = 8
 
 @dataclass(frozen=True)
 class Truth:
-    """What a data set says of one photo.
+    """What a data set says of one photo."""
 
-    Attributes:
-        layers: int16 label maps (H, W), 0 for background; instances that overlap lie in different
-            layers. Labels are numbered over all layers together.
-        scattered: labels of instances whose pieces lie farther apart than the linking gap by the
-            data set's own decision: no crop takes them apart.
-        ignored: bool (H, W), pixels that do not count.
-    """
-
+    # int16 label maps (H, W), 0 for background; instances that overlap lie in different layers.
+    # Labels are numbered over all layers together.
     layers: list[np.ndarray]
-    scattered: frozenset[int]
-    ignored: np.ndarray
+    # Labels of instances whose pieces lie farther apart than the linking gap by the data set's own
+    # decision: no crop takes them apart.
+    scattered: set[int]
+    ignored: np.ndarray  # bool (H, W), pixels that do not count
 
     def union(self) -> np.ndarray:
         """All crack pixels: uint8 (H, W) of 0 and 1."""
-        return np.any([layer > 0 for layer in self.layers], axis=0).view(np.uint8)
+        return np.any(self.layers, axis=0).view(np.uint8)
 
 
 class CrackMapper:
@@ -85,16 +72,13 @@ class CrackMapper:
             "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes,
             gt_masks (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where
             the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
-
-        Raises:
-            CrackError: as `read_photo_of`.
         """
-        image = read_photo_of(record)
+        keys, image = self.augmentation, read_photo_of(record)
         truth = truth_of(record, self.link_gap)
-        if self.augmentation.ENABLED:
-            plan = draw_plan(truth.union(), rng, self.augmentation)
-            image = change_light(crop_photo(image, plan), rng, self.augmentation)
-            image = degrade(image, rng, self.augmentation)
+        if keys.ENABLED:
+            plan = augmentation.draw_plan(truth.union(), rng, keys)
+            image = augmentation.change_light(augmentation.crop_photo(image, plan), rng, keys)
+            image = augmentation.degrade(image, rng, keys)
             masks, target = crop_truth(truth, plan, self.link_gap)
             ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
         else:
@@ -127,22 +111,20 @@ def truth_of(record: dict[str, Any], link_gap: float) -> Truth:
         free[box][inside] = label
         if len(_pieces(inside, link_gap)) > 1:
             scattered.add(label)
-    return Truth(layers, frozenset(scattered), ignored_pixels(record))
+    return Truth(layers, scattered, ignored_pixels(record))
 
 
 def crop_truth(
     truth: Truth, plan: CropPlan, link_gap: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Cut a crop out of what the data set says.
+    """Masks of the instances in a crop, bool (size, size), and the target of the crack map.
 
-    Returns:
-        The masks of the instances, bool (size, size), and the target of the crack map, uint8
-        (size, size): 0, 1 or `IGNORED`.
+    The target is uint8 (size, size): 0, 1 or `IGNORED`.
     """
     masks: list[np.ndarray] = []
     union = np.zeros((plan.size, plan.size), np.uint8)
     for layer in truth.layers:
-        coverage = crop_mask((layer > 0).view(np.uint8), plan)
+        coverage = crop_mask(layer > 0, plan)
         np.maximum(union, coverage, out=union)
         labels = crop_labels(layer, plan)
         labels[coverage < 255 * LINK_COVERAGE] = 0
@@ -159,7 +141,7 @@ def crop_truth(
     if plan.scale < FULL_SCALE:
         target[(target == 0) & (union >= 255 * LINK_COVERAGE)] = IGNORED
     if truth.ignored.any():
-        target[crop_mask(truth.ignored.view(np.uint8), plan) > 127] = IGNORED
+        target[crop_mask(truth.ignored, plan) > 127] = IGNORED
     return masks, target
 
 
@@ -170,11 +152,10 @@ def ignore_rim(target: np.ndarray, width: float) -> None:
         target[(depth > 0) & (depth <= width)] = IGNORED
 
 
-def _boxes(labels: np.ndarray) -> Iterator[tuple[int, Box]]:
+def _boxes(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
     """Each label of a label map (H, W), with the box that holds it."""
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            yield label, box
+    boxes = enumerate(ndimage.find_objects(labels), start=1)
+    return ((label, box) for label, box in boxes if box is not None)
 
 
 def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
@@ -183,8 +164,6 @@ def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
     if count <= 2:
         return [mask]
     crack_of = link_pieces(labels, count - 1, link_gap)
-    if crack_of.max() == 1:
-        return [mask]
     linked = crack_of[labels]
     return [linked == crack for crack in range(1, int(crack_of.max()) + 1)]
 

@@ -16,17 +16,8 @@ from ..markdown import markdown_lines
 Rows = list[dict[str, Any]]
 
 # The metrics that the page shows, of those there are.
-SHOWN = (
-    "crack/f1",
-    "crack/f1_ods",
-    "crack/precision",
-    "crack/recall",
-    "crack/f1_2px",
-    "crack/coverage_mae",
-    "crack/false_alarm_rate",
-    "segm/AP50",
-    "bbox/AP50",
-)
+_PIXELS = ("f1", "f1_ods", "precision", "recall", "f1_2px", "coverage_mae", "false_alarm_rate")
+SHOWN = (*(f"crack/{name}" for name in _PIXELS), "segm/AP50", "bbox/AP50")
 
 
 def read_metrics(path: Path) -> Rows:
@@ -47,10 +38,9 @@ def cut_metrics(path: Path, start: int) -> None:
         file.writelines(json.dumps(row, sort_keys=True).encode() + b"\n" for row in kept)
 
 
-def series(rows: Rows, name: str) -> tuple[list[int], list[float]]:
-    """Iterations and values of one metric."""
-    points = [(row["iteration"], row[name]) for row in rows if name in row]
-    return [point[0] for point in points], [point[1] for point in points]
+def series(rows: Rows, name: str) -> dict[int, float]:
+    """The values of one metric by their iterations."""
+    return {row["iteration"]: row[name] for row in rows if name in row}
 
 
 def write_report(trainer: Any) -> None:
@@ -61,12 +51,13 @@ def write_report(trainer: Any) -> None:
         return
     metric, bad = trainer.cfg.CRACK.BEST_METRIC, trainer.monitor.bad
     draw_curves(rows, metric, folder / "curves.png")
+    skipped = [f"- {name}: {why}" for name, why in bad.items()][:20]
     parts = [
         "# Training summary",
         _facts(trainer, rows),
         _metrics(rows, metric, trainer.best.best_iteration),
         f"{len(bad)} photos could not be read and were skipped" + (":" if bad else "."),
-        *([] if not bad else ["\n".join([f"- {x}: {why}" for x, why in bad.items()][:20])]),
+        *(["\n".join(skipped)] if bad else []),
         "![curves](curves.png)",
     ]
     with atomic_write(folder / "summary.md") as file:
@@ -75,10 +66,9 @@ def write_report(trainer: Any) -> None:
 
 def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
     """Draw losses, evaluation (with CRACK.BEST_METRIC) and learning rate over the iterations."""
-    losses = sorted({name for row in rows for name in row if "loss" in name})
     metrics = dict.fromkeys([best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"])
     panels = {
-        "losses": losses,
+        "losses": sorted({name for row in rows for name in row if "loss" in name}),
         "evaluation (AP in percent / 100)": list(metrics),
         "learning rate": ["lr"],
     }
@@ -88,11 +78,12 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
         axis.set(title=title, xlabel="iteration", yscale="log" if title == "losses" else "linear")
         axis.grid(alpha=0.3)
         for name in names:
-            iterations, values = series(rows, name)
-            if "/AP" in name:
-                values = [value / 100 for value in values]
-            if values:
-                axis.plot(iterations, values, label=name, marker="o" if "/" in name else ".")
+            scale = 0.01 if "/AP" in name else 1.0
+            points = [(i, scale * value) for i, value in series(rows, name).items()]
+            if points:
+                axis.plot(
+                    *zip(*points, strict=True), label=name, marker="o" if "/" in name else "."
+                )
                 axis.legend()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=80)
@@ -101,7 +92,7 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
 def _facts(trainer: Any, rows: Rows) -> str:
     cfg, solver = trainer.cfg, trainer.cfg.SOLVER
     parameters = sum(x.numel() for x in trainer.plain_model.parameters())
-    seconds = series(rows, "time")[1]
+    seconds = series(rows, "time").values()
     speed = solver.IMS_PER_BATCH * len(seconds) / sum(seconds) if seconds else 0.0
     done = min(trainer.iter + 1, trainer.max_iter)
     end = "ended early" if trainer.iter < trainer.max_iter else "ran to its end"
@@ -119,10 +110,9 @@ def _facts(trainer: Any, rows: Rows) -> str:
 def _metrics(rows: Rows, best_metric: str, best_iteration: int) -> str:
     lines = []
     for name in dict.fromkeys([best_metric, *SHOWN]):
-        iterations, values = series(rows, name)
-        if values:
-            best = [x for i, x in zip(iterations, values, strict=True) if i == best_iteration]
-            lines.append((name, f"{best[-1]:.4f}" if best else "", f"{values[-1]:.4f}"))
+        if values := series(rows, name):
+            best = f"{values[best_iteration]:.4f}" if best_iteration in values else ""
+            lines.append((name, best, f"{list(values.values())[-1]:.4f}"))
     if not lines:
         return "Nothing was evaluated."
     return (

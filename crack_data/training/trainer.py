@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from ..errors import as_crack_error
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
@@ -26,7 +29,6 @@ from ..weights import load_initial_weights
 from .checkpoints import (
     CrackCheckpointer,
     build_ema,
-    changed_keys,
     match_optimizer_state,
     parameter_names,
     save_state,
@@ -51,7 +53,7 @@ class CrackTrainer(DefaultTrainer):
         stepper: computes an iteration; holds model, optimizer and loader.
         monitor: knows the last batch and the unreadable photos.
         best: the best evaluation so far.
-        ended: whether a hook wants the training to end before its last iteration.
+        ended: whether `best` wants the training to end before its last iteration.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -86,7 +88,9 @@ class CrackTrainer(DefaultTrainer):
 
     def evaluate(self) -> OrderedDict[str, Any]:
         """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
-        return evaluate_datasets(CrackPredictor(self.cfg, self.ema_or_model()), self.cfg)
+        results = evaluate_datasets(CrackPredictor(self.cfg, self.ema_or_model()), self.cfg)
+        self.best.update(results)
+        return results
 
     def ema_or_model(self) -> nn.Module:
         """The averaged model once it has been updated, else the trained one."""
@@ -104,7 +108,10 @@ class CrackTrainer(DefaultTrainer):
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
         folder, exists = self.cfg.OUTPUT_DIR, self.checkpointer.has_checkpoint()
         if resume and exists:
-            self.checkpointer.load(self.checkpointer.get_checkpoint_file())
+            with as_crack_error(f"{folder}/last_checkpoint is damaged; name a checkpoint in it"):
+                path = self.checkpointer.get_checkpoint_file()
+                os.stat(path)
+            self.checkpointer.load(path)
         else:
             if resume:
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
@@ -143,6 +150,7 @@ class CrackTrainer(DefaultTrainer):
                     self.run_step()
                     self.after_step()
                     if self.ended:
+                        logger.info("Stopped: no better evaluation in CRACK.PATIENCE")
                         break
                 else:
                     self.iter += 1  # by which hooks know that the training is complete
@@ -179,10 +187,7 @@ class CrackTrainer(DefaultTrainer):
         """The inverse of `state_dict`; sets where training starts.
 
         Rates, schedule, weight decay and a SEED of 0 or more are the config's, whatever they were
-        before.
-
-        Raises:
-            ValueError: the state does not go with the config.
+        before. A ValueError where the state does not go with the config.
         """
         wanted = self.cfg.SOLVER.OPTIMIZER
         if state_dict["optimizer"] != wanted:
@@ -190,9 +195,11 @@ class CrackTrainer(DefaultTrainer):
         names = parameter_names(self.optimizer, self.plain_model)
         stepper = dict(state_dict["stepper"])
         stepper["optimizer"] = match_optimizer_state(
-            stepper["optimizer"], state_dict.get("parameters"), self.optimizer, names
+            stepper["optimizer"], state_dict["parameters"], self.optimizer, names
         )
         self.stepper.load_state_dict(stepper)
+        if self._changed_keys(state_dict["config"]) & {"CRACK.BEST_METRIC", "DATASETS.TEST"}:
+            state_dict["hooks"].pop("KeepBest", None)  # values of another metric do not compare
         rates = self.scheduler.base_lrs
         TrainerBase.load_state_dict(self, state_dict)
         self.scheduler.base_lrs = rates
@@ -203,16 +210,12 @@ class CrackTrainer(DefaultTrainer):
         self.start_iter = self.iter + 1
         self.start_sample = state_dict["samples"]
         self.monitor.bad = state_dict["bad_photos"]
-        self._compare_config(state_dict)
 
-    def _compare_config(self, state_dict: dict[str, Any]) -> None:
-        """Log what the config has otherwise than the checkpoint's, all of it or SOLVER alone."""
-        before = yaml.safe_load(state_dict.get("config", ""))
-        before = before or {"SOLVER": yaml.safe_load(state_dict.get("solver", "")) or {}}
-        changed = changed_keys(before, yaml.safe_load(self.cfg.dump()))
-        changed.pop("OUTPUT_DIR", None)
+    def _changed_keys(self, dumped: str) -> set[str]:
+        """The keys that the config has otherwise than a checkpoint's, which are logged."""
+        before, now = (flatten_results_dict(yaml.safe_load(x)) for x in (dumped, self.cfg.dump()))
+        changed = [key for key in before if key != "OUTPUT_DIR" and before[key] != now.get(key)]
+        values = [f"{x.replace('/', '.')} {before[x]} -> {now.get(x)}" for x in changed]
         if changed:
-            text = ", ".join(f"{key} {values}" for key, values in changed.items())
-            logger.info(f"The config has changed since the checkpoint: {text}")
-        if changed.keys() & {"CRACK.BEST_METRIC", "DATASETS.TEST"}:
-            self.best.forget()  # values of another metric do not compare
+            logger.info(f"The config has changed since the checkpoint: {', '.join(values)}")
+        return {key.replace("/", ".") for key in changed}

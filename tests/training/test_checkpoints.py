@@ -58,7 +58,6 @@ def test_a_full_disk_leaves_the_previous_checkpoint(repo: Path, tmp_path: Path) 
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write ")
     assert "model_0000002.pth: File too large" in last
-    assert "go on with --resume" in last
     assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000001.pth"]
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
     torch.load(tmp_path / "model_0000001.pth", weights_only=True)
@@ -111,25 +110,6 @@ def test_buffers_follow_and_counters_are_copied() -> None:
     assert ((low <= average.module[1].running_var) & (average.module[1].running_var <= high)).all()
 
 
-def test_state_survives_a_round_trip() -> None:
-    torch.manual_seed(0)
-    model = _network()
-    average, other = build_ema(model, 0.9), build_ema(_network(), 0.9)
-    average.update_parameters(model)
-    other.load_state_dict(average.state_dict())
-    for network in (average, other):
-        network.update_parameters(_network_of(2.0))
-    assert torch.equal(average.module[0].weight, other.module[0].weight)
-
-
-def _network_of(value: float) -> nn.Module:
-    model = _network()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(value)
-    return model
-
-
 def test_the_average_is_taken_in_half_precision(tmp_path: Path) -> None:
     source, target = tmp_path / "model_0000009.pth", tmp_path / "crack.pth"
     average = {
@@ -152,13 +132,6 @@ def test_the_average_is_taken_in_half_precision(tmp_path: Path) -> None:
     assert weights["large"].item() == 1e6  # beyond fp16
 
 
-def test_raw_weights_where_there_is_no_average(tmp_path: Path) -> None:
-    source, target = tmp_path / "model_best.pth", tmp_path / "crack.pth"
-    torch.save({"model": {"w": torch.ones(2)}, "iteration": 3}, source)
-    release_weights([str(source)], str(target))
-    assert torch.load(target, weights_only=True)["model"]["w"].tolist() == [1, 1]
-
-
 def test_several_checkpoints_give_their_mean(tmp_path: Path) -> None:
     sources = [str(tmp_path / f"{number}.pth") for number in range(4)]
     for number, source in enumerate(sources[:3]):
@@ -172,21 +145,6 @@ def test_several_checkpoints_give_their_mean(tmp_path: Path) -> None:
     assert weights["n"].item() == 7
     with pytest.raises(CrackError, match=r"0\.pth and .*3\.pth are of different models"):
         release_weights([sources[0], sources[3]], str(target))
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [(None, "does not exist"), (b"text", "is no checkpoint"), ({"weights": 1}, "holds no model")],
-)
-def test_no_checkpoint(tmp_path: Path, content: object, sentence: str) -> None:
-    source = tmp_path / "source.pth"
-    if isinstance(content, bytes):
-        source.write_bytes(content)
-    elif content is not None:
-        torch.save(content, source)
-    with pytest.raises(CrackError, match=rf"source\.pth .*{sentence}"):
-        release_weights([str(source)], str(tmp_path / "target.pth"))
-    assert not (tmp_path / "target.pth").exists()
 
 
 def _adamw(model: nn.Module, *groups: list[str]) -> torch.optim.AdamW:
@@ -216,7 +174,5 @@ def test_moments_follow_their_parameters_into_other_groups() -> None:
     for parameter in model.parameters():
         assert torch.equal(after.state[parameter]["exp_avg"], before.state[parameter]["exp_avg"])
     assert [group["weight_decay"] for group in after.param_groups] == [0.0]
-    with pytest.raises(ValueError, match="in other groups"):
-        match_optimizer_state(before.state_dict(), None, after, ["bias", "weight"])
     with pytest.raises(ValueError, match="other parameters"):
         match_optimizer_state(before.state_dict(), names, after, ["bias", "gain"])

@@ -14,11 +14,11 @@ from detectron2.config import CfgNode
 from crack_data.errors import CrackError
 from crack_data.modeling.crack_map_head import IGNORED
 from crack_data.training.data import (
-    StreamSampler,
     TrainSamples,
     build_train_loader,
     load_records,
     photo_weights,
+    sample_stream,
 )
 from crack_data.training.loop import BatchMonitor
 
@@ -28,51 +28,43 @@ WEIGHTS = {"equal": torch.ones(10), "unequal": torch.tensor([1.0] * 8 + [3.0] * 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS.keys())
 @pytest.mark.parametrize("start", [0, 7, 10, 123])
 def test_it_goes_on_where_it_stopped(weights: torch.Tensor, start: int) -> None:
-    whole = list(islice(StreamSampler(weights, seed=4), 200))
-    rest = list(islice(StreamSampler(weights, seed=4, start=start), 200 - start))
+    whole = list(islice(sample_stream(weights, seed=4), 200))
+    rest = list(islice(sample_stream(weights, seed=4, start=start), 200 - start))
     assert rest == whole[start:]
     assert [position for position, _ in whole] == list(range(200))
 
 
 def test_equal_weights_show_every_photo_once_an_epoch() -> None:
-    photos = [photo for _, photo in islice(StreamSampler(WEIGHTS["equal"], seed=0), 30)]
+    photos = [photo for _, photo in islice(sample_stream(WEIGHTS["equal"], seed=0), 30)]
     for epoch in range(3):
         assert sorted(photos[10 * epoch : 10 * epoch + 10]) == list(range(10))
     assert photos[:10] != photos[10:20]
 
 
 def test_a_weight_of_three_draws_three_times_as_often() -> None:
-    drawn = Counter(p for _, p in islice(StreamSampler(WEIGHTS["unequal"], seed=0), 1400))
+    drawn = Counter(p for _, p in islice(sample_stream(WEIGHTS["unequal"], seed=0), 1400))
     assert [drawn[i] for i in range(8)] == [100] * 8
     assert [drawn[8], drawn[9]] == [300, 300]
 
 
-def test_weights_go_by_data_set(make_config: Callable[..., CfgNode], data: Path) -> None:
+def test_weights_go_by_data_set_and_crack(make_config: Callable[..., CfgNode], data: Path) -> None:
     train, val = str(data / "train.json"), str(data / "val.json")
     cfg = make_config(
-        "DATASETS.TRAIN", f"('{train}', '{val}')", "CRACK.SAMPLING_WEIGHTS", "[1.0, 2.5]"
-    )
-    records = load_records(cfg, cfg.DATASETS.TRAIN)
-    assert photo_weights(cfg, records).tolist() == [1.0] * 12 + [2.5] * 4
+        "DATASETS.TRAIN", f"('{train}', '{val}')", "CRACK.SAMPLING_WEIGHTS", "[1.0, 2.5]",
+        "CRACK.CRACK_FREE_WEIGHT", 3.0,
+    )  # fmt: skip
+    records = load_records(cfg)
+    # Every fourth photo is without a crack.
+    expected = [1.0, 1.0, 1.0, 3.0] * 3 + [2.5, 2.5, 2.5, 7.5]
+    assert photo_weights(cfg, records).tolist() == expected
     assert {record["dataset_name"] for record in records[12:]} == {val}
 
 
-def test_photos_without_cracks_have_a_weight_of_their_own(
-    make_config: Callable[..., CfgNode],
-) -> None:
-    cfg = make_config("CRACK.CRACK_FREE_WEIGHT", 3.0)
-    records = load_records(cfg, cfg.DATASETS.TRAIN)
-    records[2] = {**records[2], "annotations": []}
-    expected = [3.0 if not record["annotations"] else 1.0 for record in records]
-    assert photo_weights(cfg, records).tolist() == expected
-
-
-@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']", "[1.0]"])
+@pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
-    # Photos without cracks have a weight of their own, of which the last is too far away.
-    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights, "CRACK.CRACK_FREE_WEIGHT", 1001.0)
+    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
     with pytest.raises(CrackError, match=r"CRACK\.SAMPLING_WEIGHTS"):
-        photo_weights(cfg, load_records(cfg, cfg.DATASETS.TRAIN))
+        photo_weights(cfg, load_records(cfg))
 
 
 def _break(data: Path, *numbers: int) -> None:
@@ -99,7 +91,7 @@ def test_batches_do_not_depend_on_the_workers(
 def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], data: Path) -> None:
     _break(data, 3)
     cfg = make_config()
-    samples = TrainSamples(cfg, load_records(cfg, cfg.DATASETS.TRAIN), seed=0)
+    samples = TrainSamples(cfg, load_records(cfg), seed=0)
     assert samples[5, 0]["skipped"] == []
     replaced = samples[5, 2]
     ((name, reason),) = replaced["skipped"]
@@ -112,7 +104,7 @@ def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], da
 def test_without_augmentation_photos_stay_whole(make_config: Callable[..., CfgNode]) -> None:
     """Polygons, ignored areas and photos without a crack included."""
     cfg = make_config("CRACK.AUG.ENABLED", "False")
-    records = load_records(cfg, cfg.DATASETS.TRAIN)
+    records = load_records(cfg)
     triangle = {"segmentation": [[10, 10, 40, 10, 40, 40]], "iscrowd": 0}
     records[0]["annotations"] = [triangle, {**records[1]["annotations"][0], "iscrowd": 1}]
     samples = TrainSamples(cfg, records, seed=0)

@@ -43,20 +43,6 @@ def test_another_architecture_is_refused(
         load_initial_weights(cfg, build_model(cfg))
 
 
-def test_a_missing_file(make_config: Callable[..., CfgNode], tmp_path: Path) -> None:
-    cfg = make_config("MODEL.WEIGHTS", tmp_path / "none.pth")
-    with pytest.raises(CrackError, match=r"none\.pth does not exist"):
-        load_initial_weights(cfg, build_model(cfg))
-
-
-def test_a_file_that_is_no_checkpoint(make_config: Callable[..., CfgNode], tmp_path: Path) -> None:
-    path = tmp_path / "text.pth"
-    path.write_text("these are no weights")
-    cfg = make_config("MODEL.WEIGHTS", path)
-    with pytest.raises(CrackError, match=r"text\.pth holds more than tensors"):
-        load_initial_weights(cfg, build_model(cfg))
-
-
 def test_backbone_weights_go_below_the_fpn(
     make_config: Callable[..., CfgNode], weights: Path, tmp_path: Path
 ) -> None:

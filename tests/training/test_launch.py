@@ -21,7 +21,6 @@ from crack_data.training.launch import (
     outside_errors,
     run,
     start,
-    unread_keys,
 )
 
 
@@ -44,7 +43,7 @@ def test_eval_only(
     assert "| test set |" in capsys.readouterr().out
 
     given = ["--eval-only", *small, "MODEL.WEIGHTS", str(path)]
-    with pytest.raises(CrackError, match=r"cls_score\.weight is \(2, 32\) in it and \(4, 32\)"):
+    with pytest.raises(CrackError, match=r"of another model: .*cls_score\.weight"):
         _run(repo, *given, "MODEL.ROI_HEADS.NUM_CLASSES", "3")
     for key, value in (("DATASETS.TEST", "()"), ("MODEL.WEIGHTS", "")):
         with pytest.raises(CrackError, match=f"{key} is empty"):
@@ -127,13 +126,6 @@ def test_random_weights_let_every_layer_learn(repo: Path) -> None:
     assert adapted("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")[:2] == (0, False)
 
 
-def test_keys_of_detectron2_that_have_no_effect_are_named(repo: Path) -> None:
-    config = str(repo / "configs" / "crack_mobilenet.yaml")
-    assert unread_keys(load_config(config)) == []
-    given = ["TEST.AUG.ENABLED", "True", "INPUT.RANDOM_FLIP", "vertical"]
-    assert unread_keys(load_config(config, given)) == ["INPUT.RANDOM_FLIP", "TEST.AUG.ENABLED"]
-
-
 def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     folder = str(tmp_path / "file" / "out")  # a read-only folder does not stop root
@@ -152,8 +144,6 @@ def test_a_full_disk_is_a_sentence(repo: Path, small: list[str], tmp_path: Path)
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (CrackError("bad photo"), "bad photo"),
-        (CrackError("Caught in process 1\n  File\n…CrackError: bad photo"), "^bad photo"),
         (OSError(28, "No space left on device"), "OUTPUT_DIR out cannot be written to .No space"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. "), "--shm-size"),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "NUM_WORKERS 0"),

@@ -12,11 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from crack_data.training.loop import (
-    CrackStepper,
-    build_crack_optimizer,
-    uses_bf16,
-)
+from crack_data.training.loop import CrackStepper, build_crack_optimizer, build_stepper
 
 
 class Squares(nn.Module):
@@ -124,5 +120,6 @@ def test_bf16_only_where_the_processor_has_it(
     make_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch, able: dict, used: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert uses_bf16(make_config("SOLVER.CPU_BF16", "True")) is used
-    assert not uses_bf16(make_config("SOLVER.CPU_BF16", "False"))
+    model = Squares()
+    assert build_stepper(make_config("SOLVER.CPU_BF16", "True"), model).bf16 is used
+    assert not build_stepper(make_config("SOLVER.CPU_BF16", "False"), model).bf16

@@ -33,7 +33,7 @@ def cfg(make_config: Callable[..., CfgNode]) -> CfgNode:
 
 @pytest.fixture
 def records(cfg: CfgNode) -> list[dict[str, Any]]:
-    return load_records(cfg, cfg.DATASETS.TRAIN)
+    return load_records(cfg)
 
 
 def test_without_augmentation_the_photo_is_as_annotated(

@@ -133,15 +133,9 @@ def test_crossing_cracks_that_are_labelled_apart_are_two_targets(
             return super().__call__(batch)
 
     # Whole photos, turned by quarters.
-    crops = [
-        "CRACK.AUG.CROP_SIZE",
-        96,
-        "CRACK.AUG.SCALE",
-        "[1.0, 1.0]",
-        "CRACK.AUG.ROTATE_PROB",
-        0.0,
-    ]
-    trainer = CrackTrainer(make_config("SOLVER.MAX_ITER", 3, "DATASETS.TEST", "()", *crops))
+    keys = ["SOLVER.MAX_ITER", 3, "DATASETS.TEST", "()", "CRACK.AUG.CROP_SIZE", 96]
+    keys += ["CRACK.AUG.SCALE", "[1.0, 1.0]", "CRACK.AUG.ROTATE_PROB", 0.0]
+    trainer = CrackTrainer(make_config(*keys))
     trainer.monitor = Monitor(0.0)
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -173,16 +167,18 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(
     assert line.endswith("holds an earlier training, whose files are replaced")
     with pytest.raises(CrackError, match=r"model_0000001\.pth is of another model"):
         _train(make_config(*keys, "MODEL.MOBILENETV2.WIDTH_MULT", 0.5), resume=True)
-    with pytest.raises(CrackError, match=r"model_0000001\.pth was .*SOLVER\.OPTIMIZER was adamw"):
+    with pytest.raises(
+        CrackError, match=r"model_0000001\.pth holds no training .*SOLVER\.OPTIMIZER was adamw"
+    ):
         _train(make_config(*keys, "SOLVER.OPTIMIZER", "sgd"), resume=True)
     path = Path(make_config().OUTPUT_DIR, "model_0000001.pth")
-    for spoilt in (b"\xff", b"\0\0"):
+    for spoilt in (b"\xff", b"\0\0", b"gone.pth"):
         path.with_name("last_checkpoint").write_bytes(spoilt)
         with pytest.raises(CrackError, match="last_checkpoint is damaged"):
             _train(make_config(*keys), resume=True)
     path.with_name("last_checkpoint").write_text(path.name)
     torch.save({"model": torch.load(path, weights_only=True)["model"]}, path)
-    with pytest.raises(CrackError, match=r"model_0000001\.pth holds weights alone"):
+    with pytest.raises(CrackError, match=r"model_0000001\.pth holds no training .*'trainer'"):
         _train(make_config(*keys), resume=True)
 
 
@@ -198,16 +194,8 @@ def test_the_config_decides_after_a_resumption(
     before = _train(make_config(*keys, 2))
     moments = dict(before.optimizer.state)
     changed = ["SOLVER.BASE_LR", 1e-4, "SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.MAX_ITER", 4]
-    changed += [
-        "SEED",
-        9,
-        "CRACK.AUG.SCALE",
-        "[1.0, 2.0]",
-        "SOLVER.LR_SCHEDULER_NAME",
-        "WarmupMultiStepLR",
-        "SOLVER.STEPS",
-        "(3,)",
-    ]
+    changed += ["SEED", 9, "CRACK.AUG.SCALE", "[1.0, 2.0]", "SOLVER.STEPS", "(3,)"]
+    changed += ["SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR"]
     trainer = CrackTrainer(make_config(*keys, 2, *changed))
     line = _log_of_start(trainer, True, caplog)
     assert "SOLVER.BASE_LR 0.001 -> 0.0001" in line
@@ -229,22 +217,3 @@ def test_the_config_decides_after_a_resumption(
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(
         0.1 * trainer.optimizer.param_groups[0]["initial_lr"]
     )
-
-
-def test_checkpoints_of_earlier_versions_are_resumed(
-    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
-) -> None:
-    keys = ["DATASETS.TEST", "()", "SOLVER.MAX_ITER"]
-    cfg = make_config(*keys, 2)
-    _train(cfg)
-    path = Path(cfg.OUTPUT_DIR, "model_0000001.pth")
-    state = torch.load(path, weights_only=True)
-    for key in ("parameters", "config"):
-        del state["trainer"][key]
-    torch.save(state, path)
-    assert _train(make_config(*keys, 3), resume=True).start_iter == 2
-    state["trainer"]["solver"] = "BASE_LR: 0.5\nMAX_ITER: 3\n"
-    torch.save(state, path)
-    (path.parent / "last_checkpoint").write_text(path.name)
-    line = _log_of_start(CrackTrainer(make_config(*keys, 3)), True, caplog)
-    assert line.endswith(": SOLVER.BASE_LR 0.5 -> 0.001")
