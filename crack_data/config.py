@@ -47,9 +47,6 @@ def _add_model_keys(cfg: CN) -> None:
     cfg.MODEL.CRACK_MAP.DETAIL_FEATURES = ["image"]
     # Channels of the context, and after each detail.
     cfg.MODEL.CRACK_MAP.CHANNELS = [32, 32]
-    # The level whose mean over the photo scales and shifts the head's channels: what surface the
-    # photo shows. "": none does.
-    cfg.MODEL.CRACK_MAP.GLOBAL_FEATURE = ""
     # Norm of the head's convolutions.
     cfg.MODEL.CRACK_MAP.NORM = "BN"
     cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0

@@ -25,8 +25,6 @@ from .errors import CrackError, as_crack_error
 
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
-# A checkpoint from before this layer existed loads without it: untrained it changes nothing.
-_NEUTRAL = "crack_map_head.film."
 # Stored by old checkpoints only, and computed from the config.
 _OBSOLETE = ("anchor_generator.cell_anchors", "num_batches_tracked")
 # Of the convolutions below the FPN, at least this share must be in the file. Heads may be missing
@@ -85,7 +83,6 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
     content = read_checkpoint(path)
     found, wanted = content["model"], model.state_dict()
     missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
-    missing = [x for x in missing if not x.startswith(_NEUTRAL)]
     unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
     misfits = [x for x in wanted if x in found and found[x].shape != wanted[x].shape]
     if missing or unexpected or misfits:

@@ -96,9 +96,10 @@ def _add_predict_route(app: CrackApp) -> None:
 
 def check_api_key(request: Request, api_key: str) -> None:
     """Raise `Unauthorized` unless the bearer token is the key; an empty key lets everyone in."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     # As bytes: HTTP headers reach WSGI as Latin-1, the key comes from the command line's encoding.
-    given = request.headers.get("Authorization", "").encode("latin-1")
-    if api_key and not hmac.compare_digest(given, b"Bearer " + os.fsencode(api_key)):
+    same = hmac.compare_digest(token.encode("latin-1"), os.fsencode(api_key))
+    if api_key and not (same and scheme.lower() == "bearer"):
         raise Unauthorized(
             "this server wants its API key: Authorization: Bearer KEY",
             www_authenticate=WWWAuthenticate("bearer", {"realm": "crack"}),

@@ -80,18 +80,6 @@ def test_another_number_of_classes_is_named(tiny_cfg: CfgNode) -> None:
         load_weights(build_model(cfg), tiny_cfg.MODEL.WEIGHTS)
 
 
-def test_a_checkpoint_from_before_the_modulation_loads(tiny_cfg: CfgNode, tmp_path: Path) -> None:
-    path, model = tmp_path / "before.pth", build_model(tiny_cfg)
-    load_weights(model, tiny_cfg.MODEL.WEIGHTS)
-    state = {name: x for name, x in model.state_dict().items() if ".film." not in name}
-    torch.save({"model": state}, path)
-    load_weights(build_model(tiny_cfg), str(path))
-    del state["crack_map_head.predictor.weight"]
-    torch.save({"model": state}, path)
-    with pytest.raises(CrackError, match=r"lacks 1, .*predictor\.weight"):
-        load_weights(model, str(path))
-
-
 def test_weights_that_the_model_lacks_are_named(tiny_model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "more.pth"
     torch.save({"model": {**tiny_model.state_dict(), "extra.weight": torch.zeros(1)}}, path)

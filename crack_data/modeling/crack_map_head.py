@@ -5,9 +5,6 @@ The head sums levels of the pyramid for context, as the semantic branch of a pan
 does (Ronneberger et al. 2015, arXiv:1505.04597). Its last layer works at stride 2, since wide
 tensors at full size are slow on a CPU, and gives four logits a position, which become 2x2 pixels
 (sub-pixel convolution, Shi et al. 2016, arXiv:1609.05158).
-
-What the whole photo shows, as the mean of one level, may scale and shift the head's channels (FiLM,
-Perez et al. 2018, arXiv:1709.07871): how dark a joint or how wide an edge is a crack depends on it.
 """
 
 from __future__ import annotations
@@ -48,9 +45,8 @@ class CrackMapHead(nn.Module):
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        self.global_feature = keys.GLOBAL_FEATURE
         lacking = [
-            *({*in_features, self.global_feature} - {"", *input_shape}),
+            *(set(in_features) - input_shape.keys()),
             *(set(detail_features) - shapes.keys()),
         ]
         if lacking or not in_features:
@@ -77,13 +73,6 @@ class CrackMapHead(nn.Module):
             )
         )
         self.last = conv(channels[-1], channels[-1])
-        self.modulated = [channels[0], channels[-1]]
-        if self.global_feature:
-            width = shapes[self.global_feature].channels
-            changes = nn.Linear(width, 2 * sum(self.modulated))
-            nn.init.zeros_(changes.weight)
-            nn.init.zeros_(changes.bias)
-            self.film = nn.Sequential(nn.Linear(width, width), nn.ReLU(), changes)
         self.predictor = Conv2d(channels[-1], 4, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
         nn.init.constant_(self.predictor.bias, _PRIOR_LOGIT)
@@ -99,17 +88,10 @@ class CrackMapHead(nn.Module):
         x = reduce(
             torch.add, (_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
         )
-        if self.global_feature:
-            seen = features[self.global_feature].mean(dim=(2, 3))
-            changes = self.film(seen)[:, :, None, None].split(2 * self.modulated, dim=1)
-            scale, last_scale, shift, last_shift = changes
-            x = x * (1 + scale) + shift
         for conv, name, step in zip(self.refine, self.detail_features, self.steps, strict=True):
             fine = self.photo(F.pixel_unshuffle(images, 2)) if name == _PHOTO else features[name]
             x = conv(torch.cat([_enlarge(x, step).to(fine.dtype), fine], dim=1))
         x = self.last(x)
-        if self.global_feature:
-            x = x * (1 + last_scale) + last_shift
         # The last layer decides on thin margins: in fp32 also under autocast.
         with torch.autocast(x.device.type, enabled=False):
             logits = self.predictor(x.float())
