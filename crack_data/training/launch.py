@@ -8,17 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..config import check_values, load_config
+from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from .trainer import CrackTrainer
+
+# Keys of Detectron2 for which this project has others.
+_UNREAD = (
+    "INPUT.MIN_SIZE_TRAIN", "INPUT.CROP.ENABLED", "INPUT.RANDOM_FLIP", "DATALOADER.SAMPLER_TRAIN",
+    "DATALOADER.REPEAT_THRESHOLD", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED",
+)  # fmt: skip
+
+logger = logging.getLogger("detectron2.crack_data.training")
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         # A full disk must not bury its one sentence under a traceback for each line logged.
         logging.raiseExceptions = False
         default_setup(cfg, args)
+        for key in unread_keys(cfg):
+            logger.warning(f"{key} is not read here; see CRACK and SOLVER in crack_data/config.py")
         if args.eval_only:
             evaluate_datasets(CrackPredictor(cfg), cfg)
             return
@@ -79,6 +89,12 @@ def run(args: argparse.Namespace) -> None:
             trainer = CrackTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
+
+
+def unread_keys(cfg: CfgNode) -> list[str]:
+    """The keys that are set and have no effect."""
+    default = get_cfg()
+    return [x for x in _UNREAD if value_at(cfg, x) != value_at(default, x)]
 
 
 def adapt_to_random_weights(cfg: CfgNode) -> None:

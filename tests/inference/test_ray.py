@@ -72,6 +72,15 @@ def run(cfg: CfgNode, photos: str | Path, folder: str | Path, ray_address: str |
     return run_prediction(cfg, find_photos(str(photos)), options, ray_address=ray_address)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_the_fleet_writes_what_one_machine_writes(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    assert run(tiny_cfg, photos, tmp_path / "fleet", "local") == 1  # one is no photo
+    assert run(tiny_cfg, photos, tmp_path / "one", None) == 1
+    assert content(tmp_path / "fleet") == content(tmp_path / "one")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Path, s3: str) -> None:
@@ -91,7 +100,7 @@ def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
-def test_the_fleet_writes_what_one_machine_writes_though_a_worker_is_killed(
+def test_a_fleet_whose_worker_is_killed_writes_the_same(
     tiny_cfg: CfgNode, photos: Path, tmp_path: Path
 ) -> None:
     for number in range(3, 40):

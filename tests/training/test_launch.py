@@ -21,6 +21,7 @@ from crack_data.training.launch import (
     outside_errors,
     run,
     start,
+    unread_keys,
 )
 
 
@@ -124,6 +125,13 @@ def test_random_weights_let_every_layer_learn(repo: Path) -> None:
     assert adapted("crack_r101.yaml", "MODEL.WEIGHTS", "") == (0, False, "BN")
     assert adapted("crack_mobilenet.yaml")[:2] == (0, True)
     assert adapted("crack_mobilenet.yaml", "MODEL.BACKBONE.WEIGHTS", "")[:2] == (0, False)
+
+
+def test_keys_of_detectron2_that_have_no_effect_are_named(repo: Path) -> None:
+    config = str(repo / "configs" / "crack_mobilenet.yaml")
+    assert unread_keys(load_config(config)) == []
+    given = ["TEST.AUG.ENABLED", "True", "INPUT.RANDOM_FLIP", "vertical"]
+    assert unread_keys(load_config(config, given)) == ["INPUT.RANDOM_FLIP", "TEST.AUG.ENABLED"]
 
 
 def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:
