@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cv2
 import numpy as np
@@ -138,7 +138,14 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of a photo in px, upright, by its header; errors as of `read_photo`."""
+    """Width and height of a photo in px, upright; of a TIFF alone the whole file is read.
+
+    Errors as of `read_photo`.
+    """
+    formats = [name for name in FORMATS if name != "TIFF"]
+    with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
+        _check_size(x.width, x.height, _PEAK, MAX_PIXELS)
+        return x.size[::-1] if _orientation(x) in _TURNED else x.size
     width, height, orientation = _read_header(path)
     return (height, width) if orientation in _TURNED else (width, height)
 
