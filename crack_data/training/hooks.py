@@ -95,15 +95,18 @@ class KeepBest(HookBase):
     def update(self, results: Mapping[str, Any]) -> None:
         """Compare an evaluation with the best so far; only the main process has its results."""
         trainer, keys = self.trainer, self.trainer.cfg.CRACK
-        value = flatten_results_dict(results).get(keys.BEST_METRIC)
-        if value is not None and (self.best is None or value > self.best):
+        value = flatten_results_dict(results).get(keys.BEST_METRIC, math.nan)
+        if math.isnan(value):  # as average precision is on a set without cracks
+            if comm.is_main_process():
+                logger.warning(
+                    f"{keys.BEST_METRIC} is not among the metrics: no best weights are kept"
+                )
+        elif self.best is None or value > self.best:
             self.best, self.best_iteration, self.without_gain = value, trainer.storage.iter, 0
             logger.info(f"Best {keys.BEST_METRIC} so far: {value:.4f}")
             trainer.save_weights("model_best")
-        elif value is not None:
+        else:
             self.without_gain += 1
-        elif comm.is_main_process():
-            logger.warning(f"{keys.BEST_METRIC} is not among the metrics: no best weights are kept")
         trainer.ended = 0 < keys.PATIENCE <= comm.all_gather(self.without_gain)[0]
 
     def state_dict(self) -> dict[str, Any]:

@@ -217,3 +217,12 @@ def test_the_config_decides_after_a_resumption(
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(
         0.1 * trainer.optimizer.param_groups[0]["initial_lr"]
     )
+
+
+def test_an_evaluation_without_a_value_is_no_best(make_config: Callable[..., CfgNode]) -> None:
+    """Average precision is NaN on a set without cracks, which nothing would compare with."""
+    trainer = CrackTrainer(make_config("CRACK.BEST_METRIC", "segm/AP50"))
+    trainer.best.trainer = trainer
+    trainer.best.update({"segm": {"AP50": float("nan")}})
+    assert trainer.best.best is None
+    assert trainer.best.without_gain == 0
