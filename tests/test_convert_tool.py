@@ -237,3 +237,12 @@ def test_masks_or_labels(given: list[str], run_tool: Tool) -> None:
     done = run_tool(TOOL.name, "--images", "i", "--output", "o.json", *given)
     assert done.returncode == 1
     assert "give either --masks or --labels" in done.stderr
+
+
+def test_a_report_that_cannot_be_is_said_before_the_work(tmp_path: Path, run_tool: Tool) -> None:
+    (tmp_path / "page").touch()
+    words = [*_words(tmp_path, tmp_path / "crack.json"), "--report", str(tmp_path / "page")]
+    done = run_tool(TOOL.name, *words)
+    assert done.returncode == 1
+    assert "page is a file; name a folder" in done.stderr
+    assert not (tmp_path / "crack.json").exists()

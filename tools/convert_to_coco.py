@@ -24,7 +24,7 @@ from crack_data.convert.conversion import ConversionResult, convert
 from crack_data.convert.mask_values import parse_values
 from crack_data.convert.splits import parse_shares
 from crack_data.convert.worker import CHOICES, ConversionOptions
-from crack_data.errors import run_tool
+from crack_data.errors import CrackError, run_tool
 from crack_data.progress import show_progress
 
 # Suspicious pairs of one kind that are listed: photos with one and the same mask are thousands.
@@ -107,6 +107,8 @@ def main() -> int:
     """Convert and say what came of it."""
     args = parse_args()
     options = options_of(args)
+    if args.report and args.report.is_file():
+        raise CrackError(f"--report {args.report} is a file; name a folder")
     with show_progress("files") as progress:
         result = convert(options, progress)
     print_result(result)
