@@ -79,7 +79,8 @@ def _option(name: str, text: str) -> str | float | bool:
         return _CHOICES[name][text]
     if name != "threshold":
         raise ValueError(f"the options are threshold, {', '.join(_CHOICES)}")
-    value = float(text)
+    # To Python, 0_1 is 1, and digits may be those of any script.
+    value = float(text) if text.isascii() and "_" not in text else -1.0
     if not 0.0 <= value <= 1.0:
         raise ValueError("give a number from 0 to 1")
     return value
