@@ -25,7 +25,6 @@ from crack_data.convert.mask_values import parse_values
 from crack_data.convert.splits import parse_shares
 from crack_data.convert.worker import CHOICES, ConversionOptions
 from crack_data.errors import CrackError, run_tool
-from crack_data.progress import show_progress
 
 # Suspicious pairs of one kind that are listed: photos with one and the same mask are thousands.
 MOST_FLAGGED = 20
@@ -109,8 +108,7 @@ def main() -> int:
     options = options_of(args)
     if args.report and args.report.is_file():
         raise CrackError(f"--report {args.report} is a file; name a folder")
-    with show_progress("files") as progress:
-        result = convert(options, progress)
+    result = convert(options)
     print_result(result)
     if args.report:
         from crack_data.report import write_report  # draws pictures; slow to import

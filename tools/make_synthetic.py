@@ -10,7 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.errors import CrackError, run_tool
-from crack_data.progress import show_progress
 from crack_data.synthetic import write_photos
 
 
@@ -39,10 +38,7 @@ def main() -> None:
     if not (width.isdigit() and height.isdigit()):
         raise CrackError(f"--size {args.size} is not WIDTHxHEIGHT, such as 480x320")
     size = int(height), int(width)
-    with show_progress("photos") as progress:
-        write_photos(
-            args.output, args.count, args.seed, *size, args.noise, args.instances, progress
-        )
+    write_photos(args.output, args.count, args.seed, *size, args.noise, args.instances)
     print(f"{args.count} photos in {args.output / 'images'}, masks in {args.output / 'masks'}")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
+from crack_data.evaluation.tables import markdown_lines
 from crack_data.files import atomic_write
-from crack_data.markdown import markdown_lines
 
 from .measure import Result
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
+from tqdm import tqdm
 
 from ..errors import CrackError
 from ..files import atomic_write
@@ -31,7 +32,6 @@ from .worker import ConversionOptions, process_photo
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[[int, int], None]  # is given the number of files done and of all
 
 _CHUNK = 16
 # Fewer items than this per worker are done sooner than a worker is started.
@@ -57,10 +57,8 @@ class ConversionResult(Pairing):
         return [record for record in used if split in (None, record.split)]
 
 
-def convert(
-    options: ConversionOptions, progress: Progress = lambda done, total: None
-) -> ConversionResult:
-    """Convert a set and write its JSON, or one for each split.
+def convert(options: ConversionOptions) -> ConversionResult:
+    """Convert a set and write its JSON, or one for each split; a bar shows on a terminal.
 
     Raises:
         CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
@@ -75,7 +73,7 @@ def convert(
     if options.strict and lonely:
         raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
     result = ConversionResult(**vars(found))
-    _process(result, options, progress)
+    _process(result, options)
     _note(result)
     _check(result, options)
     flag_duplicate_masks(result.records)
@@ -90,17 +88,14 @@ def convert(
     return result
 
 
-def _process(result: ConversionResult, options: ConversionOptions, progress: Progress) -> None:
+def _process(result: ConversionResult, options: ConversionOptions) -> None:
     """Process all photos, taking light for crack; again where the set's values mean another."""
     sources = result.records
 
     def process(reading: MaskReading) -> list[PairRecord]:
         work = partial(process_photo, options=options, reading=reading)
-        records = []
-        for record in ordered_map(work, sources, options.workers):
-            records.append(record)
-            progress(len(records), len(sources))
-        return records
+        records = ordered_map(work, sources, options.workers)
+        return list(tqdm(records, total=len(sources), unit=" files", leave=False, disable=None))
 
     plain = MaskReading(dark=options.invert == "yes")
     result.records = process(plain)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..markdown import markdown_lines
 from .counts import PhotoCounts
 from .instance_metrics import InstanceCounts
 from .metrics import pixel_statistics
@@ -85,3 +84,12 @@ def per_photo_csv(
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def markdown_lines(
+    head: Sequence[str], body: Sequence[Sequence[str]], numbers: bool = False
+) -> str:
+    """A table without a line break at its end; ``numbers``: all columns but the first at right."""
+    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in (head, rule, *body))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

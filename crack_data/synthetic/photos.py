@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import trange
 
 from ..convert.coco import annotation
 from ..errors import CrackError
@@ -78,7 +78,6 @@ def write_photos(
     width: int = 480,
     noise: bool = False,
     instances: bool = False,
-    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
@@ -89,12 +88,11 @@ def write_photos(
         noise: give the masks the faults of real ones.
         instances: also write ``instances.json``: COCO annotations with one instance for each crack,
             however many pieces of it can be seen, and apart from the cracks that it crosses.
-        progress: called with the number of photos done and of all.
     """
     described = Path(folder, "instances.json")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index in range(count):
+    for index in trange(count, unit=" photos", leave=False, disable=None):
         photo = draw_photo(index, seed, height, width)
         described.unlink(missing_ok=True)  # it is of the photos that are replaced now
         mask = photo.mask
@@ -110,8 +108,6 @@ def write_photos(
             part = instance[y : y + h, x : x + w] // 255
             entry = json.loads("{" + annotation(part, x, y, instance.shape, "rle"))
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | entry)
-        if progress:
-            progress(index + 1, count)
     if instances:
         content = {
             "info": {"image_root": "images"},

@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..evaluation.tables import markdown_lines
 from ..files import atomic_write
-from ..markdown import markdown_lines
 
 Rows = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from crack_data.evaluation.counts import count_photo
 from crack_data.evaluation.instance_metrics import count_instances
-from crack_data.evaluation.tables import markdown_table, per_photo_csv
+from crack_data.evaluation.tables import markdown_lines, markdown_table, per_photo_csv
 
 
 def cells(line: str) -> list[str]:
@@ -66,3 +66,15 @@ def test_one_row_per_photo_with_its_scores() -> None:
     assert values["recall_2px"] == pytest.approx(7 / 10)
     assert (values["true_instances"], values["false_merges"]) == (0, 0)
     assert float(second["predicted_percent"]) == 0
+
+
+def test_a_table() -> None:
+    assert markdown_lines(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_numbers_stand_at_the_right() -> None:
+    assert markdown_lines(["a", "b"], [], numbers=True) == "| a | b |\n| --- | ---: |"
+
+
+def test_a_bar_in_a_cell_does_not_split_it() -> None:
+    assert markdown_lines(["a"], [["x|y"]]).endswith("| x\\|y |")
