@@ -144,7 +144,8 @@ def _outward(labels: Numbers, piece: int, points: Numbers, width: float) -> tupl
     reach = round(2.5 * sigma)
     left, top = np.maximum(points.min(axis=0) - reach - 1, 0)
     right, bottom = points.max(axis=0) + reach + 2
-    mask = np.pad((labels[top:bottom, left:right] == piece).view(np.uint8), 1)
+    part = (labels[top:bottom, left:right] == piece).view(np.uint8)
+    mask = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[0])
     x, y = (points - (left - 1, top - 1)).T
     size = (2 * reach + 1,) * 2
     blurred = cv2.GaussianBlur(mask.astype(np.float32), size, sigma, borderType=cv2.BORDER_CONSTANT)
