@@ -34,7 +34,7 @@ def photo() -> np.ndarray:
 
 
 def test_agrees_with_the_model_itself(predictor: CrackPredictor, photo: np.ndarray) -> None:
-    photo = np.ascontiguousarray(photo[:30, :40])
+    photo = np.ascontiguousarray(photo[:24, :32])
     output = DefaultPredictor(predictor.cfg)(photo)
     prediction = predictor(photo)
     assert isinstance(predictor.predictor, DefaultPredictor)
@@ -51,7 +51,7 @@ def test_agrees_with_the_model_itself(predictor: CrackPredictor, photo: np.ndarr
 
 
 def test_what_scores_too_low_is_rejected(predictor: CrackPredictor, photo: np.ndarray) -> None:
-    photo = np.ascontiguousarray(photo[:30, :40])
+    photo = np.ascontiguousarray(photo[:24, :32])
     every = predictor(photo)
     assert not every.rejected
     scores = [instance.score for instance in every.instances]
