@@ -30,6 +30,7 @@ from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.training.checkpoints import build_ema, save_state
 from crack_data.training.data import build_train_loader
+from crack_data.training.loop import BatchMonitor
 from crack_data.weights import read_checkpoint
 
 _HEAD = "crack_map_head."
@@ -72,9 +73,9 @@ def main() -> None:
     for model in (teacher, pupil):
         model.to(memory_format=torch.channels_last)
     cfg.SEED = given.seed
-    average = teach(cfg, teacher, pupil, given.iterations, given.rate, given.turned)
-    state = pupil.state_dict() | {f"{_HEAD}{k}": x for k, x in average.state_dict().items()}
-    save_state({"model": {k: x.contiguous() for k, x in state.items()}}, given.output)
+    pupil.crack_map_head = teach(cfg, teacher, pupil, given.iterations, given.rate, given.turned)
+    state = {k: x.contiguous() for k, x in pupil.state_dict().items()}
+    save_state({"model": state}, given.output)
 
 
 def take_over(head: nn.Module, start: dict[str, torch.Tensor]) -> None:
@@ -117,10 +118,11 @@ def teach(
         optimizer, rate, total_steps=iterations, pct_start=min(0.5, 50 / iterations)
     )
     average = build_ema(head, _AVERAGE)
-    batches = iter(build_train_loader(cfg, cfg.SEED))
-    for iteration in range(iterations):
-        batch = [sample for sample in next(batches) if "image" in sample]
-        images = teacher.preprocess_image(batch).tensor
+    loader = build_train_loader(cfg, cfg.SEED)
+    monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
+    monitor.photos = len(loader.dataset)
+    for iteration, batch in enumerate(itertools.islice(loader, iterations)):
+        images = teacher.preprocess_image(monitor(batch)).tensor
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             view = int(torch.randint(8, ())) if turned else 0
