@@ -78,8 +78,8 @@ def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[An
     """The images of a COCO JSON with their annotations, in its order.
 
     Raises:
-        CrackError: an image has no name or no id of its own, or an annotation is of no image or
-            category, or has an unknown ``iscrowd``.
+        CrackError: an image has no name or no id of its own, two categories have one id, or an
+            annotation is of no image or category, or has an unknown ``iscrowd``.
     """
     photos: dict[str, AnnotatedPhoto] = {}
     for number, image in enumerate(coco["images"], start=1):
@@ -92,7 +92,11 @@ def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[An
                 "give each photo an id of its own"
             )
         photos[_key(image_id)] = AnnotatedPhoto(name, image_id, _stated_size(image))
-    categories = {_key(row.get("id")): str(row.get("name")).strip() for row in coco["categories"]}
+    categories: dict[str, str] = {}
+    for row in coco["categories"]:
+        name = str(row.get("name")).strip()
+        if categories.setdefault(_key(row.get("id")), name) != name:
+            raise CrackError(f"{json_file} has two categories of id {row.get('id')}; renumber one")
     for number, row in enumerate(coco["annotations"], start=1):
         where = f"annotation {row.get('id', f'number {number}')} of {json_file}"
         try:
@@ -184,7 +188,7 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
 
 def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[str]) -> Record:
     width, height = _size_of(photo, path, foreign)
-    rows = []
+    rows: list[Record] = []
     for each in photo.annotations:
         if each.category.casefold() not in CRACK_NAMES:
             left_out[f"of the category {each.category}"] += 1
@@ -195,6 +199,9 @@ def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[s
             raise CrackError(f"{each.where} {error}; correct or delete it") from error
         if not coco_mask.area(rle):
             left_out["that cover no pixel"] += 1
+            continue
+        if any((rle, each.crowd) == (row["segmentation"], row["iscrowd"]) for row in rows):
+            left_out["that stand twice"] += 1
             continue
         box = coco_mask.toBbox(rle).tolist()
         rows.append({"bbox": box, "bbox_mode": XYWH_ABS, "category_id": 0,

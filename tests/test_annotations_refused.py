@@ -74,6 +74,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"2 of 2 photos of .*the first: 0/a\.png",
     ),
     "other category": (category((1, "pothole", "")), r"\['pothole'\], and none is called crack"),
+    "two of one id": (category((1, "crack", ""), (1, "rust", "")), "two categories of id 1"),
     "no category": (lambda coco: coco.update(categories=[]), "none is called crack"),
     "same id": (image(id=1), r"set\.json lists image id 1 twice"),
     "no image id": (lambda coco: coco["images"][0].pop("id"), "image id None"),
@@ -110,12 +111,14 @@ def test_other_categories_and_empty_masks_are_counted(
     coco["annotations"] += [
         {**row, "id": 2, "category_id": 2},
         {**row, "id": 3, "segmentation": [[3, 3, 3, 3, 3, 3]]},
+        {**row, "id": 4},
     ]
     with caplog.at_level("WARNING"):
         first, _ = records_of(coco, tmp_path)
     assert len(first["annotations"]) == 1
     assert "1 annotations of the category spalling are left out" in caplog.text
     assert "1 annotations that cover no pixel are left out" in caplog.text
+    assert "1 annotations that stand twice are left out" in caplog.text
 
 
 @pytest.mark.shared

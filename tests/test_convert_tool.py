@@ -244,5 +244,5 @@ def test_a_report_that_cannot_be_is_said_before_the_work(tmp_path: Path, run_too
     words = [*_words(tmp_path, tmp_path / "crack.json"), "--report", str(tmp_path / "page")]
     done = run_tool(TOOL.name, *words)
     assert done.returncode == 1
-    assert "page is a file; name a folder" in done.stderr
+    assert "page must be a folder of its own" in done.stderr
     assert not (tmp_path / "crack.json").exists()

@@ -106,8 +106,8 @@ def main() -> int:
     """Convert and say what came of it."""
     args = parse_args()
     options = options_of(args)
-    if args.report and args.report.is_file():
-        raise CrackError(f"--report {args.report} is a file; name a folder")
+    if args.report and (args.report.is_file() or args.report == Path()):
+        raise CrackError(f"--report {args.report} must be a folder of its own")
     result = convert(options)
     print_result(result)
     if args.report:

@@ -30,6 +30,8 @@ _HALO_SPECKS = 0.4
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
 
+_MOST_SIDE = 255  # of a kernel, px: wider than any crack
+
 _SQUARE = np.ones((3, 3), np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
@@ -57,6 +59,8 @@ class CleaningOptions:
         for field in fields(self)[1:]:
             if getattr(self, field.name) < 0:
                 raise CrackError(f"{field.name} must not be negative")
+        if max(self.opening, self.closing) > _MOST_SIDE:
+            raise CrackError(f"opening and closing must be {_MOST_SIDE} px or less")
 
 
 PRESETS = {

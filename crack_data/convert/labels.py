@@ -40,6 +40,7 @@ class Label:
     patch: tuple[ByteMask, int, int] | None = None  # a mask of 0 and 1, and its corner's x, y
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
+    fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
 
 
 # A photo's name in a label file, another by which it may be found, and its labels.
@@ -165,7 +166,7 @@ def _labelme_label(
     areas: list[Any] = []
     patch = None
     for piece in pieces:
-        with as_crack_error(f"{piece['where']} cannot be used"):
+        try:
             kind, points = piece.get("shape_type") or "polygon", piece["points"]
             if kind in ("line", "linestrip"):
                 areas += map(list, pairwise(points))
@@ -184,7 +185,10 @@ def _labelme_label(
             elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
                 areas.append(points)
             else:
-                raise ValueError(f"a {kind} of {len(points)} points draws no crack")
+                raise ValueError(f"is a {kind} of {len(points)} points, which draws no crack")
+        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+            lacking = f"lacks {error}" if isinstance(error, KeyError) else ""
+            return Label(piece["where"], category, fault=lacking or str(error))
     return Label(pieces[0]["where"], category, areas, patch=patch, size=size)
 
 
@@ -228,6 +232,8 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
                 f"{where} is a box or no outline; export segmentation polygons (YOLO-seg): "
                 "class x1 y1 x2 y2 x3 y3 ..."
             )
+        if names and category not in names:
+            raise CrackError(f"{where} is of class {category}, which the list of names lacks")
         labels.append(Label(where, names.get(category, category), [ring], shares=True))
     return labels
 
@@ -247,8 +253,8 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     mask = np.zeros(shape, np.uint8)
     areas = label.areas
     try:
-        if not (areas or label.patch):
-            raise ValueError(NO_SEGMENTATION)
+        if label.fault or not (areas or label.patch):
+            raise ValueError(label.fault or NO_SEGMENTATION)
         if areas and not isinstance(areas, dict):
             rings = rings_of(areas)
             if label.shares:

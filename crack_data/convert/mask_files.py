@@ -106,7 +106,8 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
 
 def _whole_numbers(values: Values) -> Values:
     """Numbers of any type → uint8 where they fit, else int32; fractions become 0 to 255."""
-    values = np.nan_to_num(np.maximum(values, 0))
+    most = np.max(values, where=np.isfinite(values), initial=0)
+    values = np.nan_to_num(np.maximum(values, 0), posinf=most)
     if values.dtype.kind == "f" and (values % 1).any():
         values = np.rint(values * (255 / values.max()))
     whole = np.minimum(values.astype(np.int64), 2**31 - 1)

@@ -73,8 +73,16 @@ class ConversionOptions:
                     f"--output {path} would overwrite the labels of --labels {self.labels}, or "
                     "be read as such next time; name a place outside"
                 )
+        if self.workers < 0:
+            raise CrackError(f"--workers {self.workers} must be 0 or more")
         if not 0 < self.line_width < math.inf:
             raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
+        masks_only = ("crack_values", "ignore_values", "mask_pattern", "resize_masks", "invert",
+                      "cleaning")  # fmt: skip
+        for name in masks_only if self.labels else ("categories", "line_width"):
+            if getattr(self, name) != getattr(ConversionOptions, name):
+                given = "--labels" if self.labels else "--masks"
+                raise CrackError(f"{name} means nothing with {given}; leave it out")
         both = self.crack_values & self.ignore_values
         if both:
             raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")
@@ -109,7 +117,7 @@ def process_photo(
     record.annotations = list(dict.fromkeys(cracks))
     record.instances = len(record.annotations)
     record.repeated = len(cracks) - record.instances
-    for void in _cut(cv2.subtract(ignored, crack), 1):
+    for void in _cut(ignored, 1):
         record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
     record.labels = []  # they are drawn
     record.width, record.height = width, height

@@ -168,7 +168,14 @@ def test_a_hole_that_opens_through_a_diagonal_depends_on_connectivity() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"threshold": 300}, {"threshold": "best"}, {"connectivity": 6}, {"min_area": -1}]
+    "changes",
+    [
+        {"threshold": 300},
+        {"threshold": "best"},
+        {"connectivity": 6},
+        {"min_area": -1},
+        {"opening": 256},
+    ],
 )
 def test_options_out_of_range_are_refused(changes: dict) -> None:
     with pytest.raises(CrackError, match=next(iter(changes))):

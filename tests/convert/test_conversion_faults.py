@@ -107,6 +107,9 @@ def test_duplicate_masks_are_flagged_and_left_out_on_request(folder: Path) -> No
         ({"mask_format": "png"}, "mask_format"),
         ({"invert": "?"}, "invert"),
         ({"line_width": float("nan")}, "--line-width nan"),
+        ({"line_width": 5.0}, "line_width means nothing with --masks"),
+        ({"categories": ("crack",)}, "categories means nothing with --masks"),
+        ({"workers": -2}, "--workers -2"),
         ({"crack_values": frozenset({7}), "ignore_values": frozenset({7})}, "value 7 is given"),
     ],
 )

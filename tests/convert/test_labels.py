@@ -66,12 +66,13 @@ def test_labels_are_not_overwritten(labels: str, images: Path) -> None:
 
 
 def test_crowds_are_ignored_pixels(images: Path) -> None:
-    labels = write_coco(images, [{"segmentation": [OTHER]}, {"segmentation": RLE, "iscrowd": 1}])
+    cracks = [{"segmentation": [OTHER]}, {"segmentation": [POLYGON]}]  # the second below the crowd
+    labels = write_coco(images, [*cracks, {"segmentation": RLE, "iscrowd": 1}])
     result = convert_labels(images, labels)
-    assert result.records[0].instances == 1
+    assert result.records[0].instances == 2
     entries = json.loads(result.outputs[""].read_text())["annotations"]
-    assert [entry["iscrowd"] for entry in entries] == [0, 1]
-    assert entries[1]["segmentation"] == RLE
+    assert [entry["iscrowd"] for entry in entries] == [0, 0, 1]
+    assert entries[2]["segmentation"] == RLE
 
 
 @pytest.mark.parametrize(
@@ -168,6 +169,8 @@ def test_masks_or_labels_but_not_both(images: Path) -> None:
     for given in ({"masks": None}, {"masks": images, "labels": images}):
         with pytest.raises(CrackError, match="either --masks or --labels"):
             ConversionOptions(images, output=images / "a.json", **given)
+    with pytest.raises(CrackError, match="invert means nothing with --labels"):
+        ConversionOptions(images, None, images.parent / "a.json", labels=images, invert="yes")
 
 
 @pytest.mark.shared

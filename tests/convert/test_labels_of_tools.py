@@ -55,13 +55,14 @@ def test_labelme_areas(shape: dict[str, Any], images: Path) -> None:
     assert np.array_equal(masks["a.jpg"][0], polygon_mask())
 
 
-@pytest.mark.parametrize("width", [1, 3, 5])
-def test_lines_get_a_width(width: int, images: Path) -> None:
-    line = {"shape_type": "linestrip", "points": [[10.5, 20.5], [30.5, 20.5], [49.5, 20.5]]}
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("y", [20, 20.5])
+def test_lines_get_a_width(width: int, y: float, images: Path) -> None:
+    line = {"shape_type": "linestrip", "points": [[10.5, y], [30.5, y], [49.5, y]]}
     folder = _labelme(images.parent / "drawn", [line])
     (mask,) = masks_of(convert_labels(images, folder, line_width=width))["a.jpg"]
     assert mask[:, 15:45].sum(axis=0).tolist() == [width] * 30
-    assert np.flatnonzero(mask[:, 20]).mean() == 20
+    assert abs(np.flatnonzero(mask[:, 20]).mean() + 0.5 - y) <= 0.5
 
 
 def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) -> None:
@@ -71,11 +72,14 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
     ]
     folder = _labelme(images.parent / "drawn", pieces)
     assert len(masks_of(convert_labels(images, folder))["a.jpg"]) == 3
-    _labelme(images.parent / "drawn", [{"shape_type": "point", "points": [[1, 2]]}])
-    with pytest.raises(
-        CrackError, match=r"shape 0 of .*a\.json cannot be used.*a point of 1 points"
-    ):
+    point = {"shape_type": "point", "points": [[1, 2]]}
+    _labelme(images.parent / "drawn", [point, *pieces])
+    with pytest.raises(CrackError, match=r"shape 0 of .*a\.json is a point of 1 points"):
         convert_labels(images, folder)
+    _labelme(images.parent / "drawn", [point | {"label": "manhole"}, *pieces])
+    result = convert_labels(images, folder)
+    assert len(masks_of(result)["a.jpg"]) == 3
+    assert "labels of other categories, left out: manhole (1)" in result.notes
 
 
 @pytest.mark.parametrize("stated", ["a.jpg", "../../images/a.jpg", "COCO"])
@@ -119,6 +123,9 @@ def test_yolo_with_class_names(images: Path) -> None:
     assert [len(masks["a.jpg"]), len(masks["sub/b.jpg"])] == [1, 0]
     assert np.array_equal(masks["a.jpg"][0], polygon_mask())
     assert "labels of other categories, left out: rust (1)" in result.notes
+    (images.parent / "data.yaml").write_text("names: [crack]\n")
+    with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is of class 1, which the list of"):
+        convert_labels(images, folder)
 
 
 def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
@@ -174,5 +181,5 @@ def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: 
     (mask,) = masks_of(convert_labels(images, labels))["a.jpg"]
     assert mask[:, 15:45].sum(axis=0).tolist() == [3] * 30
     folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
-    with pytest.raises(CrackError, match=r"shape 0 of .*a\.json cannot be used"):
+    with pytest.raises(CrackError, match=r"shape 0 of .*a\.json lacks 'points'"):
         convert_labels(images, folder)

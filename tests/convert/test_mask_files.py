@@ -57,6 +57,11 @@ KINDS = {
     "sixteen_labels.png": Image.fromarray(CRACK.astype(np.uint16)),
     "twelve.tif": Image.fromarray(CRACK.astype(np.uint16) * 4095),
     "float.tif": Image.fromarray(CRACK.astype(np.float32)),
+    "endless.tif": Image.fromarray(
+        np.where(
+            CRACK, np.where(np.cumsum(CRACK).reshape(CRACK.shape) == 1, np.inf, 0.9), 0
+        ).astype(np.float32)
+    ),
     "ringing.jpg": Image.fromarray(CRACK * np.uint8(255)),
 }
 
