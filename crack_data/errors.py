@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG,
-                errno.EPIPE)  # fmt: skip
+                errno.EPIPE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)  # fmt: skip
 
 
 class CrackError(ValueError):

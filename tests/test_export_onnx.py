@@ -42,6 +42,12 @@ def test_the_file_equals_pytorch_on_photos_of_three_sizes(
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model)
     assert [output.name for output in model.graph.output] == ["boxes", "scores", "crack_map"]
+    photo = tmp_path / "photos" / "0.png"
+    before = photo.read_bytes()
+    done = run_tool("export_onnx.py", "--output", str(photo), "--images", str(photo))
+    assert done.returncode == 1
+    assert "0.png must end in .onnx" in done.stderr
+    assert photo.read_bytes() == before
 
 
 def test_a_model_without_a_crack_map_is_refused(

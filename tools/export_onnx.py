@@ -65,9 +65,9 @@ class CrackTensors(nn.Module):
         return found.pred_boxes.tensor, found.scores, crack_map
 
 
-def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
-    """Run the file in ONNX Runtime beside the module; say how far they lie apart, or raise."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def compare(module: CrackTensors, data: bytes, images: list[torch.Tensor]) -> str:
+    """Run an ONNX in ONNX Runtime beside the module; say how far they lie apart, or raise."""
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     worst = dict.fromkeys(_TOLERANCE, 0.0)
     detections = 0
     for image in images:
@@ -76,13 +76,13 @@ def compare(module: CrackTensors, path: str, images: list[torch.Tensor]) -> str:
         found = session.run(list(_TOLERANCE), {"image": image.numpy()})
         if len(found[0]) != len(expected[0]):
             numbers = f"{len(found[0])} boxes where PyTorch finds {len(expected[0])}"
-            raise CrackError(f"{path} finds {numbers}; put a photo with several cracks first")
+            raise CrackError(f"the ONNX finds {numbers}; put a photo with several cracks first")
         detections += len(found[0])
         for name, a, b in zip(_TOLERANCE, found, expected, strict=True):
             worst[name] = max(worst[name], float(np.abs(a - b).max(initial=0)))
     apart = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
     if any(worst[name] > most for name, most in _TOLERANCE.items()):
-        raise CrackError(f"{path} differs from PyTorch ({apart}); do not use it")
+        raise CrackError(f"the ONNX differs from PyTorch ({apart}) and is not written")
     return f"{len(images)} photos, {detections} detections, largest differences: {apart}"
 
 
@@ -98,6 +98,8 @@ def main() -> None:
     add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
     add("overrides", nargs="*", metavar="KEY VALUE", help="config keys to change")
     given = parser.parse_args()
+    if not given.output.endswith(".onnx"):
+        raise CrackError(f"--output {given.output} must end in .onnx")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     cfg.MODEL.DEVICE, cfg.CRACK.INFERENCE.FAST = "cpu", "off"
     model = CrackPredictor(cfg).model
@@ -108,9 +110,11 @@ def main() -> None:
     for photo in find_photos(*given.images):
         image = read_photo(photo.path)[:, :, :: -1 if cfg.INPUT.FORMAT == "RGB" else 1]
         images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
+    data = to_onnx(module, images[0], _AXES, list(_TOLERANCE))
+    compared = compare(module, data, images)
     with atomic_write(given.output) as file:
-        file.write(to_onnx(module, images[0], _AXES, list(_TOLERANCE)))
-    print(f"wrote {given.output}; compared with PyTorch: {compare(module, given.output, images)}")
+        file.write(data)
+    print(f"wrote {given.output}; compared with PyTorch: {compared}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import trange
 
+from ..annotations import info_of, read_json
 from ..convert.coco import annotation
 from ..errors import CrackError
 from ..files import atomic_write
@@ -23,6 +24,7 @@ from .textures import ByteImage, cast_shadow, draw_ground, expose, spill
 MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
 CRACK_FREE_SHARE = 0.2
 MASONRY_SHARE = 0.2
+_DESCRIPTION = "Drawn cracks"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def write_photos(
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
-    Files of the same names are replaced, and annotations of an earlier series removed.
+    Files of the same names are replaced, and annotations of an earlier series removed. A
+    `CrackError` where the folder has a longer series, or annotations that are of no series.
 
     Args:
         folder, count, seed, height, width: where to, and what `draw_photo` draws.
@@ -90,6 +93,10 @@ def write_photos(
             however many pieces of it can be seen, and apart from the cracks that it crosses.
     """
     described = Path(folder, "instances.json")
+    if described.exists() and info_of(read_json(described), "description") != _DESCRIPTION:
+        raise CrackError(f"{described} is not of drawn photos; move it, or name another folder")
+    if Path(folder, "images", f"drawn_{count:05d}.jpg").exists():
+        raise CrackError(f"{folder} holds a longer series; remove it, or name another folder")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in trange(count, unit=" photos", leave=False, disable=None):
@@ -110,7 +117,7 @@ def write_photos(
             annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | entry)
     if instances:
         content = {
-            "info": {"image_root": "images"},
+            "info": {"description": _DESCRIPTION, "image_root": "images"},
             "categories": [{"id": 1, "name": "crack"}],
             "images": images,
             "annotations": annotations,

@@ -180,6 +180,17 @@ def test_annotations_of_an_earlier_series_go(tmp_path: Path) -> None:
     assert not (tmp_path / "instances.json").exists()
 
 
+def test_what_is_of_another_kind_or_series_is_not_mixed_in(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text('{"mine": 1}')
+    with pytest.raises(CrackError, match=r"instances\.json is not of drawn photos"):
+        write_photos(tmp_path, 1, height=32, width=32)
+    assert (tmp_path / "instances.json").read_text() == '{"mine": 1}'
+    (tmp_path / "instances.json").unlink()
+    write_photos(tmp_path, 3, height=32, width=32)
+    with pytest.raises(CrackError, match="holds a longer series"):
+        write_photos(tmp_path, 2, height=32, width=32)
+
+
 def test_noise_leaves_the_photos_as_they_are(tmp_path: Path) -> None:
     for name, noise in (("exact", False), ("noisy", True)):
         write_photos(tmp_path / name, 2, height=64, width=96, noise=noise)
