@@ -203,9 +203,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         cfg.merge_from_other_cfg(CN(_LocalFile.load_yaml_with_base(config_file)))
     if len(overrides) % 2:
         raise CrackError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
-    due = "a list of data sets is due as \"('crack_train',)\""
-    with as_crack_error(f"a KEY VALUE override cannot be used ({due})"):
-        cfg.merge_from_list(list(overrides))
+    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
+        due = " (a list is due as \"('crack_train',)\")" * key.startswith("DATASETS.")
+        with as_crack_error(f"the override {key} {value} cannot be used{due}"):
+            cfg.merge_from_list([key, value])
     return cfg
 
 

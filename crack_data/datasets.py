@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from functools import partial
 from typing import Any
 
@@ -59,8 +60,8 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
 
     Raises:
         CrackError: a key is no sequence of names; a set is unknown, empty or faulty, or its photos
-            are missing; no photo to train on has a crack; or sets that were split in one run of the
-            converter come from different ones.
+            are missing; no photo to train on has a crack; sets that were split in one run of the
+            converter come from different ones; or results of two sets would have one name.
     """
     found: dict[str, list[Record]] = {}
     for key in keys:
@@ -81,9 +82,19 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
                 found[name] = DatasetCatalog.get(name)
                 if not found[name]:
                     raise CrackError(f"DATASETS.{key}: {name} holds no photos; convert it again")
+    folders: dict[str, str] = {}
+    for name in cfg.DATASETS.TEST if "TEST" in keys else ():
+        other = folders.setdefault(folder_name(name), name)
+        if other != name:
+            raise CrackError(f"results of {other} and {name} would be called alike; rename one")
     _check_conversions([name for name in found if MetadataCatalog.get(name).get("json_file")])
     if {"TRAIN", "TEST"} <= set(keys):  # a training; pictures may be drawn of any set
         _check_training(cfg, found)
+
+
+def folder_name(dataset_name: str) -> str:
+    """A data set's name, which may be a path, as the name of one folder."""
+    return re.sub(r"[^\w-]+", "_", dataset_name.removesuffix(".json")).strip("_")
 
 
 def read_photo_of(record: Record) -> np.ndarray:

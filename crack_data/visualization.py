@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
 
-from .datasets import read_photo_of, register_datasets_of
+from .datasets import folder_name, read_photo_of, register_datasets_of
 from .errors import CrackError
 from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
 from .files import atomic_write
@@ -56,7 +56,7 @@ def visualize(
     if source == "prediction":
         predictor = CrackPredictor(cfg)
         for name in cfg.DATASETS.TEST:
-            files.append(folder / f"contact_sheet_{Path(name).stem}.png")
+            files.append(folder / f"contact_sheet_{folder_name(name)}.png")
             write_contact_sheet(files[-1], inspection_strips(name, predictor, count, worst))
         return files
     drawings = _annotations(cfg) if source == "annotation" else _batches(cfg)

@@ -55,7 +55,7 @@ def test_overrides_come_last(tmp_path: Path) -> None:
         ("- 1\n", [], "own.yaml"),
         ("_BASE_: 5\n", [], "own.yaml"),
         ("_BASE_: own.yaml\n", [], "own.yaml.*recursion"),
-        ("{}", ["SOLVER.MAX_ITERS", "5"], "MAX_ITERS"),
+        ("{}", ["SOLVER.MAX_ITERS", "5"], r"override SOLVER\.MAX_ITERS 5 cannot be used: "),
         ("{}", ["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER.*no value"),
     ],
 )

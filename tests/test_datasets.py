@@ -205,6 +205,21 @@ def test_photos_of_both_sets_are_counted(
     assert "2 photos of" in caplog.text
 
 
+def test_sets_whose_results_would_be_called_alike_are_refused(
+    json_file: Path, tmp_path: Path
+) -> None:
+    files = []
+    for name in ("a_b.json", "a/b.json"):
+        coco = json.loads(json_file.read_text())
+        coco["info"]["image_root"] = str(json_file.parent / coco["info"]["image_root"])
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        files.append(str(_write(tmp_path / name, coco)))
+    for path in files:
+        catalog.register_datasets_of(_cfg(test=(path,)), ("TEST",))
+    with pytest.raises(CrackError, match=r"a_b\.json and .*a/b\.json would be called alike"):
+        catalog.register_datasets_of(_cfg(test=tuple(files)), ("TEST",))
+
+
 def test_a_bare_string_in_an_override_is_caught(repo: Path) -> None:
-    with pytest.raises(CrackError, match=r"a list of data sets is due .*DATASETS\.TRAIN"):
+    with pytest.raises(CrackError, match=r"DATASETS\.TRAIN mine\.json .*a list is due as"):
         load_config(str(repo / "configs" / "crack_mobilenet.yaml"), ["DATASETS.TRAIN", "mine.json"])

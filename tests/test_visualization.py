@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from crack_data.convert.conversion import convert
 from crack_data.convert.worker import ConversionOptions
+from crack_data.datasets import folder_name
 from crack_data.errors import CrackError
 from crack_data.synthetic import write_photos
 from crack_data.visualization import visualize
@@ -110,7 +111,7 @@ def test_the_loader_is_drawn_with_its_augmentation(cfg: CfgNode, tmp_path: Path)
 def test_predictions_stand_beside_the_truth(cfg: CfgNode, tmp_path: Path) -> None:
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), cfg.DATASETS.TRAIN
     (file,) = visualize(cfg, "prediction", tmp_path / "drawn", 3)
-    assert file.name == "contact_sheet_set.png"
+    assert file.name == f"contact_sheet_{folder_name(cfg.DATASETS.TEST[0])}.png"
     _, columns = _read(file).shape[:2]
     assert columns == 2 * (4 * 244 - 4) + 16
     cfg.DATASETS.TEST = ()

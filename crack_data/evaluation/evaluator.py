@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 
-from ..datasets import read_photo_of
+from ..datasets import folder_name, read_photo_of
 from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
@@ -30,7 +29,7 @@ from .average_precision import (
 )
 from .counts import BoolMask, PhotoCounts, count_photo
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
-from .metrics import recall_by_width, summarize
+from .metrics import WIDTH_RANGES, recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv
 
 Predictor = Callable[[np.ndarray], CrackPrediction]
@@ -192,9 +191,17 @@ def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> 
     return counted
 
 
-def folder_name(dataset_name: str) -> str:
-    """A data set's name, which may be a path, as the name of one folder."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", dataset_name.removesuffix(".json")).strip("_")
+def metric_names() -> list[str]:
+    """TASK/NAME of every metric that an evaluation can have."""
+    line = np.eye(32, dtype=bool)
+    found = []
+    for mask in (line, np.zeros_like(line)):
+        crack = [x for x in [CrackInstance.from_mask(1.0, mask)] if x]
+        encoded = encode_instances(mask.shape, crack, crack, [], 0)
+        pixels = count_photo(mask, mask, mask.view(np.uint8))
+        found.append(PhotoResult(pixels, count_instances(crack, crack), encoded))
+    results = {**_metrics(found), "width": WIDTH_RANGES}
+    return [f"{task}/{name}" for task, names in results.items() for name in names]
 
 
 def _metrics(photos: Sequence[PhotoResult]) -> Results:

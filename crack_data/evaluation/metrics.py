@@ -26,6 +26,7 @@ WITH_INTERVAL = (
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 SEED = 20190210
+WIDTH_RANGES = [*map("{}-{}".format, WIDTHS, WIDTHS[1:]), f"{WIDTHS[-1]} and more"]
 # Levels 1..255 as cuts, where a pixel is crack when its level is at least the cut. The crack map
 # is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
 THRESHOLDS = (np.arange(1, LEVELS) - 0.5) / (LEVELS - 1)
@@ -43,9 +44,8 @@ def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, flo
     """
     true = np.sum([photo.width_true for photo in photos], axis=0)
     hit = np.sum([photo.width_hit for photo in photos], axis=0)
-    ends = [*(f"-{end}" for end in WIDTHS[1:]), " and more"]
-    rows = zip(WIDTHS, ends, true.tolist(), hit.tolist(), strict=True)
-    return {f"{low}{end}": (t / true.sum(), h / t) for low, end, t, h in rows if t}
+    rows = zip(WIDTH_RANGES, true.tolist(), hit.tolist(), strict=True)
+    return {name: (t / true.sum(), h / t) for name, t, h in rows if t}
 
 
 def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:

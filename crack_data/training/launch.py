@@ -17,6 +17,7 @@ from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation import evaluate_datasets
+from ..evaluation.evaluator import metric_names
 from ..inference.predictor import CrackPredictor
 from .trainer import CrackTrainer
 
@@ -71,6 +72,12 @@ def run(args: argparse.Namespace) -> None:
         if not value:
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
+    metric = cfg.CRACK.BEST_METRIC
+    if cfg.DATASETS.TEST and "/".join(metric.split("/")[-2:]) not in metric_names():
+        raise CrackError(
+            f"CRACK.BEST_METRIC {metric} is no metric; use crack/f1, segm/AP50, instances/avF1, or "
+            "another of docs/evaluation.md"
+        )
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     if not args.eval_only:

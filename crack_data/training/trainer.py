@@ -32,6 +32,7 @@ from .checkpoints import (
     match_optimizer_state,
     parameter_names,
     save_state,
+    set_aside,
 )
 from .data import Batch, build_train_loader
 from .hooks import KeepBest, build_hooks, build_reporting_hooks
@@ -115,9 +116,9 @@ class CrackTrainer(DefaultTrainer):
         else:
             if resume:
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
-            elif exists:
-                logger.warning(f"{folder} holds an earlier training, whose files are replaced")
             load_initial_weights(self.cfg, self.plain_model)
+            if exists and comm.is_main_process():
+                logger.warning(f"The earlier training in {folder} is now in {set_aside(folder)}")
         if comm.is_main_process():
             # Before the writers open it: what is in there of later iterations comes again.
             cut_metrics(Path(folder, "metrics.json"), self.start_iter)

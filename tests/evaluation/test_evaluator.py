@@ -14,9 +14,9 @@ import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation.testing import flatten_results_dict, print_csv_format
 
+from crack_data.datasets import folder_name
 from crack_data.errors import CrackError
 from crack_data.evaluation import CrackEvaluator, evaluate_dataset, evaluate_datasets
-from crack_data.evaluation.evaluator import folder_name
 from tests.evaluation import reference
 from tests.evaluation.drawn_set import (
     HEIGHT,
@@ -172,6 +172,7 @@ def test_what_is_kept_of_a_photo_is_small(dataset: str, tmp_path: Path) -> None:
         ("crack_val", "crack_val"),
         ("../data/my set.json", "data_my_set"),
         ("/abs/x.v2.json", "abs_x_v2"),
+        ("d/\u6865.json", "d_\u6865"),
     ],
 )
 def test_folder_name(name: str, folder: str) -> None:

@@ -163,8 +163,6 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(
     line = _log_of_start(trainer, True, caplog)
     assert line.endswith("has no checkpoint: the training starts anew")
     trainer.train()
-    line = _log_of_start(CrackTrainer(make_config(*keys)), False, caplog)
-    assert line.endswith("holds an earlier training, whose files are replaced")
     with pytest.raises(CrackError, match=r"model_0000001\.pth is of another model"):
         _train(make_config(*keys, "MODEL.MOBILENETV2.WIDTH_MULT", 0.5), resume=True)
     with pytest.raises(
@@ -180,6 +178,22 @@ def test_a_checkpoint_of_other_keys_is_not_resumed(
     torch.save({"model": torch.load(path, weights_only=True)["model"]}, path)
     with pytest.raises(CrackError, match=r"model_0000001\.pth holds no training .*'trainer'"):
         _train(make_config(*keys), resume=True)
+
+
+def test_an_earlier_training_is_set_aside(
+    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = ["SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()"]
+    folder = Path(make_config().OUTPUT_DIR)
+    for number in (1, 2):
+        _train(make_config(*keys))
+        weights = (folder / "model_final.pth").read_bytes()
+        line = _log_of_start(CrackTrainer(make_config(*keys)), False, caplog)
+        aside = folder / f"earlier_{number}"
+        assert line == f"The earlier training in {folder} is now in {aside}"
+        assert (aside / "model_final.pth").read_bytes() == weights
+        assert (aside / "metrics.json").exists()
+        assert not [*folder.glob("model_*"), *folder.glob("last_checkpoint")]
 
 
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
