@@ -149,6 +149,7 @@ _RANGES = {
     "": (-_ANY, _ANY),
     "SEED": (-_ANY, 2**32 - 1),
     "DATALOADER.": (0, _ANY),
+    "INPUT.": (0, _ANY),
     "SOLVER.": (0, _ANY),
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.MAX_ITER": (1, _ANY),
@@ -184,7 +185,8 @@ class _LocalFile(CN):
     def _open_cfg(cls, filename: str) -> IO[str]:
         if "://" in filename:
             raise ValueError(f"_BASE_ {filename} is a URL; save it and name the file")
-        return open(filename, encoding="utf-8")
+        with as_crack_error(f"config file {filename} cannot be used"):
+            return open(filename, encoding="utf-8")
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
@@ -200,7 +202,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     cfg = get_cfg()
     add_crack_config(cfg)
     with as_crack_error(f"config file {config_file} cannot be used"):
-        cfg.merge_from_other_cfg(CN(_LocalFile.load_yaml_with_base(config_file)))
+        content = _LocalFile.load_yaml_with_base(config_file)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no KEY: VALUE")
+        cfg.merge_from_other_cfg(CN(content))
     if len(overrides) % 2:
         raise CrackError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
