@@ -117,6 +117,7 @@ class CrackTrainer(DefaultTrainer):
             if resume:
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
             load_initial_weights(self.cfg, self.plain_model)
+            comm.synchronize()  # all have loaded what may lie in there
             if exists and comm.is_main_process():
                 logger.warning(f"The earlier training in {folder} is now in {set_aside(folder)}")
         if comm.is_main_process():
