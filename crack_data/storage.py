@@ -24,8 +24,12 @@ PHOTO_SUFFIXES: tuple[str, ...] = (
     ".pgm", *((".heic", ".heif") if HAS_HEIF else ()),
 )  # fmt: skip
 
-# The file that makes a folder one of results.
+# One small file per finished photo, what --resume knows, and what they depend on.
+RECORDS = ".records"
+SETTINGS = f"{RECORDS}/-settings.json"
+# Any of these makes a folder one of results; the last is there when the run is complete.
 RESULTS = "predictions.json"
+_MARKS = (f"/{SETTINGS}", f"/{RESULTS}")
 
 _MAGIC = "*?["
 
@@ -47,7 +51,8 @@ def find_photos(
     A folder stands for the photos in it and in its subfolders, by suffix; a glob may use ``**``.
     Hidden files and folders (macOS' ``._`` files among them) are passed over, and so are folders
     of results and what lies below ``output``, the folder for results. ``unread`` counts the files
-    of other suffixes. Photos of one name are called by their paths below their common folder.
+    of other suffixes, and pipes. Photos of one name are called by their paths below their common
+    folder.
 
     Raises:
         CrackError: one names no photos, the storage cannot be reached, or the output folder is
@@ -82,27 +87,31 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     if output == _full(fs, base):
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
+    results = {path.removesuffix(x) for path in paths for x in _MARKS if path.endswith(x)}
     if paths != [root]:
-        names = _choose_photos(fs, names, output, unread)
+        names = _choose_photos(fs, names, output, unread, results)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
+        if results:
+            kinds += f"; passed over as folders of results: {', '.join(sorted(results))}"
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
     return [PhotoFile(_full(fs, path), printable(names[path])) for path in sorted(names)]
 
 
 def _choose_photos(
-    fs: Any, names: dict[str, str], output: str | None, unread: Counter[str]
+    fs: Any, names: dict[str, str], output: str | None, unread: Counter[str], results: set[str]
 ) -> dict[str, str]:
-    """Those of the files below a folder that are photos and no results, nor in ``output``."""
+    """Those of the files below a folder that are photos, not in ``results`` nor in ``output``."""
     kept = {}
-    results = {posixpath.dirname(x) for x in names if posixpath.basename(x) == RESULTS}
     for path, name in names.items():
         parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
         inside = output is not None and _full(fs, path).startswith(f"{output}/")
         if name.startswith(".") or "/." in name or inside or parents & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
-        if suffix in PHOTO_SUFFIXES:
+        if _is_local(fs) and fs.exists(path) and not fs.isfile(path):  # to read a pipe is to wait
+            unread["pipe, device or linked folder"] += 1
+        elif suffix in PHOTO_SUFFIXES:
             kept[path] = name
         else:
             unread[suffix or "without ending"] += 1

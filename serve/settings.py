@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from crack_data.errors import CrackError
+from crack_data.errors import CrackError, as_crack_error
 
 ENVIRONMENT_PREFIX = "CRACK_SERVE_"
 
@@ -65,10 +65,11 @@ def parse_settings(
 ) -> Settings:
     """Read the settings from flags (first choice), environment variables, and defaults.
 
-    A value that is not of its setting's type ends the process as argparse does it.
+    A flag's value that is not of its setting's type ends the process as argparse does it.
 
     Raises:
-        CrackError: a value is out of its range, or not of its form.
+        CrackError: a value is out of its range, or not of its form; a variable's is not of its
+            setting's type.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serve",
@@ -77,10 +78,14 @@ def parse_settings(
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for item in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + item.name.upper()
+        kind: Any = type(item.default)
+        with as_crack_error(f"environment variable {variable} is no {kind.__name__}"):
+            default = kind(environment.get(variable, item.default))
         parser.add_argument(
             "--" + item.name.replace("_", "-"),
-            type=type(item.default),
-            default=environment.get(ENVIRONMENT_PREFIX + item.name.upper(), item.default),
+            type=kind,
+            default=default,
             # The key itself must not be printed by --help.
             help=argparse.SUPPRESS if item.name == "api_key" else item.metadata["help"],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import IO, Any
 
 import numpy as np
@@ -77,13 +78,15 @@ def _option(name: str, text: str) -> str | float | bool:
         if text not in _CHOICES[name]:
             raise ValueError(f"give one of {', '.join(_CHOICES[name])}")
         return _CHOICES[name][text]
+    if name in FIELDS:
+        raise ValueError(f"the photo must be a file: -F {name}=@photo.jpg")
     if name != "threshold":
         raise ValueError(f"the options are threshold, {', '.join(_CHOICES)}")
-    # To Python, 0_1 is 1, and digits may be those of any script.
-    value = float(text) if text.isascii() and "_" not in text else -1.0
-    if not 0.0 <= value <= 1.0:
-        raise ValueError("give a number from 0 to 1")
-    return value
+    with suppress(ValueError):
+        # To Python, 0_1 is 1, and digits may be those of any script.
+        if text.isascii() and "_" not in text and 0.0 <= float(text) <= 1.0:
+            return float(text)
+    raise ValueError("give a number from 0 to 1")
 
 
 def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
@@ -98,7 +101,8 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
     files = list(request.files.items(multi=True))
     _read_options("form field", request.form.items(multi=True), options)
     if len(files) != 1 or files[0][0] not in FIELDS:
-        sent = ", ".join(repr(name) for name, _ in files) or "no field"
+        names = [repr(name) if name else "a field without a name" for name, _ in files]
+        sent = ", ".join(names) or "no field"
         raise BadRequest(f"send one photo, in the field 'image'; files came in {sent}")
     file = files[0][1]
     return file.filename or "photo", file.read()

@@ -67,6 +67,8 @@ def test_a_folder_with_a_bad_photo(
         (["--mm-per-px", "0"], "--mm-per-px lies between"),
         (["--mm-per-px", "nan"], "--mm-per-px lies between"),
         (["--threshold", "2"], "--threshold"),
+        (["--input", ""], "--input is empty"),
+        (["--output", ""], "--output is empty"),
         (["--weights", "absent.pth"], "absent.pth"),
         (["--config-file", "absent.yaml"], "absent.yaml"),
         (["MODEL.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -53,10 +54,25 @@ def test_photos_of_one_name_are_called_by_their_folders(tmp_path: Path) -> None:
 
 def test_folders_of_results_are_passed_over(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "old/predictions.json", "old/a_mask.png", "old/sub/b_mask.png")
-    make(tmp_path, "out/a_mask.png")
+    make(tmp_path, "out/a_mask.png", "begun/.records/-settings.json", "begun/a_mask.png")
     assert names_of(find_photos(str(tmp_path), output=str(tmp_path / "out"))) == ["a.jpg"]
     with pytest.raises(CrackError, match="holds the photo"):
         find_photos(str(tmp_path / "a.jpg"), output=str(tmp_path))
+
+
+def test_an_input_that_is_a_folder_of_results_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "predictions.json", "photos/001.jpg")
+    with pytest.raises(CrackError, match=f"passed over as folders of results: {tmp_path}$"):
+        find_photos(str(tmp_path))
+
+
+def test_a_pipe_is_counted_and_not_read(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "lost.jpg").symlink_to("nowhere")  # which is said when it cannot be read
+    unread: Counter[str] = Counter()
+    assert names_of(find_photos(str(tmp_path), unread=unread)) == ["a.jpg", "lost.jpg"]
+    assert count_kinds(unread) == "1 pipe, device or linked folder"
 
 
 def test_links_to_photos_count(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import posixpath
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, count
 from typing import Any
 
@@ -17,16 +18,13 @@ from tqdm import tqdm
 from .. import storage
 from ..calibration import settle_thresholds
 from ..errors import CrackError, as_crack_error
-from ..storage import PhotoFile
-from .labels_out import check_labels, write_labels
-from .outputs import RECORDS, OutputOptions, PhotoTask, predict_photo
+from ..storage import RECORDS, SETTINGS, PhotoFile
+from .labels_out import check_labels, remove_labels, write_labels
+from .outputs import ENDINGS, OutputOptions, PhotoTask, predict_photo
 from .predictor import CrackPredictor
 from .results import Record, to_csv, to_document
 
 _CSV = "predictions.csv"
-# What the records depend on, beside them.
-_SETTINGS_NAME = "-settings"
-_SETTINGS = f"{RECORDS}/{_SETTINGS_NAME}.json"
 # Photos that a Ray actor takes at a time, and repeats when it dies among them.
 _PHOTOS_PER_BLOCK = 8
 
@@ -50,31 +48,39 @@ def run_prediction(
             address of one, as `ray.init` takes it.
         by_uncertainty: list the photos that the model is least sure of first.
     """
-    settings = run_settings(cfg, options)
+    folder, settings = options.folder, run_settings(cfg, options)
     if options.labels:
-        check_labels(options.folder)
-    known = _read_complete(photos, options.folder, settings) if resume else {}
+        check_labels(folder)
+    known = _read_complete(photos, folder, settings) if resume else {}
     kept = len(known)
+    tasks = _name_outputs(photos, known)
+    earlier = _find_earlier(folder, tasks, resume)
+    started = time.perf_counter()
+    predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
     if not resume:
         for name in (storage.RESULTS, _CSV, RECORDS):
-            storage.remove(storage.join(options.folder, name))
-    storage.write_bytes(storage.join(options.folder, _SETTINGS), json.dumps(settings).encode())
-    tasks = _name_outputs(photos, known)
-    started = time.perf_counter()
+            storage.remove(storage.join(folder, name))
+    # With what to remove at the end, also where another run gets there.
+    content = json.dumps({**settings, "outputs": earlier}).encode()
+    storage.write_bytes(storage.join(folder, SETTINGS), content)
     try:
-        for record in _follow(_predict(cfg, tasks, options, ray_address), len(tasks)):
+        for record in _follow(predicted, len(tasks)):
             known[record["path"]] = record
         seconds = time.perf_counter() - started
         records = [known[storage.printable(photo.path)] for photo in photos]
         if by_uncertainty:
             records.sort(key=lambda record: -record.get("uncertainty", -1.0))
         _write_tables(records, settings, options)
+        stale = earlier.keys() - {name for x in records for name in x.get("outputs", ())}
+        for name in stale:
+            storage.remove(storage.join(folder, name))
     except CrackError as error:
         raise CrackError(f"{error} ({len(known)} photos are complete; --resume goes on)") from error
     bad = sum("error" in record for record in records)
     print(
         f"{len(tasks)} photos in {seconds:.1f} s ({len(tasks) / seconds:.2f} photos/s), "
-        f"{kept} were complete, {bad} could not be used; results in {options.folder}"
+        f"{kept} were complete, {bad} could not be used; results in {folder}"
+        + (f" ({len(stale)} files of earlier runs were removed)" if stale else "")
     )
     return bad
 
@@ -109,7 +115,7 @@ def _read_complete(
             for name in there
             if name.startswith(f"{RECORDS}/")
         }
-        then = records.pop(_SETTINGS, settings)
+        then = records.pop(SETTINGS, settings)
         for key in settings:
             if then.get(key) != settings[key]:
                 raise CrackError(
@@ -128,13 +134,37 @@ def _read_complete(
     return done
 
 
+def _find_earlier(folder: str, tasks: list[PhotoTask], resume: bool) -> dict[str, int]:
+    """Sizes, by name, of the files of earlier runs that this one replaces.
+
+    Raises:
+        CrackError: the folder is none of results, and holds a file that this run would overwrite.
+    """
+    there = storage.list_files(folder)
+    if SETTINGS not in there:
+        taken = {task.name + ending for task in tasks for ending in ENDINGS}
+        for name in sorted(there):
+            if name in taken or name.split("/")[0] in (storage.RESULTS, _CSV, RECORDS):
+                raise CrackError(
+                    f"output folder {folder} holds {name}, which no earlier run has written; name "
+                    "another folder, so that it is not overwritten"
+                )
+    again = {SETTINGS, *(f"{RECORDS}/{task.name}.json" for task in tasks)}
+    found: dict[str, int] = {}
+    for name in there:
+        if name.startswith(f"{RECORDS}/") and (not resume or name in again):
+            with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
+                found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
+    return {name: size for name, size in found.items() if there.get(name) == size}
+
+
 def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list[PhotoTask]:
     """Tasks for the photos not yet known, by path, each with a name of its own for its outputs.
 
     That is the photo's name without its ending, longer where that is taken; a photo in a subfolder
     has its outputs in such too.
     """
-    taken = {_SETTINGS_NAME, *(record["name"].lower() for record in known.values())}
+    taken = {"-settings", *(record["name"].lower() for record in known.values())}
     tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:
@@ -153,9 +183,9 @@ def _predict(
 ) -> Iterator[Record]:
     if not tasks:
         return iter(())
-    if ray_address is not None:
-        return _predict_by_ray(cfg, tasks, options, ray_address)
     predictor = CrackPredictor(cfg)
+    if ray_address is not None:  # whose workers each build their own, but too late to refuse it
+        return _predict_by_ray(cfg, tasks, options, ray_address)
     return (predict_photo(predictor, task, options) for task in tasks)
 
 
@@ -228,6 +258,9 @@ def _write_tables(records: list[Record], settings: dict[str, Any], options: Outp
     folder = options.folder
     if options.labels:
         write_labels(records, options.labels, folder)
+    else:
+        with suppress(CrackError):  # somebody has corrected them
+            remove_labels(folder)
     # Lone surrogates, of messages that hold odd paths, are not UTF-8.
     table = storage.printable(to_csv(records)).encode()
     storage.write_bytes(storage.join(folder, _CSV), table)

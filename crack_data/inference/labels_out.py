@@ -57,19 +57,29 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
     return polygons
 
 
-def check_labels(folder: str) -> None:
-    """Refuse, by a `CrackError`, to overwrite labels that somebody has corrected."""
+def check_labels(folder: str) -> list[str]:
+    """Paths of the label files of earlier runs; a `CrackError` where somebody has corrected one.
+
+    Pictures of photos in a subfolder of the same name lie among them.
+    """
     place = storage.join(folder, _FOLDER)
     there = storage.list_files(place)
     hashes = storage.read_bytes(storage.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
     known = json.loads(hashes)
-    for name in there.keys() - {_WRITTEN}:
-        path = storage.join(place, name)
+    paths = {name: storage.join(place, name) for name in there if name.endswith(".json")}
+    for name, path in paths.items():
         if storage.fingerprint(path)["sha256"] != known.get(name):
             raise CrackError(
                 f"{path} is not as it was written and may hold corrections; move {place} away or "
                 "name another output folder"
             )
+    return [*paths.values(), *([storage.join(place, _WRITTEN)] if _WRITTEN in there else [])]
+
+
+def remove_labels(folder: str) -> None:
+    """Remove the label files of earlier runs; errors as of `check_labels`."""
+    for path in check_labels(folder):
+        storage.remove(path)
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
@@ -89,8 +99,7 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         documents = {f"{record['name']}.json": _labelme(record, place) for record in usable}
     contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
     written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    check_labels(folder)
-    storage.remove(place)
+    remove_labels(folder)
     # First the hashes: labels that a killed run has written are known, too.
     for name, content in {_WRITTEN: json.dumps(written).encode(), **contents}.items():
         storage.write_bytes(storage.join(place, name), content)

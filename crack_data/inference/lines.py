@@ -78,7 +78,8 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     # GDAL does not read every photo's format.
     with suppress(rasterio.errors.RasterioIOError), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        source = io.BytesIO(storage.read_bytes(path)) if "://" in path else path
+        is_plain = "://" not in path and path == storage.printable(path)  # rasterio wants UTF-8
+        source = path if is_plain else io.BytesIO(storage.read_bytes(path))
         with rasterio.open(source) as raster:
             transform, crs = raster.transform, raster.crs
             if raster.gcps[0]:

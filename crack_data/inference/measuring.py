@@ -56,7 +56,9 @@ def measure(instance: CrackInstance) -> Measurement:
     widest = radii.max() if len(radii) else max(branch.radius.max() for branch in branches)
     origin = np.array(instance.box[:2]) + 0.5
     lines = tuple(branch.points[:, ::-1] + origin for branch in branches)
-    return Measurement(length, float(mean_width), 2.0 * float(widest), orientation, lines)
+    # Of lines 2 px wide, half the width is known to 1/4 px only.
+    max_width = max(2.0 * float(widest), mean_width)
+    return Measurement(length, mean_width, max_width, orientation, lines)
 
 
 def centreline(mask: np.ndarray) -> list[Branch]:

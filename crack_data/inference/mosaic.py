@@ -81,7 +81,11 @@ def is_mosaic(path: str) -> bool:
     if not path.lower().endswith((".tif", ".tiff")):
         return False
     # Of GDAL's many formats, some read other files and fetch URLs.
-    with suppress(rasterio.errors.RasterioIOError), rasterio.open(path, driver="GTiff") as raster:
+    # rasterio wants names in UTF-8.
+    with (
+        suppress(rasterio.errors.RasterioIOError, UnicodeEncodeError),
+        rasterio.open(path, driver="GTiff") as raster,
+    ):
         if raster.height * raster.width > MAX_PIXELS:
             return find_place(path, *raster.shape) is not None
     return False
@@ -216,5 +220,6 @@ def _join(parts: list[Part], lines: list[np.ndarray], scale: Scale | None) -> Re
     length, area = float(sum(way_along(line)[-1] for line in lines)), sum(areas)
     x0, y0 = np.min(boxes, axis=0)[:2].tolist()
     x1, y1 = np.max(boxes, axis=0)[2:].tolist()
-    measured = Measurement(length, area / max(length, 1.0), max(widths), 0.0, ())
+    mean_width = area / max(length, 1.0)
+    measured = Measurement(length, mean_width, max(mean_width, *widths), 0.0, ())
     return instance_json(max(scores), (x0, y0, x1, y1), area, measured, scale)

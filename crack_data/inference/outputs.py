@@ -20,8 +20,8 @@ from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
 from .results import Record, to_json, uncertainty
 
-# One small file per finished photo: what --resume knows.
-RECORDS = ".records"
+# How the names of a photo's files may end.
+ENDINGS = ("_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson")
 
 Files = dict[str, bytes | Path]  # contents, or files to copy, by the ends of their names
 
@@ -72,7 +72,7 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
             storage.write_bytes(storage.join(options.folder, task.name + ending), content)
             size = content.stat().st_size if isinstance(content, Path) else len(content)
             record["outputs"][task.name + ending] = size
-    name = f"{RECORDS}/{task.name}.json"
+    name = f"{storage.RECORDS}/{task.name}.json"
     storage.write_bytes(storage.join(options.folder, name), json.dumps(record).encode())
     return record
 

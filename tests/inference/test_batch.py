@@ -117,6 +117,8 @@ def test_a_file_name_in_latin_1(tiny_cfg: CfgNode, photos: Path, tmp_path: Path)
     rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
     assert {row["file_name"] for row in rows} == {*names, r"b\udcfc.png"}
     assert (out / r"br\udcfccke_mask.png").exists()
+    assert run(tiny_cfg, photos, out, lines=True) == 1
+    assert (out / r"br\udcfccke_lines.geojson").exists()
 
 
 def test_lines_labels_and_what_to_label_next(
@@ -143,6 +145,82 @@ def test_photos_are_never_overwritten(tiny_cfg: CfgNode, photos: Path) -> None:
     with pytest.raises(CrackError, match="holds the photo"):
         run(tiny_cfg, photos, photos)
     assert content(photos) == before
+
+
+@pytest.mark.parametrize("ray_address", [None, "local"])
+def test_a_model_that_cannot_be_built_leaves_the_folder(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, ray_address: str | None
+) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out)
+    before = content(out)
+    other = tiny_cfg.clone()
+    other.MODEL.MOBILENETV2.WIDTH_MULT = 0.5
+    with pytest.raises(CrackError) as caught:
+        run_prediction(other, find_photos(str(photos)), OutputOptions(str(out)), False, ray_address)
+    assert "--resume" not in str(caught.value)
+    assert content(out) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["photo1_mask.png", "sub/photo3_lines.geojson", "predictions.csv", "predictions.json",
+     ".records/notes.txt"],
+)  # fmt: skip
+def test_files_of_others_are_not_overwritten(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, name: str
+) -> None:
+    (photos / "sub").mkdir()
+    write_photo(photos / "sub" / "photo3.png", 3)
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(CrackError, match=f"{name}, which no earlier run has written; name another"):
+        run(tiny_cfg, photos, tmp_path / "out")
+    assert content(tmp_path / "out") == {name: b"{}"}
+
+
+def test_what_an_earlier_run_wrote_and_this_one_does_not_is_removed(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    run(tiny_cfg, photos, out, lines=True, labels="labelme")
+    (out / "photo2_mask.png").write_bytes(b"drawn by hand")
+    (photos / "photo0.png").write_bytes(b"unreadable")
+    (photos / "photo2.png").unlink()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "_write_tables", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_cfg, photos, out)
+    monkeypatch.undo()
+    assert (out / "photo1_lines.geojson").exists()
+    run(tiny_cfg, photos, out, resume=True)
+    run(tiny_cfg, photos, fresh)
+    assert content(out).keys() == content(fresh).keys() | {"photo2_mask.png"}
+
+
+def test_corrected_labels_stay(tiny_cfg: CfgNode, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(tiny_cfg, photos, out, labels="labelme")
+    (out / "labels" / "photo0.json").write_text("corrected")
+    before = content(out / "labels")
+    run(tiny_cfg, photos, out)
+    assert content(out / "labels") == before
+
+
+def test_pictures_of_a_subfolder_labels_are_no_labels(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "labels").mkdir()
+    write_photo(photos / "labels" / "photo3.png", 3)
+    for _ in range(2):
+        run(tiny_cfg, photos, tmp_path / "out", labels="coco")
+    files = content(tmp_path / "out" / "labels").keys()
+    pictures = {f"photo3_{kind}.png" for kind in ("overlay", "mask", "prob")}
+    assert files == {"coco.json", ".written"} | pictures
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(

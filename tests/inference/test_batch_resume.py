@@ -129,7 +129,7 @@ def test_resume_predicts_anew_what_changed(
     after = content(out)
     changed = {name for name in whole if after[name] != whole[name]}
     assert changed >= {"predictions.json", "predictions.csv", "photo0_overlay.png"}
-    allowed = ("photo0", "predictions", ".records/photo0")
+    allowed = ("photo0", "predictions", ".records/photo0", ".records/-settings")
     assert all(name.startswith(allowed) for name in changed)
 
 

@@ -30,6 +30,14 @@ def test_straight(width: float, degrees: float) -> None:
     assert min(turned, 180 - turned) < 2
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_the_widest_place_is_no_narrower_than_the_mean(width: int) -> None:
+    mask = np.zeros((40, 200), dtype=bool)
+    mask[20 : 20 + width, 10:190] = True
+    got = measure_mask(mask)
+    assert got.max_width_px >= got.mean_width_px == pytest.approx(width, abs=0.1)
+
+
 @pytest.mark.parametrize("width", [2, 5, 9])
 @pytest.mark.parametrize(
     "points",

@@ -126,6 +126,12 @@ def check_lines(record: Record, path: Path, cracks: object) -> None:
     assert len(record["instances"]) == len(expected)
 
 
+def test_the_widest_place_is_no_narrower_than_the_mean() -> None:
+    line = np.array([(0.0, 1.0), (10.0, 1.0)])
+    joined = mosaic._join([mosaic.Part(0.9, 20, (0, 0, 10, 2), 1.5, [line])], [line], None)
+    assert joined["max_width_px"] == joined["mean_width_px"] == 2.0
+
+
 @pytest.mark.usefixtures("small_windows")
 def test_windows_without_data_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "road.tif"
@@ -163,6 +169,7 @@ def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
         "</GeoTransform></VRTDataset>"
     )
     assert not is_mosaic(str(tmp_path / "virtual.tif"))
+    assert not is_mosaic(str(tmp_path / "latin-\udcfc.tif"))  # rasterio wants UTF-8
 
 
 @pytest.mark.slow

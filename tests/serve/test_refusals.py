@@ -44,12 +44,17 @@ def test_no_photo(stand_in_url: str, png: bytes) -> None:
     refused(stand_in_url, 400, "no photo")
     problem = refused(stand_in_url, 400, "field 'image'", files={"picture": ("wall.png", png)})
     assert problem["instance"] == "/predict"
+    body = b'--b\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--b--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    refused(stand_in_url, 400, "files came in a field without a name", data=body, headers=headers)
 
 
 BAD_OPTIONS = [
     ("threshold=1.5", "threshold"),
     ("threshold=nan", "threshold"),
-    ("threshold=high", "threshold"),
+    ("threshold=high", "'high': give a number from 0 to 1"),
+    ("threshold=0x1", "'0x1': give a number from 0 to 1"),
+    ("image=hello", "the photo must be a file: -F image=@photo.jpg"),
     ("threshold=0_1", "threshold"),
     ("threshold=%D9%A1", "threshold"),
     ("treshold=0.3", "treshold"),
@@ -65,6 +70,11 @@ def test_bad_options(stand_in_url: str, png: bytes, options: str, word: str) -> 
     refused(stand_in_url, 400, "query parameter", word, **in_query)
     in_form = {"data": parse_qsl(options), "files": {"image": png}}
     refused(stand_in_url, 400, "form field", word, **in_form)
+
+
+def test_an_empty_threshold(stand_in_url: str, png: bytes) -> None:
+    words = "threshold", "'': give a number from 0 to 1"
+    refused(stand_in_url, 400, *words, query="?threshold=", data=png, headers=RAW)
 
 
 def test_an_option_in_query_and_form(stand_in_url: str, png: bytes) -> None:

@@ -34,8 +34,10 @@ def test_a_bad_value_is_named(environment: dict[str, str], words: list[str]) -> 
 
 
 def test_a_value_of_another_type_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(CrackError, match=r"variable CRACK_SERVE_PORT is no int: .*'http'"):
         parse_settings([], {"CRACK_SERVE_PORT": "http"})
+    with pytest.raises(SystemExit) as ended:
+        parse_settings(["--port", "http"], {})
     assert ended.value.code == 2
     assert "--port: invalid int value: 'http'" in capsys.readouterr().err
 
