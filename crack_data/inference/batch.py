@@ -19,7 +19,7 @@ from .. import storage
 from ..calibration import settle_thresholds
 from ..errors import CrackError, as_crack_error
 from ..storage import RECORDS, SETTINGS, PhotoFile
-from .labels_out import check_labels, remove_labels, write_labels
+from .labels_out import check_labels, write_labels
 from .outputs import ENDINGS, OutputOptions, PhotoTask, predict_photo
 from .predictor import CrackPredictor
 from .results import Record, to_csv, to_document
@@ -54,7 +54,7 @@ def run_prediction(
     known = _read_complete(photos, folder, settings) if resume else {}
     kept = len(known)
     tasks = _name_outputs(photos, known)
-    earlier = _find_earlier(folder, tasks, resume)
+    earlier = _find_earlier(folder, tasks)
     started = time.perf_counter()
     predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
     if not resume:
@@ -134,8 +134,8 @@ def _read_complete(
     return done
 
 
-def _find_earlier(folder: str, tasks: list[PhotoTask], resume: bool) -> dict[str, int]:
-    """Sizes, by name, of the files of earlier runs that this one replaces.
+def _find_earlier(folder: str, tasks: list[PhotoTask]) -> dict[str, int]:
+    """Sizes, by name, of the files that earlier runs have written of these photos.
 
     Raises:
         CrackError: the folder is none of results, and holds a file that this run would overwrite.
@@ -152,7 +152,7 @@ def _find_earlier(folder: str, tasks: list[PhotoTask], resume: bool) -> dict[str
     again = {SETTINGS, *(f"{RECORDS}/{task.name}.json" for task in tasks)}
     found: dict[str, int] = {}
     for name in there:
-        if name.startswith(f"{RECORDS}/") and (not resume or name in again):
+        if name in again:
             with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
                 found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
     return {name: size for name, size in found.items() if there.get(name) == size}
@@ -258,9 +258,6 @@ def _write_tables(records: list[Record], settings: dict[str, Any], options: Outp
     folder = options.folder
     if options.labels:
         write_labels(records, options.labels, folder)
-    else:
-        with suppress(CrackError):  # somebody has corrected them
-            remove_labels(folder)
     # Lone surrogates, of messages that hold odd paths, are not UTF-8.
     table = storage.printable(to_csv(records)).encode()
     storage.write_bytes(storage.join(folder, _CSV), table)

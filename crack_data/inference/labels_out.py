@@ -76,12 +76,6 @@ def check_labels(folder: str) -> list[str]:
     return [*paths.values(), *([storage.join(place, _WRITTEN)] if _WRITTEN in there else [])]
 
 
-def remove_labels(folder: str) -> None:
-    """Remove the label files of earlier runs; errors as of `check_labels`."""
-    for path in check_labels(folder):
-        storage.remove(path)
-
-
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
     """Write the labels of a run to ``labels`` in the output folder, in the place of earlier ones.
 
@@ -99,7 +93,8 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         documents = {f"{record['name']}.json": _labelme(record, place) for record in usable}
     contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
     written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    remove_labels(folder)
+    for path in check_labels(folder):
+        storage.remove(path)
     # First the hashes: labels that a killed run has written are known, too.
     for name, content in {_WRITTEN: json.dumps(written).encode(), **contents}.items():
         storage.write_bytes(storage.join(place, name), content)
