@@ -187,8 +187,8 @@ def _labelme_label(
             else:
                 raise ValueError(f"is a {kind} of {len(points)} points, which draws no crack")
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
-            lacking = f"lacks {error}" if isinstance(error, KeyError) else ""
-            return Label(piece["where"], category, fault=lacking or str(error))
+            fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            return Label(piece["where"], category, fault=fault)
     return Label(pieces[0]["where"], category, areas, patch=patch, size=size)
 
 

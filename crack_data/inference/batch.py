@@ -164,7 +164,8 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list
     That is the photo's name without its ending, longer where that is taken; a photo in a subfolder
     has its outputs in such too.
     """
-    taken = {"-settings", *(record["name"].lower() for record in known.values())}
+    taken = {posixpath.basename(SETTINGS).removesuffix(".json")}
+    taken |= {record["name"].lower() for record in known.values()}
     tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from .predictor import CrackPredictor
 from .results import Record, to_json, uncertainty
 
 # How the names of a photo's files may end.
-ENDINGS = ("_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson")
+Ending = Literal["_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
-Files = dict[str, bytes | Path]  # contents, or files to copy, by the ends of their names
+Files = dict[Ending, bytes | Path]  # contents, or files to copy
 
 
 class OutputOptions(NamedTuple):

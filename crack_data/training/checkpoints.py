@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def remove_older(folder: str, iteration: int) -> None:
 
 def set_aside(folder: str) -> Path:
     """Move weights and records of an earlier training into a new folder in there; return that."""
-    aside = next(x for n in count(1) if not (x := Path(folder, f"earlier_{n}")).exists())
+    aside = next(x for n in itertools.count(1) if not (x := Path(folder, f"earlier_{n}")).exists())
     aside.mkdir()
     for pattern in ("model_*.pth", "last_checkpoint", "metrics.json", "summary.md", "curves.png"):
         for file in Path(folder).glob(pattern):
@@ -78,8 +78,8 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     def update(old: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        done = int(steps)
-        weight = 1 - min(decay, (1 + done) / (10 + done))
+        count = int(steps)
+        weight = 1 - min(decay, (1 + count) / (10 + count))
         return old.lerp(new, weight) if old.is_floating_point() else new
 
     return AveragedModel(model, avg_fn=update, use_buffers=True)
@@ -120,14 +120,14 @@ def release_weights(sources: Sequence[str], target: str) -> int:
     (Wortsman et al. 2022, arXiv:2203.05482). A `CrackError` where they are of different models.
     """
     weights = _plain_weights(sources[0])
-    for number, source in enumerate(sources[1:], start=2):
+    for count, source in enumerate(sources[1:], start=2):
         other = _plain_weights(source)
         shapes, others = ({k: v.shape for k, v in x.items()} for x in (weights, other))
         if shapes != others:
             raise CrackError(f"checkpoints {sources[0]} and {source} are of different models")
         for name, value in weights.items():
             if value.is_floating_point():
-                weights[name] = value.float().lerp(other[name].float(), 1 / number)
+                weights[name] = value.float().lerp(other[name].float(), 1 / count)
     for name, value in weights.items():
         if value.is_floating_point() and bool(torch.isfinite(value.half()).all()):
             weights[name] = value.half()
