@@ -51,7 +51,7 @@ def _evaluate(row: Row, datasets: Sequence[str]) -> dict[str, dict[str, float]]:
     predictor = CrackPredictor(cfg)
     accuracy = {}
     for dataset in datasets:
-        results = evaluate_dataset(predictor, dataset, cfg)
+        results = evaluate_dataset(predictor, dataset, predictor.cfg)
         # A set without cracks has no average precision.
         accuracy[dataset] = {
             name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()

@@ -125,6 +125,7 @@ class CrackEvaluator(DatasetEvaluator):
             "photos": len(photos),
             "crack_free_photos": sum(counts.true == 0 for counts in pixels),
             "score_threshold": self._cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD,
+            "threshold": self._cfg.MODEL.CRACK_MAP.THRESHOLD,
             "metrics": results["crack"],
             **{task: values for task, values in results.items() if task not in ("crack", "width")},
             "by_width_px": {

@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> None:
         for key in unread_keys(cfg):
             logger.warning(f"{key} is not read here; see CRACK and SOLVER in crack_data/config.py")
         if args.eval_only:
-            evaluate_datasets(CrackPredictor(cfg), cfg)
+            predictor = CrackPredictor(cfg)
+            evaluate_datasets(predictor, predictor.cfg)
             return
         with as_crack_error("no training can be built from the config"):
             trainer = CrackTrainer(cfg)

@@ -89,7 +89,8 @@ class CrackTrainer(DefaultTrainer):
 
     def evaluate(self) -> OrderedDict[str, Any]:
         """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
-        results = evaluate_datasets(CrackPredictor(self.cfg, self.ema_or_model()), self.cfg)
+        predictor = CrackPredictor(self.cfg, self.ema_or_model())
+        results = evaluate_datasets(predictor, predictor.cfg)
         self.best.update(results)
         return results
 

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 
+from crack_data.calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from crack_data.config import load_config
 from crack_data.errors import CrackError
 from crack_data.training.launch import (
@@ -42,6 +43,9 @@ def test_eval_only(
     torch.save({"model": build_model(make_config()).state_dict()}, path)
     _run(repo, "--eval-only", *small, "MODEL.WEIGHTS", str(path))
     assert "| test set |" in capsys.readouterr().out
+    found = _metrics(tmp_path / "out")
+    used = DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
+    assert (found["score_threshold"], found["threshold"]) == used
 
     given = ["--eval-only", *small, "MODEL.WEIGHTS", str(path)]
     with pytest.raises(CrackError, match=r"of another model: .*cls_score\.weight"):
