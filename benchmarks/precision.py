@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Measure what bf16 costs in accuracy: a table for docs, and whether it may become the default.
+
+On no data set may it cost more than .003 of pixel F1, or .01 of avF1 or mask AP50, against fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.backbones.accuracy import measure_accuracy
+from benchmarks.backbones.rows import Row
+from crack_data.errors import run_tool
+from crack_data.evaluation.tables import markdown_lines
+from crack_data.inference.defaults import load_predict_config
+
+Accuracy = Mapping[str, Mapping[str, float]]  # by data set and metric
+
+# The largest loss of each, in the metric's own unit: AP50 is of 100.
+LIMITS = {"f1": 0.003, "AP50": 1.0, "avF1": 0.01}
+
+
+def losses_over_limit(fp32: Accuracy, other: Accuracy) -> list[str]:
+    """What costs more than it may, as "DATASET METRIC -LOSS"; a metric gone is a loss too."""
+    return [
+        f"{dataset} {name} {other[dataset][name] - metrics[name]:+.4f}"
+        for dataset, metrics in fp32.items()
+        for name, limit in LIMITS.items()
+        # Where a set defines no such metric, both are no numbers.
+        if metrics[name] == metrics[name] and not metrics[name] - other[dataset][name] <= limit
+    ]
+
+
+def table(fp32: Accuracy, other: Accuracy) -> str:
+    """Markdown: of each data set all metrics in fp32, and the difference to it."""
+    head = ["data set", *(column for name in LIMITS for column in (name, "difference"))]
+    body = []
+    for dataset, metrics in fp32.items():
+        pairs = ((metrics[name], other[dataset][name] - metrics[name]) for name in LIMITS)
+        body.append([dataset, *(cell for a, b in pairs for cell in (f"{a:.4f}", f"{b:+.4f}"))])
+    return markdown_lines(head, body, numbers=True)
+
+
+def main() -> int:
+    """Evaluate in both precisions; 1 where bf16 costs too much."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config-file", metavar="YAML", help="default: the shipped model's")
+    parser.add_argument("--dataset", nargs="+", required=True, metavar="NAME")
+    given = parser.parse_args()
+    rows = []
+    for precision in ("fp32", "bf16"):
+        cfg = load_predict_config(given.config_file)
+        cfg.CRACK.INFERENCE.PRECISION = precision
+        rows.append(Row(precision, cfg, True))
+    fp32, bf16 = measure_accuracy(rows, given.dataset).values()
+    print(table(fp32, bf16))
+    found = losses_over_limit(fp32, bf16)
+    print("bf16 costs too much: " + ", ".join(found) if found else "bf16 may become the default")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
