@@ -35,16 +35,11 @@ _MAX_INSTANCES = 100
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What the network says of one photo, at the photo's size.
+    """What the network says of one photo, at the photo's size."""
 
-    Attributes:
-        probability: (H, W) uint8, the crack map x 255.
-        detections: the detector's.
-        components: the cracks of the map, where the network saw the photo at this very size.
-    """
-
-    probability: np.ndarray
+    probability: np.ndarray  # (H, W) uint8, the crack map x 255
     detections: list[Detection]
+    # The cracks of the map, where the network saw the photo at this very size.
     components: Components | None = None
 
 
