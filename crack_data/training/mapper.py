@@ -163,9 +163,8 @@ def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     if count <= 2:
         return [mask]
-    crack_of = link_pieces(labels, count - 1, link_gap)
-    linked = crack_of[labels]
-    return [linked == crack for crack in range(1, int(crack_of.max()) + 1)]
+    linked = link_pieces(labels, count - 1, link_gap)[labels]
+    return [linked == crack for crack in range(1, int(linked.max()) + 1)]
 
 
 def to_instances(masks: Sequence[np.ndarray], shape: tuple[int, ...]) -> Instances:
