@@ -58,9 +58,7 @@ class Detection:
 def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
     """Join the pixels that touch, diagonals included, and link the pieces across small gaps.
 
-    Args:
-        probability: (H, W) uint8, crack probability x 255.
-        settings: MODEL.CRACK_MAP.
+    ``probability`` is (H, W) uint8, x 255; ``settings`` are MODEL.CRACK_MAP.
     """
     above = (probability > 255 * settings.LINK_THRESHOLD).view(np.uint8)
     count, labels = cv2.connectedComponents(above, connectivity=8)
@@ -104,11 +102,8 @@ def add_map_proposals(
     """Append the cracks of each photo's crack map to its proposals; return both.
 
     In training they are the false alarms that the box head has to learn to reject; at prediction
-    they are boxes that fit a thin crack better than any anchor.
-
-    Args:
-        proposals: of each photo, with proposal_boxes and objectness_logits.
-        probabilities: crack maps, (N, H, W) uint8, x 255, padded to one size.
+    they are boxes that fit a thin crack better than any anchor. ``probabilities`` are crack maps,
+    (N, H, W) uint8, x 255, padded to one size.
     """
     joined, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):

@@ -68,10 +68,9 @@ class CrackMapper:
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record in Detectron2's standard format, with "dataset_name".
 
-        Returns:
-            "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes,
-            gt_masks (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where
-            the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
+        To "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes, gt_masks
+        (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where the pixel does
+        not count; "height", "width", "file_name", "image_id", "dataset_name".
         """
         keys, image = self.augmentation, read_photo_of(record)
         truth = truth_of(record, self.link_gap)
