@@ -61,9 +61,7 @@ def spread(levels: np.ndarray) -> float:
 
     The standard deviation that a sum of independent pixels would have is far too small, since
     neighbours err together; the sum of min(p, 1 - p), the expected share of wrong pixels, is not.
-
-    Args:
-        levels: (256,) pixels by level of the crack map, x 255.
+    ``levels`` are (256,) pixels by level of the crack map, x 255.
     """
     p = np.arange(256) / 255.0
     return _LEAST_SPREAD + 100.0 * float(levels @ np.minimum(p, 1 - p)) / max(int(levels.sum()), 1)
@@ -77,8 +75,7 @@ def calibration_path(weights: str) -> Path:
 def read_calibration(weights: str) -> Calibration | None:
     """The calibration of a checkpoint, None where it has none.
 
-    Raises:
-        CrackError: the file is damaged or of another checkpoint.
+    A `CrackError` where the file is damaged or of another checkpoint.
     """
     path = calibration_path(weights)
     if not path.is_file():
@@ -106,18 +103,10 @@ def read_calibration(weights: str) -> Calibration | None:
 def settle_thresholds(cfg: CfgNode, weights: str) -> Calibration | None:
     """Give MODEL.CRACK_MAP's two thresholds their values where the config leaves them at -1.
 
-    They are those of the checkpoint's calibration, else the defaults above. The calibration is not
-    read where the config has both, so that a faulty one can be replaced.
-
-    Args:
-        cfg: not frozen; changed in place.
-        weights: the checkpoint; empty where the model is of none, such as one in training.
-
-    Returns:
-        the calibration, None where there is none or the config has other thresholds.
-
-    Raises:
-        CrackError: as of `read_calibration`.
+    They are those of the calibration of ``weights`` (a checkpoint, or "" for a model of none), else
+    the defaults above. The calibration is not read where the config has both, so that a faulty one
+    can be replaced. Returned is the calibration, None where there is none or the config has other
+    thresholds.
     """
     keys = cfg.MODEL.CRACK_MAP
     is_needed = weights and min(keys.SCORE_THRESHOLD, keys.THRESHOLD) < 0

@@ -192,12 +192,8 @@ class _LocalFile(CN):
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     """Read a YAML config over Detectron2's and this project's defaults; it is not frozen.
 
-    Args:
-        config_file: of plain values; its ``_BASE_`` is followed, to local files.
-        overrides: ``KEY VALUE`` pairs, flattened, applied last.
-
-    Raises:
-        CrackError: the file is missing or not YAML, or a key or value does not fit.
+    Its ``_BASE_`` is followed, to local files; ``overrides``, ``KEY VALUE`` pairs, flattened, come
+    last. A `CrackError` where the file is missing or not YAML, or a key or value does not fit.
     """
     cfg = get_cfg()
     add_crack_config(cfg)

@@ -29,16 +29,9 @@ NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RL
 def decode_mask(
     segmentation: Any, height: int, width: int, pixel_contours: bool = False
 ) -> BoolMask:
-    """The pixels of a COCO segmentation: bool (H, W).
+    """The pixels of a COCO segmentation, bool (H, W), as `encode_segmentation` takes it.
 
-    Args:
-        segmentation: run lengths, compressed or not, or a list of polygons ``[x, y, x, y, …]`` in
-            px, all of which belong to it; an empty one is an empty mask.
-        height, width: of the photo, px.
-        pixel_contours: see `encode_segmentation`.
-
-    Raises:
-        ValueError: as `encode_segmentation`.
+    An empty one is an empty mask.
     """
     if not segmentation:
         return np.zeros((height, width), bool)
@@ -89,11 +82,10 @@ def encode_segmentation(
 ) -> Rle:
     """A COCO segmentation of any kind as compressed run lengths, ``{"size", "counts": str}``.
 
-    Args:
-        segmentation, height, width: as for `decode_mask`.
-        pixel_contours: polygons may be contours as OpenCV draws them, from pixel to neighbouring
-            pixel, which belong to the mask. COCO's rule, under which a polygon runs along the
-            edges of pixels, would take a pixel off every side: most of a thin crack.
+    It comes as run lengths, compressed or not, or as a list of polygons ``[x, y, x, y, …]`` in px,
+    all of which belong to it. With ``pixel_contours`` they may be contours as OpenCV draws them,
+    from pixel to neighbouring pixel, which belong to the mask: COCO's rule, under which a polygon
+    runs along the edges of pixels, would take a pixel off every side, most of a thin crack.
 
     Raises:
         ValueError: it is empty or faulty; the message is the rest of a sentence about it.

@@ -30,23 +30,16 @@ SOURCES = ("annotation", "dataloader", "prediction")
 def visualize(
     cfg: CfgNode, source: str, folder: Path, count: int, worst: bool = False
 ) -> list[Path]:
-    """Draw samples of a data set into PNG files.
+    """Draw at most ``count`` samples of a data set into PNG files, and return these.
 
     Args:
         cfg: the training's config.
         source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON;
             "dataloader": the crops that the model is given, in the order of training;
-            "prediction": photos of DATASETS.TEST with truth, prediction and errors, on one
-            contact sheet per set.
-        folder: made where missing.
-        count: at most so many photos or crops, of each set for "prediction".
+            "prediction": photos of each set of DATASETS.TEST with truth, prediction and errors.
+        folder: for ``00000_NAME.png`` and so on, or one ``contact_sheet_SET.png`` per set.
+        count: of each set for "prediction".
         worst: for "prediction", the photos with the lowest F1; else they are spread evenly.
-
-    Returns:
-        the files: ``00000_NAME.png`` and so on, or ``contact_sheet_SET.png``.
-
-    Raises:
-        CrackError: a data set, photo or checkpoint cannot be read, or the folder written to.
     """
     key = "TEST" if source == "prediction" else "TRAIN"
     register_datasets_of(cfg, (key,))

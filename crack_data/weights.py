@@ -35,19 +35,12 @@ _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint, running nothing that it holds.
+    """Read a checkpoint, running nothing that it holds: a dictionary with weights under "model".
 
-    Args:
-        path: a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo (numpy arrays), or a
-            URL that Detectron2's PathManager downloads and caches.
-
-    Returns:
-        The file's dictionary, with the weights under "model" (without DistributedDataParallel's
-        leading ``module.``); beside them what training needs to resume.
-
-    Raises:
-        CrackError: the file is missing, damaged, holds more than tensors and plain values, or
-            has weights that are not finite.
+    They come without DistributedDataParallel's leading ``module.``, and beside them what training
+    needs to resume. ``path`` is a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo
+    (numpy arrays), or a URL that PathManager downloads and caches. A `CrackError` where the file
+    is missing, damaged, holds more than tensors and plain values, or values that are not finite.
     """
     missing = f"checkpoint {path} does not exist, or cannot be fetched or read"
     with as_crack_error(missing), PathManager.open(path, "rb") as file:
@@ -72,13 +65,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
-    """Load a checkpoint of this very model: every weight must be there and fit.
+    """Load a checkpoint of this very model, and return what `read_checkpoint` does.
 
-    Returns:
-        what `read_checkpoint` does.
-
-    Raises:
-        CrackError: as `read_checkpoint`, or the checkpoint is of another model.
+    Every weight must be there and fit: a `CrackError` else.
     """
     content = read_checkpoint(path)
     found, wanted = content["model"], model.state_dict()
@@ -98,10 +87,8 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     """Load MODEL.WEIGHTS, whose heads may differ, or MODEL.BACKBONE.WEIGHTS below the FPN.
 
-    Keys of Detectron2's model zoo are matched to the model's as Detectron2 does.
-
-    Raises:
-        CrackError: as `read_checkpoint`, or the file is of another architecture.
+    Keys of Detectron2's model zoo are matched to the model's as Detectron2 does. A `CrackError` as
+    of `read_checkpoint`, or where the file is of another architecture.
     """
     path, network = cfg.MODEL.WEIGHTS, bottom_up(model)
     if not path and cfg.MODEL.BACKBONE.WEIGHTS:
@@ -122,9 +109,8 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
 def load_backbone_weights(network: nn.Module, path: str) -> None:
     """Load ImageNet weights into the network below the FPN, whose keys are those of the file.
 
-    Raises:
-        CrackError: as `read_checkpoint`, or a tensor of the network is missing from the file or
-            has another shape. Keys that only the file has (the classifier) are passed over.
+    A `CrackError` where a tensor of the network is missing from the file or has another shape. Keys
+    that only the file has (the classifier) are passed over.
     """
     stored, wanted = read_checkpoint(path)["model"], network.state_dict()
     # BatchNorm's step counter is bookkeeping, and FrozenBN has none.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from scipy.ndimage import find_objects
+from skimage.measure import regionprops
 
 from ..convert.coco import encode_mask
 from ..convert.linking import link_pieces
@@ -72,12 +72,11 @@ def instances_by_definition(
     }
     found = {"own": list(instances)}
     for name, group in groups.items():
-        numbers, found[name] = group[labels], []
-        for number, (rows, columns) in enumerate(find_objects(numbers), start=1):
-            mask = numbers[rows, columns] == number
-            box = columns.start, rows.start, columns.stop, rows.stop
-            score = float(scores[rows, columns][mask].max())
-            found[name].append(CrackInstance(score, box, mask))
+        found[name] = []
+        for region in regionprops(group[labels], scores):
+            y0, x0, y1, x1 = region.bbox
+            score = float(region.intensity_max)
+            found[name].append(CrackInstance(score, (x0, y0, x1, y1), region.image))
     return found
 
 

@@ -178,7 +178,5 @@ def _quantile(values: np.ndarray, weights: np.ndarray, tail: float) -> float:
 
     The photo to come counts as one more group, whose error may be as large as any.
     """
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order]) / (weights.sum() + 1.0)
-    place = int(np.searchsorted(reached, 1.0 - tail))
-    return float(values[order][min(place, len(values) - 1)])
+    values, weights = np.append(values, values.max()), np.append(weights, 1.0)
+    return float(np.quantile(values, 1.0 - tail, weights=weights, method="inverted_cdf"))

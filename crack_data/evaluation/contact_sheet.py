@@ -19,9 +19,9 @@ from ..datasets import read_photo_of
 from ..files import atomic_write
 from ..inference.drawing import instance_colour
 from ..inference.prediction import CrackInstance
-from ..segmentation import ignored_pixels
+from ..segmentation import Record, ignored_pixels
 from .counts import PIXEL_TOLERANCE, BoolMask, dilate
-from .evaluator import Predictor, Record, counted_instances, true_instances
+from .evaluator import Predictor, counted_instances, true_instances
 
 Picture = NDArray[np.uint8]
 Labels = NDArray[np.int32]

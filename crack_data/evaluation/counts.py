@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import skeletonize
+from skimage.morphology import disk, skeletonize
 
 PIXEL_TOLERANCE = 2
 LEVELS = 256
@@ -83,6 +83,4 @@ def local_widths(mask: BoolMask) -> NDArray[np.float32]:
 
 def dilate(mask: BoolMask, radius: int) -> BoolMask:
     """Every pixel within ``radius`` px (Euclidean) of a pixel of the bool mask, shape (H, W)."""
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    disk = (x * x + y * y <= radius * radius).astype(np.uint8)
-    return cv2.dilate(mask.view(np.uint8), disk).view(np.bool_)
+    return cv2.dilate(mask.view(np.uint8), disk(radius)).view(np.bool_)

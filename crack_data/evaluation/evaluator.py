@@ -19,7 +19,7 @@ from ..datasets import folder_name, read_photo_of
 from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
-from ..segmentation import ignored_pixels, instance_masks
+from ..segmentation import Record, ignored_pixels, instance_masks
 from .average_precision import (
     DEFINITIONS,
     EncodedInstances,
@@ -33,7 +33,6 @@ from .metrics import WIDTH_RANGES, recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv
 
 Predictor = Callable[[np.ndarray], CrackPrediction]
-Record = dict[str, Any]
 Results = OrderedDict[str, dict[str, float]]
 
 logger = logging.getLogger("detectron2.crack_data.evaluation")
@@ -100,26 +99,20 @@ class CrackEvaluator(DatasetEvaluator):
             return OrderedDict()
         found = {image_id: photo for part in gathered for image_id, photo in part.items()}
         # In the data set's order, so that the intervals do not hang on the number of processes.
-        records = [
-            record
-            for image_id, record in self._by_id.items()
-            if image_id in found and found[image_id].pixels.area
-        ]
-        if len(records) < len(found):
-            void = len(found) - len(records)
+        counted = [x for x in self._by_id if x in found and found[x].pixels.area]
+        if void := len(found) - len(counted):
             logger.warning(f"{void} photos of {self.dataset_name} are ignored wholly")
-        if not records:
+        if not counted:
             raise CrackError(f"data set {self.dataset_name} has no photos to evaluate on")
-        photos = [found[record["image_id"]] for record in records]
+        photos = [found[image_id] for image_id in counted]
         results = _metrics(photos)
-        self._write(records, photos, results)
+        self._write([self._by_id[image_id] for image_id in counted], photos, results)
         return results
 
     def _write(
         self, records: Sequence[Record], photos: Sequence[PhotoResult], results: Results
     ) -> None:
         pixels = [photo.pixels for photo in photos]
-        widths = recall_by_width(pixels)
         report = {
             "dataset": self.dataset_name,
             "photos": len(photos),
@@ -130,7 +123,7 @@ class CrackEvaluator(DatasetEvaluator):
             **{task: values for task, values in results.items() if task not in ("crack", "width")},
             "by_width_px": {
                 name: {"share_of_true": share, "found": recall}
-                for name, (share, recall) in widths.items()
+                for name, (share, recall) in recall_by_width(pixels).items()
             },
         }
         files = {

@@ -114,7 +114,7 @@ def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[
     tail = 50 * (1 - CONFIDENCE)
     bounds = {}
     for name, values in statistics(drawn.astype(np.float64)).items():
-        low, high = np.percentile(values[~np.isnan(values)], [tail, 100 - tail])
+        low, high = np.nanpercentile(values, [tail, 100 - tail])
         bounds[name] = (float(low), float(high))
     return bounds
 

@@ -18,8 +18,6 @@ from torch import nn
 from .crack_rcnn import CrackRCNN, Features, RPNOutputs
 from .roi_pooling import use_bag_pooling
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-
 
 def compile_for_cpu(model: CrackRCNN, precision: str) -> None:
     """Put compiled modules in the place of a trained model's dense part, box head and mask layers.
@@ -71,18 +69,14 @@ class CompiledModule(nn.Module):
     def __init__(
         self, module: nn.Module, example: torch.Tensor, axes: dict[int, str], precision: str
     ) -> None:
-        """Compile a module in evaluation mode.
+        """Compile a module in evaluation mode to compute in "fp32" or "bf16".
 
-        Args:
-            module: what to compile.
-            example: its input, of any size that it takes.
-            axes: the axes of the input whose length varies, with a name for each.
-            precision: "fp32" or "bf16".
+        ``axes`` are those of its input, such as ``example``, whose length varies, and their names.
         """
         super().__init__()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             # Pinned threads wait for their core while another process has it.
             "ENABLE_CPU_PINNING": False,

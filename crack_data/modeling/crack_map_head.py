@@ -34,23 +34,15 @@ class CrackMapHead(nn.Module):
     """Backbone features and the photo in, crack logits at the photo's size out."""
 
     def __init__(self, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
-        """See the MODEL.CRACK_MAP keys in `crack_data.config`.
-
-        Raises:
-            ValueError: the backbone lacks a feature, strides do not fall to 2, or CHANNELS has not
-                one number for the context and one for each detail.
-        """
+        """See MODEL.CRACK_MAP in `crack_data.config`; a ValueError where its keys do not fit."""
         super().__init__()
         keys = cfg.MODEL.CRACK_MAP
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        lacking = [
-            *(set(in_features) - input_shape.keys()),
-            *(set(detail_features) - shapes.keys()),
-        ]
+        lacking = {*in_features} - {*input_shape} | {*detail_features} - {*shapes}
         if lacking or not in_features:
-            raise ValueError(f"MODEL.CRACK_MAP's features are of {list(shapes)}, not {lacking}")
+            raise ValueError(f"MODEL.CRACK_MAP's features are of {[*shapes]}, not {[*lacking]}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
         if sorted(strides, reverse=True) != strides or strides[-1] != 2:
             raise ValueError(f"MODEL.CRACK_MAP's features must fall to stride 2, not {strides}")
@@ -78,11 +70,9 @@ class CrackMapHead(nn.Module):
         nn.init.constant_(self.predictor.bias, _PRIOR_LOGIT)
 
     def forward(self, features: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-        """Crack logits, float32, shape (N, H, W).
+        """Crack logits, float32, shape (N, H, W), of normalised photos, shape (N, 3, H, W).
 
-        Args:
-            features: of the backbone, each (N, C, H / stride, W / stride).
-            images: normalised photos, shape (N, 3, H, W), H and W multiples of the coarsest stride.
+        H and W are multiples of the coarsest stride; features are (N, C, H / stride, W / stride).
         """
         levels = zip(self.context, self.in_features, self.scales, strict=True)
         x = reduce(
@@ -123,11 +113,8 @@ def crack_map_loss(
 ) -> torch.Tensor:
     """Binary cross-entropy plus weighted Dice loss (Milletari et al. 2016, arXiv:1606.04797).
 
-    Dice is taken over the whole batch, as the pooled F1 is over a set: a photo without cracks
-    then needs no special case.
-
-    Args:
-        logits, target, weight: float, shape (N, H, W); target 0 or 1; weight 0 leaves a pixel out.
+    Dice is taken over the whole batch, as the pooled F1 is over a set: a photo without cracks then
+    needs no special case. Shapes are (N, H, W); the target is 0 or 1; weight 0 leaves a pixel out.
     """
     bce = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
     probability = logits.sigmoid() * weight

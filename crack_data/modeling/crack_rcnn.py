@@ -35,16 +35,11 @@ _MAX_INSTANCES = 100
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What the network says of one photo, at the photo's size.
+    """What the network says of one photo, at the photo's size."""
 
-    Attributes:
-        probability: (H, W) uint8, the crack map x 255.
-        detections: the detector's.
-        components: the cracks of the map, where the network saw the photo at this very size.
-    """
-
-    probability: np.ndarray
+    probability: np.ndarray  # (H, W) uint8, the crack map x 255
     detections: list[Detection]
+    # The cracks of the map, where the network saw the photo at this very size.
     components: Components | None = None
 
 
@@ -74,9 +69,7 @@ class CrackRCNN(GeneralizedRCNN):
     def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
         """Run everything that looks at every pixel of normalised, padded photos, (N, 3, H, W).
 
-        Returns:
-            the backbone's features, each (N, C, h, w); the RPN head's outputs; crack logits,
-            (N, H, W).
+        Returned are features, each (N, C, h, w), the RPN head's outputs and crack logits (N, H, W).
         """
         features = self.backbone(images)
         rpn = self.proposal_generator
@@ -131,10 +124,7 @@ class CrackRCNN(GeneralizedRCNN):
         return self.settings.LOSS_WEIGHT * loss
 
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Detect cracks and draw them.
-
-        Args:
-            batched_inputs: Detectron2's: "image" (3, H, W), and "height", "width" of the photo.
+        """Detect cracks and draw them on Detectron2's inputs: "image" (3, H, W), "height", "width".
 
         Returns:
             for each photo {"instances": Instances with pred_boxes, scores, pred_classes and

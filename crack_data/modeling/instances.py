@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
+from scipy.ndimage import find_objects
 
 from ..convert.linking import link_pieces
 
@@ -36,61 +37,44 @@ _OBJECTNESS_LOGIT = 10.0
 
 @dataclass(frozen=True)
 class Components:
-    """The cracks of a crack map, each of one or several connected components.
+    """The cracks of a crack map, each of one or several connected components."""
 
-    Attributes:
-        labels: (H, W) int; 0 is no crack, 1 … N number the cracks.
-        boxes: (N, 4) int, XYXY, px, half-open.
-        confidence: (N,) float in [0, 1], what the map alone says: mean probability, less for
-            short ones.
-    """
-
-    labels: np.ndarray
-    boxes: np.ndarray
+    labels: np.ndarray  # (H, W) int; 0 is no crack, 1 … N number the cracks
+    boxes: np.ndarray  # (N, 4) int, XYXY, px, half-open
+    # (N,) in [0, 1], what the map alone says: mean probability, less for short ones.
     confidence: np.ndarray
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What the detector found.
+    """What the detector found."""
 
-    Attributes:
-        score: in [0, 1].
-        box: x0, y0, x1, y1, px, half-open, within the photo.
-        mask: (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
-    """
-
-    score: float
-    box: Box
+    score: float  # in [0, 1]
+    box: Box  # x0, y0, x1, y1, px, half-open, within the photo
+    # (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
     mask: np.ndarray | None = None
 
 
 def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
     """Join the pixels that touch, diagonals included, and link the pieces across small gaps.
 
-    Args:
-        probability: (H, W) uint8, crack probability x 255.
-        settings: MODEL.CRACK_MAP.
+    ``probability`` is (H, W) uint8, x 255; ``settings`` are MODEL.CRACK_MAP.
     """
     above = (probability > 255 * settings.LINK_THRESHOLD).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    count, labels = cv2.connectedComponents(above, connectivity=8)
     crack_of = link_pieces(labels, count - 1, settings.LINK_GAP)
-    cracks = int(crack_of.max())
-    x, y, width, height, area = stats[1:].T
-    boxes = np.zeros((cracks, 4), np.int64)
-    boxes[:, :2] = probability.size
-    np.minimum.at(boxes[:, :2], crack_of[1:] - 1, np.stack([x, y], axis=1))
-    np.maximum.at(boxes[:, 2:], crack_of[1:] - 1, np.stack([x + width, y + height], axis=1))
-    area = np.bincount(crack_of, np.concatenate([[0], area]), cracks + 1)[1:]
-    if cracks < count - 1:
+    if crack_of.max() < count - 1:
         labels = crack_of.astype(np.int32)[labels]
-    total = np.zeros(cracks + 1)
+    corners = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(labels)]
+    boxes = np.array(corners, np.int64).reshape(-1, 4)
+    area, total = np.zeros((2, len(boxes) + 1))
     for start in range(0, len(labels), _BAND):
         band, levels = labels[start : start + _BAND], probability[start : start + _BAND]
         inside = band > 0
-        total += np.bincount(band[inside], levels[inside], cracks + 1)
+        area += np.bincount(band[inside], minlength=len(area))
+        total += np.bincount(band[inside], levels[inside], len(total))
     length = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
-    mean = total[1:] / (255 * area)
+    mean = total[1:] / (255 * area[1:])
     return Components(labels, boxes, mean * np.minimum(1.0, length / _FULL_LENGTH))
 
 
@@ -118,11 +102,8 @@ def add_map_proposals(
     """Append the cracks of each photo's crack map to its proposals; return both.
 
     In training they are the false alarms that the box head has to learn to reject; at prediction
-    they are boxes that fit a thin crack better than any anchor.
-
-    Args:
-        proposals: of each photo, with proposal_boxes and objectness_logits.
-        probabilities: crack maps, (N, H, W) uint8, x 255, padded to one size.
+    they are boxes that fit a thin crack better than any anchor. ``probabilities`` are crack maps,
+    (N, H, W) uint8, x 255, padded to one size.
     """
     joined, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):
@@ -141,18 +122,10 @@ def add_map_proposals(
 def score_components(
     components: Components, detections: Sequence[Detection], settings: CfgNode
 ) -> np.ndarray:
-    """How sure detector and map are of each crack, (N,): the geometric mean of both scores."""
-    detector = np.maximum(_detector_scores(components, detections), settings.DETECTOR_FLOOR)
-    return np.sqrt(detector * components.confidence)
+    """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
 
-
-def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
-    """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
-    return probability * np.concatenate([[False], drawn])[components.labels]
-
-
-def _detector_scores(components: Components, detections: Sequence[Detection]) -> np.ndarray:
-    """The detector's score of each crack, (N,): what `_COVERED_SHARE` of its pixels reaches."""
+    The detector's is the one that `_COVERED_SHARE` of the crack's pixels reaches.
+    """
     # Number the scores from the best, 0, to that of the pixels under no detection.
     ranked = sorted(detections, key=lambda x: -x.score)
     scores = np.array([*(x.score for x in ranked), 0.0])
@@ -165,7 +138,13 @@ def _detector_scores(components: Components, detections: Sequence[Detection]) ->
         counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
     reached = counts[1:].cumsum(axis=1)
     wanted = np.floor(_COVERED_SHARE * (reached[:, -1:] - 1))
-    return scores[(reached > wanted).argmax(axis=1)]
+    detector = np.maximum(scores[(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
+    return np.sqrt(detector * components.confidence)
+
+
+def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
+    """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
+    return probability * np.concatenate([[False], drawn])[components.labels]
 
 
 def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN, Backbone
@@ -23,10 +23,8 @@ _STAGES = {"res1": (0, 2), "res2": (2, 4), "res3": (4, 7), "res4": (7, 14), "res
 class MobileNetV2(Backbone):
     """torchvision's MobileNetV2 without its classifier, keys of its weights unchanged."""
 
-    @configurable
     def __init__(
         self,
-        *,
         width_mult: float = 1.0,
         norm: str = "BN",
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
@@ -34,8 +32,7 @@ class MobileNetV2(Backbone):
     ) -> None:
         """See MODEL.MOBILENETV2 in `crack_data.config`; the first ``freeze_at`` stages stay as is.
 
-        Raises:
-            ValueError: no such stage.
+        A ValueError where there is no such stage.
         """
         super().__init__()
         unknown = [name for name in out_features if name not in _STAGES]
@@ -53,17 +50,6 @@ class MobileNetV2(Backbone):
             for layer in self.features[start:end]:
                 layer.requires_grad_(False)
                 FrozenBatchNorm2d.convert_frozen_batchnorm(layer)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, object]:
-        """Read MODEL.MOBILENETV2 and MODEL.BACKBONE.FREEZE_AT."""
-        keys = cfg.MODEL.MOBILENETV2
-        return {
-            "width_mult": keys.WIDTH_MULT,
-            "norm": keys.NORM,
-            "out_features": keys.OUT_FEATURES,
-            "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
-        }
 
     def forward(self, x: Any) -> dict[str, torch.Tensor]:
         """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
@@ -103,8 +89,10 @@ class DetailFPN(FPN):
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """MobileNetV2 with an FPN: features p2 … p6 at strides 4 … 64."""
+    keys = cfg.MODEL.MOBILENETV2
+    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
     return DetailFPN(
-        bottom_up=MobileNetV2(cfg, input_shape),
+        bottom_up=MobileNetV2(keys.WIDTH_MULT, keys.NORM, keys.OUT_FEATURES, freeze_at),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,

@@ -40,8 +40,6 @@ class BagPooler(nn.Module):
         """Pool one photo's features, (positions, C), level by level and row by row."""
         pooler = self.pooler
         height, width = pooler.output_size
-        if not len(boxes):
-            return rows.new_zeros(0, rows.shape[1], height, width)
         between = pooler.min_level, pooler.max_level
         canonical = pooler.canonical_box_size, pooler.canonical_level
         levels = assign_boxes_to_levels([boxes], *between, *canonical)
@@ -59,7 +57,7 @@ class BagPooler(nn.Module):
         bags = F.embedding_bag(
             index.view(-1, taps), rows, per_sample_weights=weight.view(-1, taps), mode="sum"
         )
-        return bags.view(len(boxes), height * width, -1).transpose(1, 2).unflatten(2, (height, -1))
+        return bags.view(len(boxes), height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def _taps(

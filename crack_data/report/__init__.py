@@ -35,10 +35,7 @@ def write_report(
     """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
 
     Counts, suspicious pairs, and a contact sheet of so many ``samples``, the worst first. Returns
-    the page's path.
-
-    Raises:
-        CrackError: the folder cannot be written to, or a file of the set has become unreadable.
+    the page's path. A `CrackError` where a file of the set has become unreadable.
     """
     usable = worst_first([record for record in result.records if not record.error])
     template = jinja2.Template(

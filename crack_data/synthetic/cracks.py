@@ -123,8 +123,7 @@ def _trunk(rng: Rng, path: Points, width: float, number: int) -> Crack:
 
 def _parallel(rng: Rng, path: Points, width: float) -> list[Crack]:
     """One or two more cracks beside a way, 8 to 40 px from it."""
-    ahead = path[-1] - path[0]
-    normal = ahead[::-1] * (-1, 1) / max(float(np.hypot(*ahead)), 1e-9)
+    normal = normals_of(path[-1:] - path[:1])
     cracks = []
     for number in range(1, int(rng.integers(2, 4))):
         side = 1 if number == 1 else -1

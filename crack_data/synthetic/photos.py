@@ -43,10 +43,7 @@ class SyntheticPhoto:
 def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -> SyntheticPhoto:
     """Draw photo number ``index`` of the series ``seed``, whatever others are drawn.
 
-    One photo in five shows no crack.
-
-    Raises:
-        CrackError: a side is shorter than `MIN_SIDE` or longer than `MAX_SIDE`.
+    One photo in five shows no crack. A `CrackError` where a side is shorter or longer than allowed.
     """
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise CrackError(

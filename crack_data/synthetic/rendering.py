@@ -43,29 +43,22 @@ def draw_cracks(cracks: list[Crack], shape: Shape) -> CrackLayer:
     darkness, coverage = np.zeros((2, *shape), np.uint8)
     masks = []
     for number in sorted({crack.number for crack in cracks}):
-        branches = [crack for crack in cracks if crack.number == number]
-        dark, covered, mask = _draw_one(branches, shape)
+        large = np.zeros((shape[0] * SCALE, shape[1] * SCALE), np.uint8)
+        centreline = np.zeros(shape, np.uint8)
+        for crack in (crack for crack in cracks if crack.number == number):
+            for quad, level in _quads(crack):
+                cv2.fillConvexPoly(large, quad, level)
+            for line in runs(crack.points, crack.visible):
+                cv2.polylines(centreline, [np.rint(line).astype(np.int32)], False, 255)
+        dark = cv2.resize(large, shape[::-1], interpolation=cv2.INTER_AREA)
+        large[large > 0] = 255
+        covered = cv2.resize(large, shape[::-1], interpolation=cv2.INTER_AREA)
         darkness, coverage = np.maximum(darkness, dark), np.maximum(coverage, covered)
-        if mask.any():
-            masks.append(mask)
+        is_crack = (covered >= 128) | (centreline > 0)
+        if is_crack.any():
+            masks.append(is_crack * np.uint8(255))
     full = np.float32(255)
     return CrackLayer(masks, darkness.astype(np.float32) / full, coverage.astype(np.float32) / full)
-
-
-def _draw_one(branches: list[Crack], shape: Shape) -> tuple[ByteImage, ByteImage, ByteImage]:
-    height, width = shape
-    large = np.zeros((height * SCALE, width * SCALE), np.uint8)
-    centreline = np.zeros(shape, np.uint8)
-    for crack in branches:
-        for quad, level in _quads(crack):
-            cv2.fillConvexPoly(large, quad, level)
-        for line in runs(crack.points, crack.visible):
-            cv2.polylines(centreline, [np.rint(line).astype(np.int32)], False, 255)
-    darkness = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    large[large > 0] = 255
-    covered = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-    mask = np.where((covered >= 128) | (centreline > 0), np.uint8(255), np.uint8(0))
-    return np.asarray(darkness), np.asarray(covered), mask
 
 
 def runs(points: np.ndarray, chosen: npt.NDArray[np.bool_]) -> Iterator[np.ndarray]:

@@ -25,9 +25,7 @@ class CropPlan:
 
     def matrix(self) -> np.ndarray:
         """The 2x3 affine map from photo to crop pixels."""
-        angle = np.deg2rad(self.degrees)
-        cos, sin = self.scale * np.cos(angle), self.scale * np.sin(angle)
-        linear = np.array([[cos, sin], [-sin, cos]])
+        linear = cv2.getRotationMatrix2D((0, 0), self.degrees, self.scale)[:, :2]
         if self.flip:
             linear[0] *= -1
         middle = np.full(2, (self.size - 1) / 2)

@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..config import value_by_set
 from ..errors import CrackError
-from ..segmentation import has_crack
+from ..segmentation import Record, has_crack
 from .mapper import CrackMapper
 
 Batch = list[dict[str, Any]]
-Record = dict[str, Any]
 
 # So many photos are tried for one sample before it is given up.
 MAX_TRIES = 10

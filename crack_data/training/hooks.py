@@ -81,16 +81,12 @@ class KeepBest(HookBase):
     """Saves the weights that were best on the evaluation data, and ends a training without gain.
 
     See CRACK.BEST_METRIC and CRACK.PATIENCE.
-
-    Attributes:
-        best: highest value of the metric so far, at ``best_iteration``.
-        without_gain: evaluations since.
     """
 
     def __init__(self) -> None:
-        self.best: float | None = None
+        self.best: float | None = None  # highest value of the metric so far
         self.best_iteration = -1
-        self.without_gain = 0
+        self.without_gain = 0  # evaluations since
 
     def update(self, results: Mapping[str, Any]) -> None:
         """Compare an evaluation with the best so far; only the main process has its results."""

@@ -58,8 +58,7 @@ def start(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS; ``args`` are of `parse_args`.
 
-    Raises:
-        CrackError: bad input, a full disk, or a data-loading process that died.
+    A `CrackError` for bad input, a full disk, or a data-loading process that died.
     """
     if not args.config_file:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")

@@ -100,18 +100,13 @@ class CrackStepper(SimpleTrainer):
 
 
 class BatchMonitor:
-    """Counts unreadable photos and remembers the last batch's photos.
-
-    Attributes:
-        photos: in the training set.
-        bad: the unreadable ones so far, file name to reason.
-        last: image_id, file_name and dataset_name of the photos in the last batch.
-    """
+    """Counts unreadable photos and remembers the last batch's photos."""
 
     def __init__(self, max_bad_share: float) -> None:
-        self.photos = 0
+        self.photos = 0  # in the training set
         self.max_bad_share = max_bad_share
-        self.bad: dict[str, str] = {}
+        self.bad: dict[str, str] = {}  # the unreadable ones so far, file name to reason
+        # image_id, file_name and dataset_name of the photos in the last batch.
         self.last: list[dict[str, str]] = []
 
     def __call__(self, batch: Batch) -> Batch:

@@ -68,10 +68,9 @@ class CrackMapper:
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record in Detectron2's standard format, with "dataset_name".
 
-        Returns:
-            "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes,
-            gt_masks (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where
-            the pixel does not count; "height", "width", "file_name", "image_id", "dataset_name".
+        To "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes, gt_masks
+        (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where the pixel does
+        not count; "height", "width", "file_name", "image_id", "dataset_name".
         """
         keys, image = self.augmentation, read_photo_of(record)
         truth = truth_of(record, self.link_gap)
@@ -163,9 +162,8 @@ def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     if count <= 2:
         return [mask]
-    crack_of = link_pieces(labels, count - 1, link_gap)
-    linked = crack_of[labels]
-    return [linked == crack for crack in range(1, int(crack_of.max()) + 1)]
+    linked = link_pieces(labels, count - 1, link_gap)[labels]
+    return [linked == crack for crack in range(1, int(linked.max()) + 1)]
 
 
 def to_instances(masks: Sequence[np.ndarray], shape: tuple[int, ...]) -> Instances:

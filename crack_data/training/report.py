@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.tables import markdown_lines
@@ -73,7 +72,6 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
         "learning rate": ["lr"],
     }
     figure = Figure(figsize=(18, 6), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, (title, names) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         axis.set(title=title, xlabel="iteration", yscale="log" if title == "losses" else "linear")
         axis.grid(alpha=0.3)

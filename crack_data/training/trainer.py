@@ -47,14 +47,6 @@ class CrackTrainer(DefaultTrainer):
 
     Everything random is a function of the seed and the iteration, so a resumed run repeats what an
     uninterrupted one does.
-
-    Attributes:
-        plain_model: the model without DistributedDataParallel around it.
-        average: the moving average of its weights, or None.
-        stepper: computes an iteration; holds model, optimizer and loader.
-        monitor: knows the last batch and the unreadable photos.
-        best: the best evaluation so far.
-        ended: whether `best` wants the training to end before its last iteration.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -68,7 +60,8 @@ class CrackTrainer(DefaultTrainer):
         torch.manual_seed(self.seed)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.start_sample = 0
-        self.ended = False
+        self.ended = False  # whether `best` wants it to end before its last iteration
+        # Without DistributedDataParallel around it.
         self.plain_model = self.build_model(cfg)
         if cfg.CRACK.CHANNELS_LAST:
             self.plain_model.to(memory_format=torch.channels_last)
