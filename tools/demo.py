@@ -93,7 +93,7 @@ def main() -> None:
     shell.logs.mkdir(parents=True)
     make_data(shell, args, out)
     truth = copy_samples(output)
-    test = f"""DATASETS.TEST "('{output}/crack_val.json',)" """
+    test = f"DATASETS.TEST {data_set(output, 'val')}"
     metrics = {"shipped": judge(shell, output, "shipped", SHIPPED, test)}
     tuned = fine_tune(shell, args, out, test)
     metrics["tuned"] = judge(shell, output, "tuned", tuned, test)
@@ -161,13 +161,18 @@ def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> Met
     shell.run(
         "How well that fits the masks",
         f"python tools/train_net.py --config-file {CONFIG} --eval-only MODEL.WEIGHTS {weights} "
-        f"{test}OUTPUT_DIR {out}/evaluation_{name}",
+        f"{test} OUTPUT_DIR {out}/evaluation_{name}",
         shown=0,
     )
     written = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
     found: Metrics = _read_json(written)["metrics"]
     print(f"  pixel F1 {found['f1']:.3f}, coverage error {found['coverage_mae']:.2f} points")
     return found
+
+
+def data_set(output: Path, part: str) -> str:
+    """The value of DATASETS.TRAIN or TEST that names a part of the split, for a shell."""
+    return shlex.quote(f"({json.dumps(f'{output}/crack_{part}.json', ensure_ascii=False)},)")
 
 
 def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> str:
@@ -178,7 +183,7 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
     shell.run(
         "Fine-tune it on these photos",
         f"python tools/train_net.py --config-file {CONFIG} MODEL.WEIGHTS {SHIPPED} "
-        f"""DATASETS.TRAIN "('{args.output}/crack_train.json',)" DATASETS.TEST "()" """
+        f"DATASETS.TRAIN {data_set(args.output, 'train')} DATASETS.TEST '()' "
         f"SOLVER.MAX_ITER {steps} SOLVER.BASE_LR 0.0001 SOLVER.WARMUP_ITERS {steps // 8} "
         f"SOLVER.IMS_PER_BATCH 4 SOLVER.CHECKPOINT_PERIOD {steps} CRACK.EMA_DECAY 0.9 "
         f"CRACK.AUG.CROP_SIZE 256 OUTPUT_DIR {out}/training",
@@ -186,7 +191,7 @@ def fine_tune(shell: Shell, args: argparse.Namespace, out: str, test: str) -> st
     tuned = f"{out}/training/model_final.pth"
     shell.run(
         "Choose its thresholds, and an interval for the percentage",
-        f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}".strip(),
+        f"python tools/calibrate.py --config-file {CONFIG} --weights {tuned} {test}",
         required=False,  # it takes photos without cracks, which yours may not have
     )
     return tuned
