@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ Values = npt.NDArray[Any]  # HxW, uint8 or int32
 # Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 LOSSY_FORMATS = ("JPEG", "MPO")
+_LOSSY_WEBP = b"VP8 "  # the chunk of one; a lossless one has VP8L
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
@@ -34,6 +35,7 @@ NEAR = 16
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
 # no more than this.
 _FLAT_PIXELS, _FLAT = 64, 8
+_GREY = 0x010101  # times a level: that grey as 0xRRGGBB
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class MaskImage:
     values: Values  # HxW; grey levels and label numbers as uint8 or int32, colours as 0xRRGGBB
     colours: bool = False  # whether the values are colours
     lossy: bool = False  # whether compression may have changed them
+
+    def in_colours(self) -> MaskImage:
+        """The same mask, grey levels as the colours that they are."""
+        if self.colours:
+            return self
+        return replace(self, values=_as_colours(self.values), colours=True)
 
 
 @dataclass
@@ -59,6 +67,18 @@ class ValueCounts:
         """The pixels of each value."""
         return dict(zip(self.values.tolist(), self.pixels.tolist(), strict=True))
 
+    def in_colours(self) -> ValueCounts:
+        """The same counts, of grey levels as the colours that they are."""
+        if self.colours:
+            return self
+        regions = {value * _GREY: number for value, number in self.regions.items()}
+        values = _as_colours(self.values)
+        return replace(self, values=values, regions=regions, colours=True)
+
+
+def _as_colours(levels: Values) -> Values:
+    return np.minimum(levels, 255).astype(np.int32) * _GREY
+
 
 def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
@@ -67,7 +87,8 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     the alpha channel alone give that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled
     to 255.
     """
-    data = io.BytesIO(read_bytes(os.fspath(path)))
+    content = read_bytes(os.fspath(path))
+    data = io.BytesIO(content)
     with as_crack_error(f"mask {path} cannot be read as {', '.join(FORMATS)} or .mat"):
         if Path(path).suffix.lower() == ".mat":
             from scipy.io import loadmat  # slow to import, and few sets need it
@@ -77,7 +98,9 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
         image = Image.open(data, formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-        return _to_values(ImageOps.exif_transpose(image), image.format in LOSSY_FORMATS)
+        lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
+        lossy |= image.format == "WEBP" and _LOSSY_WEBP in content
+        return _to_values(ImageOps.exif_transpose(image), lossy)
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
@@ -91,8 +114,8 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     if image.mode == "P" and not transparent:
         indices = np.asarray(image)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        used = colours[np.unique(indices)]
-        grey = (used == used[:, :1]).all()
+        # Judged by all colours and not by those in use, so that it is alike in all masks of a set.
+        grey = (colours == colours[:, :1]).all()
         return MaskImage(colours[:, 0][indices] if grey else indices)
     if not transparent:
         return _from_rgb(np.asarray(image.convert("RGB")), lossy)
@@ -101,7 +124,7 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     opaque = colours[alpha > 0]
     if alpha.min() < 255 and opaque.size and (opaque == opaque[0]).all():
         return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
-    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy=False)
+    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy)
 
 
 def _whole_numbers(values: Values) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,26 @@ def test_every_kind_gives_the_same_mask(name: str, tmp_path: Path) -> None:
     options = {"lossless": True} if name.endswith("webp") else {}
     KINDS[name].save(tmp_path / name, **options)
     assert np.array_equal(_crack(read_mask(tmp_path / name)), CRACK)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("m.webp", {"quality": 75}), ("m.tif", {"compression": "jpeg"})]
+)
+def test_lossy_files_are_told_whatever_their_format(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    KINDS["red_on_black.png"].save(tmp_path / name, **options)
+    mask = read_mask(tmp_path / name)
+    assert mask.lossy
+    assert (_crack(mask) == CRACK).mean() > 0.98
+
+
+def test_a_palette_is_read_alike_in_all_masks_of_a_set(tmp_path: Path) -> None:
+    """Of the palette black, white, red, a mask may use the first two only."""
+    _palette([0, 0, 0, 255, 255, 255, 255, 0, 0]).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png").values, CRACK)
+    _palette([255, 255, 255, 0, 0, 0]).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png").values, 255 * (1 - CRACK))
 
 
 def test_an_empty_jpeg_is_empty_whatever_its_noise(tmp_path: Path) -> None:

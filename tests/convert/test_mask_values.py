@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.mask_files import MaskImage, count_values
+from crack_data.convert.mask_files import MaskImage, count_values, read_mask
 from crack_data.convert.mask_values import MaskReading, choose_reading, parse_values
 from crack_data.errors import CrackError
 
@@ -96,7 +97,7 @@ def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
 
 
 def test_a_value_that_no_mask_has_is_an_error() -> None:
-    with pytest.raises(CrackError, match=r"no mask has the value 7; 0 \(\d+ px\), 255"):
+    with pytest.raises(CrackError, match=r"no mask has the value 7; they have 0 \(\d+ px\), 255"):
         _choose([_mask((255, 3, 4))], crack=frozenset({7}))
 
 
@@ -202,6 +203,32 @@ def test_the_ground_of_coloured_masks_is_that_of_the_set() -> None:
     mostly = _colours((0xC80000, 5, 60), ground=0xFFFFFF)
     reading = _choose([_colours((0xC80000, 5, 2), ground=0xFFFFFF)] * 3 + [mostly])
     assert np.array_equal(_crack(reading, mostly), mostly.values == 0xC80000)
+
+
+def test_grey_masks_among_coloured_ones_hold_colours_too() -> None:
+    """A photo without spalling, or without damage: its mask alone is grey."""
+    crack, both = _mask((255, 10, 3)), _colours((0xFFFFFF, 10, 3), (0xFF0000, 30, 6))
+    reading = _choose([crack, both], crack=parse_values("#ffffff"))
+    for mask in (crack, both):
+        assert np.array_equal(_crack(reading, mask), crack == 255)
+    assert "#ffffff crack (630 px)" in reading.sentence
+    reading = _choose([_colours((0xFF0000, 10, 3), ground=0xFFFFFF)] * 3 + [_mask(ground=255)])
+    assert not reading.apply(MaskImage(_mask(ground=255)))[0].any()
+
+
+def test_colours_of_a_jpeg_are_found_by_name_and_else_read_as_one(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    drawn = _mask((1, 20, 5), (2, 50, 9))
+    Image.fromarray(colours[drawn]).save(tmp_path / "m.jpg", quality=90)
+    mask = read_mask(tmp_path / "m.jpg")
+    reading = _choose([mask], crack=parse_values("#ff0000"), ignored=parse_values("#00ff00"))
+    crack, ignored = _crack(reading, mask), reading.apply(mask)[1] > 0
+    for found, value in ((crack, 1), (ignored, 2)):
+        assert (found & (drawn == value)).sum() > 0.7 * (drawn == value).sum()
+        assert not (found & ~cv2.dilate(drawn, np.ones((3, 3))).astype(bool)).any()
+    reading = _choose([mask])
+    assert "all but the background" in reading.sentence
+    assert _crack(reading, mask)[[22, 54], 20:90].all()
 
 
 def test_values_as_they_are_typed() -> None:
