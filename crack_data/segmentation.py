@@ -140,7 +140,10 @@ def rings_of(segmentation: Any) -> list[list[float]]:
 
 
 def _polygon(points: list[float], height: int, width: int) -> list[float]:
-    numbers = np.array(points, np.float64)
+    try:
+        numbers = np.array(points, np.float64)
+    except (TypeError, ValueError):  # points within, of other kinds
+        numbers = np.empty(0)
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError("has a polygon that is no list of numbers x, y, x, y of three points")
     if numbers.max() <= 1 and (numbers % 1).any():

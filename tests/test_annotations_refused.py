@@ -64,11 +64,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "add up to 600",
     ),
     "halves": (crack(segmentation={"size": [20, 30], "counts": [9.5, 590.5]}), "add up to 600"),
-    "points as objects": (crack(segmentation=[[{"x": 1, "y": 1}] * 3]), "annotation 1 of"),
+    "points as objects": (crack(segmentation=[[{"x": 1, "y": 1}] * 3]), "three points"),
     "turned": (image(width=20, height=30), r"a\.png has 30x20 px, .* annotated at 20x30 px"),
     "unknown image": (crack(image_id=77), r"annotation 1 of .*set\.json is of image 77"),
     "unknown category": (crack(category_id=9), "annotation 1 of .*category_id 9"),
     "crowd": (crack(iscrowd=7), "iscrowd 7"),
+    "crowd in words": (crack(iscrowd="no"), "iscrowd 'no', which is neither"),
     "two that may be one": (
         lambda coco: [row.update(file_name=f"{row['id']}/a.png") for row in coco["images"]],
         r"2 of 2 photos of .*the first: 0/a\.png",
