@@ -98,9 +98,20 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
         image = Image.open(data, formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
+        _check_pages(image)
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and _LOSSY_WEBP in content
         return _to_values(ImageOps.exif_transpose(image), lossy)
+
+
+def _check_pages(image: Image.Image) -> None:
+    """Refuse several pictures in one file; smaller copies of the first (overviews) are none."""
+    size = image.size
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        if image.size == size:
+            raise ValueError("it holds several pictures; save each as a file: a_1.png, a_2.png")
+    image.seek(0)
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
@@ -123,7 +134,9 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     colours, alpha = pixels[..., :3], pixels[..., 3]
     opaque = colours[alpha > 0]
     if alpha.min() < 255 and opaque.size and (opaque == opaque[0]).all():
-        return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
+        if np.ptp(opaque[0]) == 0:
+            return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
+        alpha = np.greater(alpha, alpha.max() // 2).view(np.uint8)  # its colour is a class
     return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy)
 
 

@@ -100,6 +100,25 @@ def test_a_palette_is_read_alike_in_all_masks_of_a_set(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "m.png").values, 255 * (1 - CRACK))
 
 
+def test_several_pages_are_refused_but_for_smaller_copies_of_the_first(tmp_path: Path) -> None:
+    first = Image.fromarray(CRACK)
+    small = first.resize((40, 30), Image.Resampling.NEAREST)
+    first.save(tmp_path / "m.tif", save_all=True, append_images=[small])
+    assert np.array_equal(read_mask(tmp_path / "m.tif").values, CRACK)
+    first.save(tmp_path / "m.tif", save_all=True, append_images=[first])
+    with pytest.raises(CrackError, match=r"m\.tif .*several pictures; save each as a file"):
+        read_mask(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize(("colour", "value"), [((255, 0, 0), 0xFF0000), ((0, 0, 0), 255)])
+def test_a_colour_on_transparent_ground_is_that_colour_unless_it_is_grey(
+    colour: tuple[int, int, int], value: int, tmp_path: Path
+) -> None:
+    pixels = np.dstack([_rgb(colour, colour), CRACK * np.uint8(255)])
+    Image.fromarray(pixels).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png").values, CRACK.astype(np.int32) * value)
+
+
 def test_an_empty_jpeg_is_empty_whatever_its_noise(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 9, (60, 80), np.uint8)
     Image.fromarray(noise).save(tmp_path / "m.jpg")
