@@ -143,11 +143,13 @@ def _find_pieces(
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
-            if not options.resize_masks:
+            is_turned = values.shape == shape[::-1]
+            if is_turned or not options.resize_masks:
                 has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
+                remedy = "turn it as the photo" if is_turned else "--resize-masks scales it"
                 raise CrackError(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
-                    "--resize-masks scales it"
+                    f"{remedy}"
                 )
             values, void = (
                 cv2.resize(x, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
