@@ -147,8 +147,11 @@ def list_files(
         visited.add(place)
         folders[:] = sorted(x for x in folders if not x.startswith(_HIDDEN))
         for name in (x for x in names if not x.startswith(_HIDDEN)):
-            if name.lower().endswith(suffixes):
-                found.append(os.path.join(here, name))
+            path = os.path.join(here, name)
+            if os.path.exists(path) and not os.path.isfile(path):  # to read one is to wait
+                pairing.other_files["pipe or device"] += 1
+            elif name.lower().endswith(suffixes):
+                found.append(path)
             else:
                 pairing.other_files[os.path.splitext(name)[1].lower() or "without ending"] += 1
     return sorted(found)
