@@ -24,6 +24,7 @@ from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
 
 _CIRCLE = 64  # corners of a circle
+_LABEL_SUFFIXES = (".json", ".txt")
 # Lists that lie beside YOLO's labels: of classes, and of the photos of a split.
 _NO_LABELS = ("classes", "train", "val", "valid", "test")
 
@@ -36,8 +37,8 @@ class Label:
     category: str
     areas: Any = None  # a COCO segmentation; a ring of two points is a line
     ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
-    contours: bool = False  # polygons may be contours from pixel to pixel
-    patch: tuple[ByteMask, int, int] | None = None  # a mask of 0 and 1, and its corner's x, y
+    contours: bool = True  # polygons may be contours from pixel to pixel
+    patches: Sequence[tuple[ByteMask, int, int]] = ()  # masks of 0 and 1, and their corners' x, y
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
     fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
@@ -61,8 +62,7 @@ def read_labels(
             categories and none is called crack.
     """
     found = Pairing()
-    files = list_files(images, PHOTO_SUFFIXES, found)
-    names = {os.path.relpath(photo, images): photo for photo in files}
+    names = {os.path.relpath(photo, images): photo for photo in _list_photos(images, path, found)}
     entries = list(_read_entries(path, list(names), found))
     chosen = _choose_categories(path, entries, categories)
     first = match_names([name for name, _, _ in entries], list(names))
@@ -94,6 +94,18 @@ def read_labels(
     return found
 
 
+def _list_photos(images: Path, labels: Path, found: Pairing) -> list[str]:
+    """The photos below a folder; other files there are counted, but for the labels among them."""
+    photos = []
+    for file in list_files(images, (*PHOTO_SUFFIXES, *_LABEL_SUFFIXES), found):
+        suffix, place = os.path.splitext(file)[1].lower(), Path(file).resolve()
+        if suffix in PHOTO_SUFFIXES:
+            photos.append(file)
+        elif labels.resolve() not in (place, *place.parents):
+            found.other_files[suffix] += 1
+    return photos
+
+
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
     times = Counter(label.category for *_, labels in entries for label in labels)
     known = {category.casefold() for category in times}
@@ -113,7 +125,7 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
         yield from _read_json(path, path.parent)
         return
     noted = Pairing(unreadable=found.unreadable)
-    files = [Path(name) for name in list_files(path, (".json", ".txt"), noted)]
+    files = [Path(name) for name in list_files(path, _LABEL_SUFFIXES, noted)]
     jsons = [file for file in files if file.suffix.lower() == ".json"]
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
@@ -153,7 +165,7 @@ def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
             group = shape.get("group_id")
-            key = (str(shape.get("label")), ("alone", number) if group is None else group)
+            key = (str(shape.get("label")).strip(), ("alone", number) if group is None else group)
             groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
         width, height = (int(content.get(x) or 0) for x in ("imageWidth", "imageHeight"))
         size = (width, height) if min(width, height) > 0 else None
@@ -164,7 +176,7 @@ def _labelme_label(
     category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
 ) -> Label:
     areas: list[Any] = []
-    patch = None
+    patches: list[tuple[ByteMask, int, int]] = []
     for piece in pieces:
         try:
             kind, points = piece.get("shape_type") or "polygon", piece["points"]
@@ -178,10 +190,11 @@ def _labelme_label(
                 angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
                 around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
                 areas.append(around.tolist())
-            elif kind == "mask" and len(pieces) == 1:
+            elif kind == "mask":
                 data = io.BytesIO(base64.b64decode(piece["mask"]))
                 pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
-                patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
+                left, top = (round(value) for value in points[0])
+                patches.append(((pixels > 0).astype(np.uint8), left, top))
             elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
                 areas.append(points)
             else:
@@ -189,7 +202,7 @@ def _labelme_label(
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             return Label(piece["where"], category, fault=fault)
-    return Label(pieces[0]["where"], category, areas, patch=patch, size=size)
+    return Label(pieces[0]["where"], category, areas, patches=patches, size=size)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
@@ -203,7 +216,7 @@ def _yolo_names(path: Path) -> dict[str, str]:
                     raise ValueError(f"names is {names!r}")
                 if names:
                     pairs = names.items() if isinstance(names, dict) else enumerate(names)
-                    return {str(number): str(name) for number, name in pairs}
+                    return {str(number): str(name).strip() for number, name in pairs}
         for file in (folder / "classes.txt", folder / "obj.names"):
             if file.is_file():
                 lines = _read_text(file).splitlines()
@@ -253,21 +266,24 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     mask = np.zeros(shape, np.uint8)
     areas = label.areas
     try:
-        if label.fault or not (areas or label.patch):
+        if label.fault or not (areas or label.patches):
             raise ValueError(label.fault or NO_SEGMENTATION)
         if areas and not isinstance(areas, dict):
             rings = rings_of(areas)
             if label.shares:
-                rings = [(np.reshape(x, (-1, 2)) * (width, height)).ravel().tolist() for x in rings]
+                scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
+                rings = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
             for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
                 if not np.isfinite(line).all():
                     raise ValueError("has a line with numbers that are not finite")
                 draw_line(mask, line.astype(float), line_width)
             areas = [ring for ring in rings if len(ring) != 4]
         mask |= decode_mask(areas, height, width, label.contours)
-        if label.patch:
-            pixels, x, y = label.patch
-            mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]] |= pixels
+        for pixels, x, y in label.patches:
+            part = mask[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+            if min(x, y) < 0 or part.shape != pixels.shape:
+                raise ValueError(f"has a mask that reaches beyond its photo, {width}x{height} px")
+            part |= pixels
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
     if not mask.any():

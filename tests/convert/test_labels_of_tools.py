@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +54,44 @@ def _png(mask: np.ndarray) -> str:
 def test_labelme_areas(shape: dict[str, Any], images: Path) -> None:
     masks = masks_of(convert_labels(images, _labelme(images.parent / "drawn", [shape])))
     assert np.array_equal(masks["a.jpg"][0], polygon_mask())
+
+
+@pytest.mark.parametrize("tool", ["labelme", "yolo"])
+def test_contours_from_pixel_to_pixel_keep_their_rim(tool: str, images: Path) -> None:
+    """As scripts write them, which take masks and OpenCV to labels; as in a COCO JSON."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.line(mask, (5, 3), (50, 30), 1, 3)
+    (contour,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    points = contour.reshape(-1, 2)
+    if tool == "labelme":
+        labels = _labelme(images.parent / "drawn", [{"points": points.tolist()}])
+    else:
+        shares = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points.tolist())
+        labels = _yolo(images, f"0 {shares}")
+    (found,) = masks_of(convert_labels(images, labels))["a.jpg"]
+    assert np.array_equal(found, mask)
+
+
+def test_masks_may_be_pieces_of_a_group_and_must_lie_in_the_photo(images: Path) -> None:
+    mask = {"shape_type": "mask", "points": [[10, 5], [49, 8]], "mask": _png(BLOCK), "group_id": 1}
+    polygon = {"points": [[10, 20], [30, 20], [30, 24], [10, 24]], "group_id": 1}
+    folder = _labelme(images.parent / "drawn", [mask, polygon])
+    (found,) = masks_of(convert_labels(images, folder))["a.jpg"]
+    assert found.sum() == polygon_mask().sum() + 20 * 4
+    for corner in ([30, 5], [-1, 5]):
+        _labelme(folder, [mask | {"points": [corner]}])
+        with pytest.raises(CrackError, match=r"shape 0 of .*mask that reaches beyond its photo"):
+            convert_labels(images, folder)
+
+
+def test_labels_among_the_photos_are_read_and_not_counted_as_unread(images: Path) -> None:
+    shape = {"label": "crack ", "points": [[10, 5], [50, 5], [50, 9], [10, 9]]}
+    other = {"label": "rust", "points": shape["points"]}
+    (images / "notes.pdf").touch()
+    notes = convert_labels(images, _labelme(images, [shape, other])).notes
+    assert "not read, of other kinds than photos and masks: 1 .pdf" in notes
+    notes = convert_labels(images, _labelme(images.parent / "drawn", [shape])).notes
+    assert "not read, of other kinds than photos and masks: 1 .json, 1 .pdf" in notes
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
