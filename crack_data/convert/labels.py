@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
@@ -201,6 +201,8 @@ def _labelme_label(
                 raise ValueError(f"is a {kind} of {len(points)} points, which draws no crack")
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            if isinstance(error, UnidentifiedImageError):  # whose text differs from run to run
+                fault = "has a mask that is no PNG"
             return Label(piece["where"], category, fault=fault)
     return Label(pieces[0]["where"], category, areas, patches=patches, size=size)
 

@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import as_crack_error
+from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
 from ..storage import read_bytes
 
@@ -95,7 +95,13 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
 
             truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
             return MaskImage((np.asarray(truth) > 1).astype(np.uint8))  # 1 is its background
-        image = Image.open(data, formats=FORMATS)
+        try:
+            image = Image.open(data, formats=FORMATS)
+        except UnidentifiedImageError as error:  # whose text differs from run to run
+            raise CrackError(
+                f"mask {path} is damaged, or no {', '.join(FORMATS)} that can be read; save it as "
+                "PNG with 8 bits"
+            ) from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
         _check_pages(image)

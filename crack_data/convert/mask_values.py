@@ -58,7 +58,8 @@ class MaskReading:
             crack = _is_any(values, self.crack, mask.lossy, self.colours)
             return crack * np.uint8(255), ignored
         grey = self._grey(mask)
-        return (255 - grey if self.dark else grey), ignored
+        grey = 255 - grey if self.dark else grey
+        return (np.where(ignored, np.uint8(0), grey) if self.ignored else grey), ignored
 
     def _grey(self, mask: MaskImage) -> ByteMask:
         """The mask in 8 bits, colours as the distance from the background's."""
@@ -129,7 +130,8 @@ def choose_reading(
     labels = {value for mask in masks for value in mask.regions} - {background}
     if crack or ignored or per_value:
         if not (crack or per_value):  # all that is not ignored
-            crack = frozenset(labels or set(total) - {background}) - ignored
+            others = set() if lossy else set(total) - {background}
+            crack = frozenset(labels or others) - ignored
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     elif colours:
@@ -144,7 +146,8 @@ def choose_reading(
             return " ignored"
         if is_in(value, crack) or (per_value and not crack and value != background):
             return " an instance" if per_value else " crack"
-        return " background" if value == background else " left out"
+        rest = " left out" if crack or per_value else ""  # by the threshold of each mask
+        return " background" if value == background else rest
 
     listed = _list_values(total, total, colours, meaning)
     sentence = f"how mask values were read: {listed}"

@@ -144,7 +144,7 @@ def test_formats_that_are_not_listed_are_never_opened(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(CrackError, match=r"m\.png cannot be read as.*cannot identify"):
+    with pytest.raises(CrackError, match=r"m\.png is damaged, or no PNG, JPEG"):
         read_mask(tmp_path / "m.png")
 
 
@@ -161,7 +161,7 @@ def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
     savemat(tmp_path / "other.mat", {"mask": CRACK})
     for data in (b"", b"no picture at all", truncated, (tmp_path / "other.mat").read_bytes()):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(CrackError, match=f"{name} cannot be read as PNG"):
+        with pytest.raises(CrackError, match=f"{name} (cannot be read as|is damaged, or no) PNG"):
             read_mask(tmp_path / name)
 
 

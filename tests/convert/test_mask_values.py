@@ -96,6 +96,18 @@ def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
     assert np.array_equal(reading.apply(MaskImage(mask))[1], mask == 255)
 
 
+def test_what_is_ignored_is_no_crack_though_nothing_else_is_left() -> None:
+    mask = _mask((255, 20, 4))
+    grey, ignored = _choose([mask], ignored=frozenset({255})).apply(MaskImage(mask))
+    assert np.array_equal(ignored, mask == 255)
+    assert not grey.any()
+    small = _mask((255, 20, 4), (127, 50, 4))
+    small[50:54, 9:] = 0  # too little of it for a label
+    reading = _choose([_jpeg(small)], ignored=frozenset({127}))
+    assert np.array_equal(_crack(reading, _jpeg(small)), small == 255)
+    assert "255 left out" not in reading.sentence
+
+
 def test_a_value_that_no_mask_has_is_an_error() -> None:
     with pytest.raises(CrackError, match=r"no mask has the value 7; they have 0 \(\d+ px\), 255"):
         _choose([_mask((255, 3, 4))], crack=frozenset({7}))
