@@ -150,7 +150,7 @@ def choose_reading(
         return " background" if value == background else rest
 
     listed = _list_values(total, total, colours, meaning)
-    sentence = f"how mask values were read: {listed}"
+    sentence = f"how mask values were read: {listed}" if total else ""
     return MaskReading(
         crack, ignored, per_value, background=background, colours=colours, sentence=sentence
     )

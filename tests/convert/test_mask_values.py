@@ -252,3 +252,4 @@ def test_values_as_they_are_typed() -> None:
 
 def test_no_mask_at_all() -> None:
     assert choose_reading([]).sentence == ""
+    assert choose_reading([], per_value=True).sentence == ""
