@@ -160,7 +160,8 @@ def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
     """Grey levels where the channels hardly differ, else colours."""
     red, green, blue = cv2.split(pixels)
     if all(cv2.norm(green, other, cv2.NORM_INF) < GREY_SPREAD for other in (red, blue)):
-        return MaskImage(np.asarray(green), lossy=lossy)
+        # The highest: label numbers may stand in one channel alone.
+        return MaskImage(np.asarray(cv2.max(cv2.max(red, green), blue)), lossy=lossy)
     packed = red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue
     return MaskImage(packed, colours=True, lossy=lossy)
 

@@ -128,6 +128,7 @@ def choose_reading(
             listed = _list_values(total, total, colours)
             raise CrackError(f"no mask has the value {_name(value, colours)}; they have {listed}")
     labels = {value for mask in masks for value in mask.regions} - {background}
+    labels = _distinct(labels, background, total) if lossy and not colours else labels
     if crack or ignored or per_value:
         if not (crack or per_value):  # all that is not ignored
             others = set() if lossy else set(total) - {background}
@@ -154,6 +155,15 @@ def choose_reading(
     return MaskReading(
         crack, ignored, per_value, background=background, colours=colours, sentence=sentence
     )
+
+
+def _distinct(labels: set[int], background: int, total: Counter[int]) -> set[int]:
+    """The levels of lossy masks, of those near to each other the most frequent."""
+    distinct: set[int] = set()
+    for level in sorted(labels, key=lambda level: (-total[level], level)):
+        if all(abs(level - other) > NEAR for other in (background, *distinct)):
+            distinct.add(level)
+    return distinct
 
 
 def _are_labels(labels: set[int], total: Counter[int]) -> bool:

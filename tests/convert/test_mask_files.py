@@ -49,6 +49,7 @@ KINDS = {
     "grey.png": Image.fromarray(CRACK * np.uint8(150)),
     "dark_on_light.png": Image.fromarray((1 - CRACK) * np.uint8(255)),
     "rgb.png": _rgb((0, 0, 0), (255, 255, 255)),
+    "number_in_blue.png": _rgb((0, 0, 0), (0, 0, 1)),
     "red_on_black.png": _rgb((0, 0, 0), (255, 0, 0)),
     "red_on_white.png": _rgb((255, 255, 255), (255, 0, 0)),
     "rgba_alpha_only.png": _rgba(),

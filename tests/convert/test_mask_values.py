@@ -84,6 +84,14 @@ def test_classes_of_a_jpeg_are_listed_and_one_can_be_named(quality: int) -> None
     assert not crack[62:98, 42:88].any()
 
 
+def test_levels_that_jpeg_moved_from_mask_to_mask_are_one() -> None:
+    """Red drawn on white is 76 in grey, give or take what compression makes of it."""
+    masks = [_jpeg(_mask((level, 10, 12), ground=255), 95) for level in (75, 76, 78)]
+    reading = _choose(masks)
+    assert reading.dark
+    assert np.array_equal(_crack(reading, masks[0]), _mask((255, 10, 12)) > 0)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
     mask = _mask((127, 20, 4), (255, 50, 6), dtype=dtype)
