@@ -59,16 +59,16 @@ class MaskReading:
             return crack * np.uint8(255), ignored
         grey = self._grey(mask)
         grey = 255 - grey if self.dark else grey
-        return (np.where(ignored, np.uint8(0), grey) if self.ignored else grey), ignored
+        grey = np.where(ignored, np.uint8(0), grey) if self.ignored else grey
+        is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
+        return (np.zeros_like(grey) if is_noise else grey), ignored
 
     def _grey(self, mask: MaskImage) -> ByteMask:
         """The mask in 8 bits, colours as the distance from the background's."""
         values = mask.values
         if mask.colours:
-            values = _colour_distance(values, self.background).astype(np.uint8)
+            return _colour_distance(values, self.background).astype(np.uint8)
         high = int(values.max())
-        if mask.lossy and high < _NUMBERS and not self.numbers:
-            return np.zeros(values.shape, np.uint8)
         if high > 255:
             return np.rint(values * (255 / high)).astype(np.uint8)
         return values.astype(np.uint8)
@@ -127,6 +127,7 @@ def choose_reading(
         if not is_in(value, total):
             listed = _list_values(total, total, colours)
             raise CrackError(f"no mask has the value {_name(value, colours)}; they have {listed}")
+    is_named = bool(crack)
     labels = {value for mask in masks for value in mask.regions} - {background}
     labels = _distinct(labels, background, total) if lossy and not colours else labels
     if crack or ignored or per_value:
@@ -141,6 +142,9 @@ def choose_reading(
         return MaskReading(background=background, colours=True, sentence=sentence)
     else:
         return _threshold_reading(masks, total, labels)
+    covered = sum(pixels for value, pixels in total.items() if is_in(value, crack))
+    if not is_named and covered > _MOSTLY_LIGHT * sum(total.values()):  # the other way round
+        crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
 
     def meaning(value: int) -> str:
         if is_in(value, ignored):

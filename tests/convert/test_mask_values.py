@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import MaskImage, count_values, read_mask
 from crack_data.convert.mask_values import MaskReading, choose_reading, parse_values
 from crack_data.errors import CrackError
@@ -58,6 +59,10 @@ def test_255_beside_class_numbers_is_ignored() -> None:
     assert np.array_equal(ignored, void_alone == 255)
     for part in ("0 background", "1 crack (630 px)", "255 ignored (945 px)"):
         assert part in reading.sentence
+    dark = _mask((0, 20, 4), (255, 50, 6), ground=1)
+    reading = _choose([dark])
+    assert np.array_equal(_crack(reading, dark), dark == 0)
+    assert "0 crack (420 px), 1 background" in reading.sentence
 
 
 @pytest.mark.parametrize("values", [(127, 255), (1, 2), (50, 100, 200)])
@@ -109,6 +114,9 @@ def test_what_is_ignored_is_no_crack_though_nothing_else_is_left() -> None:
     grey, ignored = _choose([mask], ignored=frozenset({255})).apply(MaskImage(mask))
     assert np.array_equal(ignored, mask == 255)
     assert not grey.any()
+    dark = _mask((0, 20, 4), (127, 50, 4), ground=255)
+    for image in (MaskImage(dark), _jpeg(dark)):
+        assert np.array_equal(_crack(_choose([image], ignored=frozenset({127})), image), dark == 0)
     small = _mask((255, 20, 4), (127, 50, 4))
     small[50:54, 9:] = 0  # too little of it for a label
     reading = _choose([_jpeg(small)], ignored=frozenset({127}))
@@ -186,6 +194,14 @@ def test_grey_rims_of_scaled_masks_are_no_class(factor: float) -> None:
         assert _choose([np.asarray(scaled)]).crack == frozenset()
 
 
+def test_noise_of_a_light_mask_without_crack_is_none_where_cracks_are_dark() -> None:
+    noise = np.random.default_rng(0).integers(246, 253, SHAPE, np.uint8)
+    empty = _jpeg(noise)
+    reading = _choose([_jpeg(_mask((0, 20, 6), ground=250))] * 3 + [empty])
+    assert reading.dark
+    assert not reading.apply(empty)[0].any()
+
+
 def test_polarity_is_that_of_the_set() -> None:
     wide = _mask((255, 5, 56))  # 61 % of it
     thin = _mask((255, 20, 2))
@@ -246,6 +262,10 @@ def test_colours_of_a_jpeg_are_found_by_name_and_else_read_as_one(tmp_path: Path
     for found, value in ((crack, 1), (ignored, 2)):
         assert (found & (drawn == value)).sum() > 0.7 * (drawn == value).sum()
         assert not (found & ~cv2.dilate(drawn, np.ones((3, 3))).astype(bool)).any()
+    Image.fromarray(colours[drawn * (drawn == 2)]).save(tmp_path / "void.jpg", quality=90)
+    void = read_mask(tmp_path / "void.jpg")
+    grey, _ = _choose([mask, void], ignored=parse_values("#00ff00")).apply(void)
+    assert not clean_mask(grey, PRESETS["thin"]).any()
     reading = _choose([mask])
     assert "all but the background" in reading.sentence
     assert _crack(reading, mask)[[22, 54], 20:90].all()
