@@ -64,6 +64,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "add up to 600",
     ),
     "halves": (crack(segmentation={"size": [20, 30], "counts": [9.5, 590.5]}), "add up to 600"),
+    "polygon and RLE": (
+        crack(segmentation=[[1, 1, 5, 1, 5, 9], {"size": [20, 30], "counts": [600]}]),
+        "three points",
+    ),
+    "a number among polygons": (crack(segmentation=[[1, 1, 5, 1, 5, 9], 5]), "three points"),
+    "counts in words": (crack(segmentation={"size": [20, 30], "counts": ["x"]}), "add up to 600"),
+    "one size": (crack(segmentation={"size": 600, "counts": [600]}), "RLE of size 600, but"),
     "points as objects": (crack(segmentation=[[{"x": 1, "y": 1}] * 3]), "three points"),
     "turned": (image(width=20, height=30), r"a\.png has 30x20 px, .* annotated at 20x30 px"),
     "unknown image": (crack(image_id=77), r"annotation 1 of .*set\.json is of image 77"),

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
-from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
+from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
@@ -270,7 +270,7 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     try:
         if label.fault or not (areas or label.patches):
             raise ValueError(label.fault or NO_SEGMENTATION)
-        if areas and not isinstance(areas, dict):
+        if areas and not is_run_lengths(areas):
             rings = rings_of(areas)
             if label.shares:
                 scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
