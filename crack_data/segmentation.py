@@ -148,6 +148,14 @@ def rings_of(segmentation: Any) -> list[list[float]]:
     ]
 
 
+def points_of(values: Any) -> list[list[float]]:
+    """Points of a JSON, [[x, y], …]; a ValueError, the rest of a sentence, where they are none."""
+    points = _numbers(values)
+    if points.shape[1:] != (2,) or not np.isfinite(points).all():
+        raise ValueError("has points that are no list of numbers [x, y]")
+    return points.tolist()
+
+
 def _polygon(points: list[float], height: int, width: int) -> list[float]:
     numbers = _numbers(points)
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:

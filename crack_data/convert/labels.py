@@ -18,7 +18,14 @@ from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
-from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
+from ..segmentation import (
+    NO_SEGMENTATION,
+    decode_mask,
+    draw_line,
+    is_run_lengths,
+    points_of,
+    rings_of,
+)
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
@@ -179,7 +186,7 @@ def _labelme_label(
     patches: list[tuple[ByteMask, int, int]] = []
     for piece in pieces:
         try:
-            kind, points = piece.get("shape_type") or "polygon", piece["points"]
+            kind, points = piece.get("shape_type") or "polygon", points_of(piece["points"])
             if kind in ("line", "linestrip"):
                 areas += map(list, pairwise(points))
             elif kind == "rectangle" and len(points) == 2:

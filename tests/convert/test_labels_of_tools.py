@@ -190,9 +190,10 @@ def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
         ("classes.txt", b"Ri\xdf", r"classes\.txt cannot be read as UTF-8"),
         ("data.yaml", b"names: [a", r"data\.yaml does not list the names"),
         ("labels/a.json", b'{"shapes": [1]}', r"a\.json cannot be used"),
-        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}',
+         "no list of numbers"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
-         "not finite"),
+         "no list of numbers"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1], [2]]}]}',
          r"shape 0 of .*a\.json"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1, 1]]}]}',
@@ -222,3 +223,7 @@ def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: 
     folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
     with pytest.raises(CrackError, match=r"shape 0 of .*a\.json lacks 'points'"):
         convert_labels(images, folder)
+    for points in ([], None, [[1, 2, 3]] * 3, [["x", 2]] * 3, [[float("nan"), 2]] * 2):
+        _labelme(folder, [{"shape_type": "circle", "points": points}])
+        with pytest.raises(CrackError, match=r"shape 0 of .* no list of numbers \[x, y\]"):
+            convert_labels(images, folder)
