@@ -143,6 +143,11 @@ def choose_reading(
     else:
         return _threshold_reading(masks, total, labels)
     covered = sum(pixels for value, pixels in total.items() if is_in(value, crack))
+    if per_value and lossy:
+        raise CrackError(
+            "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
+            "save them as PNG, or say which values are crack with --crack-value"
+        )
     if not is_named and covered > _MOSTLY_LIGHT * sum(total.values()):  # the other way round
         crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
 

@@ -148,6 +148,13 @@ def test_each_number_is_an_instance(numbers: list[int], dtype: type) -> None:
     assert f"{numbers[0]} an instance" in reading.sentence
 
 
+def test_numbers_that_compression_has_changed_are_refused() -> None:
+    even = _jpeg(_mask((50, 5, 9), (100, 25, 9), (150, 45, 9), (200, 65, 9)))
+    for masks, given in (([even], {}), ([_jpeg(_mask((255, 20, 4)))], {"per_value": True})):
+        with pytest.raises(CrackError, match=r"number instances, but lossy .* save them as PNG"):
+            _choose(masks, **given)
+
+
 def test_void_between_instance_numbers_is_ignored() -> None:
     mask = _mask((1, 10, 2), (2, 20, 2), (3, 30, 2), (255, 50, 4))
     reading = _choose([mask])
