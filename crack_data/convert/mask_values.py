@@ -137,9 +137,7 @@ def choose_reading(
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     elif colours:
-        ground = f"lossy masks in colours: all but the background, {_name(background, colours)}, is"
-        sentence = f"{ground} read as crack; --crack-value names one colour" if lossy else ""
-        return MaskReading(background=background, colours=True, sentence=sentence)
+        return _colour_reading(masks, total, background)
     else:
         return _threshold_reading(masks, total, labels)
     covered = sum(pixels for value, pixels in total.items() if is_in(value, crack))
@@ -216,6 +214,20 @@ def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colour
         return len(mask) > _MANY_LABELS or (not colours and (max(mask) > 255 or (even and many)))
 
     return 2 * sum(map(is_numbered, several)) > len(several)
+
+
+def _colour_reading(
+    masks: Sequence[ValueCounts], total: Counter[int], background: int
+) -> MaskReading:
+    sentence = ""
+    drawn = {value for mask in masks if len(mask.values) == 2 for value in mask.values.tolist()}
+    if any(mask.lossy for mask in masks):
+        sentence = f"lossy masks in colours: all but the background, {_name(background, True)}, is"
+        sentence += " read as crack; --crack-value names one colour"
+    elif len(drawn - {background}) > 1:
+        listed = _list_values(total, drawn - {background}, colours=True)
+        sentence = f"masks differ in their colour of crack: {listed}; --crack-value names one"
+    return MaskReading(background=background, colours=True, sentence=sentence)
 
 
 def _threshold_reading(

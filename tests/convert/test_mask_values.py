@@ -240,6 +240,10 @@ def test_colours_of_classes() -> None:
         _choose([mask])
     reading = _choose([mask], crack=parse_values("#ff0000"))
     assert np.array_equal(_crack(reading, mask), mask.values == 0xFF0000)
+    one, other = _colours((0xFF0000, 10, 3)), _colours((0x00FF00, 30, 6))
+    listed = r"colour of crack: #00ff00 (630 px), #ff0000 (315 px); --crack-value names one"
+    assert _choose([one, other]).sentence == f"masks differ in their {listed}"
+    assert _choose([one, one]).sentence == ""
 
 
 def test_the_ground_of_coloured_masks_is_that_of_the_set() -> None:
