@@ -6,8 +6,9 @@ import base64
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,14 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
-from ..segmentation import (
-    NO_SEGMENTATION,
-    decode_mask,
-    draw_line,
-    is_run_lengths,
-    points_of,
-    rings_of,
-)
+from ..segmentation import points_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
@@ -49,6 +43,7 @@ class Label:
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
     fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
+    file_fault: str = ""  # of what stands for a file that cannot be used: the whole sentence
 
 
 # A photo's name in a label file, another by which it may be found, and its labels.
@@ -76,17 +71,18 @@ def read_labels(
     second = match_names([other for _, other, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
     for (stated, _, labels), one, other in zip(entries, first, second, strict=True):
-        name = one or other
+        name, faults = one or other, [x.file_fault for x in labels if x.file_fault]
         if name is None:
-            found.masks_without_photo.append(f"{stated} ({path})")
+            found.unreadable += [(stated, f"cannot be used: {fault}") for fault in faults]
+            found.masks_without_photo += [] if faults else [f"{stated} ({path})"]
             continue
         record = used.setdefault(name, PairRecord(names[name], name))
         for label in labels:
-            if label.category.casefold() in chosen:
+            if faults or label.category.casefold() in chosen:
                 record.labels.append(label)
             else:
                 found.other_labels[label.category] += 1
-    if not used:
+    if not (used or found.unreadable):
         labelled = ", ".join(entry[0] for entry in entries[:3])
         raise CrackError(
             f"none of the {len(entries)} photos that {path} labels ({labelled}) is among the "
@@ -114,7 +110,7 @@ def _list_photos(images: Path, labels: Path, found: Pairing) -> list[str]:
 
 
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
-    times = Counter(label.category for *_, labels in entries for label in labels)
+    times = Counter(x.category for *_, labels in entries for x in labels if not x.file_fault)
     known = {category.casefold() for category in times}
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
     for name in wanted:
@@ -138,14 +134,25 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
     if jsons:
         for file in jsons:
-            yield from _read_json(file, path)
+            name = file.relative_to(path).with_suffix("").as_posix()
+            yield from _or_fault(name, partial(_read_json, file, path))
         found.other_files.update([".txt"] * (len(files) - len(jsons)))
         return
     classes = _yolo_names(path)
     names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
     for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
-        if photo or file.stem not in _NO_LABELS:
-            yield name, "", _read_yolo(file, classes) if photo else []
+        if photo:
+            yield from _or_fault(name, partial(_read_yolo, file, name, classes))
+        elif file.stem not in _NO_LABELS:
+            yield name, "", []
+
+
+def _or_fault(name: str, read: Callable[[], Iterable[Entry]]) -> list[Entry]:
+    """What a file of a folder holds, or what is wrong with it, so that the rest can be used."""
+    try:
+        return list(read())
+    except CrackError as error:
+        return [(name, "", [Label("", "", file_fault=str(error))])]
 
 
 def _read_json(path: Path, root: Path) -> Iterator[Entry]:
@@ -238,7 +245,7 @@ def _read_text(file: Path) -> str:
         return file.read_text("utf-8-sig")
 
 
-def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
+def _read_yolo(file: Path, photo: str, names: dict[str, str]) -> list[Entry]:
     labels = []
     for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
@@ -257,44 +264,4 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
         if names and category not in names:
             raise CrackError(f"{where} is of class {category}, which the list of names lacks")
         labels.append(Label(where, names.get(category, category), [ring], shares=True))
-    return labels
-
-
-def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
-    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide.
-
-    Raises:
-        CrackError: it is for a photo of another size, is faulty, or draws nothing.
-    """
-    height, width = shape
-    if label.size and label.size != (width, height):
-        raise CrackError(
-            f"{label.where} is for {label.size[0]}x{label.size[1]} px but its photo is "
-            f"{width}x{height} px (upright by EXIF); export it for this photo"
-        )
-    mask = np.zeros(shape, np.uint8)
-    areas = label.areas
-    try:
-        if label.fault or not (areas or label.patches):
-            raise ValueError(label.fault or NO_SEGMENTATION)
-        if areas and not is_run_lengths(areas):
-            rings = rings_of(areas)
-            if label.shares:
-                scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
-                rings = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
-            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
-                if not np.isfinite(line).all():
-                    raise ValueError("has a line with numbers that are not finite")
-                draw_line(mask, line.astype(float), line_width)
-            areas = [ring for ring in rings if len(ring) != 4]
-        mask |= decode_mask(areas, height, width, label.contours)
-        for pixels, x, y in label.patches:
-            part = mask[y : y + pixels.shape[0], x : x + pixels.shape[1]]
-            if min(x, y) < 0 or part.shape != pixels.shape:
-                raise ValueError(f"has a mask that reaches beyond its photo, {width}x{height} px")
-            part |= pixels
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise CrackError(f"{label.where} {error}; correct or delete it") from error
-    if not mask.any():
-        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
-    return mask
+    return [(photo, "", labels)]

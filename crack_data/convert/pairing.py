@@ -69,7 +69,7 @@ class Pairing:
     records: list[PairRecord] = field(default_factory=list)
     photos_without_mask: list[str] = field(default_factory=list)
     masks_without_photo: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)  # and why
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # and the rest of a sentence
     other_files: Counter[str] = field(default_factory=Counter)  # neither photo nor mask, by ending
     other_labels: Counter[str] = field(default_factory=Counter)  # left out, by category
 
@@ -135,7 +135,7 @@ def list_files(
         raise CrackError(f"{folder} does not exist, or is no folder")
 
     def note(error: OSError) -> None:
-        pairing.unreadable.append((error.filename, str(error.strerror)))
+        pairing.unreadable.append((error.filename, f"cannot be read: {error.strerror}"))
 
     found = []
     visited = {leave_out.resolve()} if leave_out else set()

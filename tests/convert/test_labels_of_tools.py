@@ -210,6 +210,29 @@ def test_damaged_label_files_are_named(name: str, data: bytes, message: str, ima
         convert_labels(images, folder)
 
 
+@pytest.mark.parametrize("without", ["leave-out", "crack-free"])
+@pytest.mark.parametrize(("suffix", "text"), [("json", '{"shapes": ['), ("txt", "0 0.5 0.5")])
+def test_damaged_files_among_others_are_left_out_on_request(
+    suffix: str, text: str, without: str, images: Path
+) -> None:
+    ring = " ".join(str(v / s) for v, s in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True))
+    folder = _yolo(images, f"0 {ring}")
+    if suffix == "json":
+        _labelme(folder, [{"points": np.reshape(POLYGON, (4, 2)).tolist()}])
+        (folder / "notes.json").write_text(text)  # of no photo
+    (folder / "sub" / f"b.{suffix}").write_text(text)
+    with pytest.raises(CrackError, match=rf"(b|notes)\.{suffix} "):
+        convert_labels(images, folder, without_mask=without)
+    if (suffix, without) == ("json", "crack-free"):  # whose labels were in it?
+        with pytest.raises(CrackError, match=r"crack-free needs them.*\n.*notes\.json cannot be"):
+            convert_labels(images, folder, without_mask=without, skip_bad=True)
+        (folder / "notes.json").unlink()
+    result = convert_labels(images, folder, without_mask=without, skip_bad=True)
+    assert "sub/b.jpg" not in masks_of(result)
+    assert len(masks_of(result)["a.jpg"]) == 1
+    assert len(result.bad_files()) == 1 + (folder / "notes.json").exists()
+
+
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])
 def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
     with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is"):
