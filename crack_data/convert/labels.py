@@ -112,7 +112,9 @@ def _list_photos(images: Path, labels: Path, found: Pairing) -> list[str]:
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
     times = Counter(x.category for *_, labels in entries for x in labels if not x.file_fault)
     known = {category.casefold() for category in times}
-    listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
+    listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items())) or "none"
+    faults = [x.file_fault for *_, labels in entries for x in labels if x.file_fault]
+    listed += "".join(f"; besides, {fault}" for fault in faults[:1])
     for name in wanted:
         if name.casefold() not in known:
             raise CrackError(f"{path} has no labels of category {name}; it has {listed}")

@@ -235,8 +235,13 @@ def test_damaged_files_among_others_are_left_out_on_request(
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])
 def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
+    folder = _yolo(images, text)
     with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is"):
-        convert_labels(images, _yolo(images, text))
+        convert_labels(images, folder)
+    with pytest.raises(
+        CrackError, match=r"category 0; it has none; besides, line 1 of .*a\.txt is"
+    ):
+        convert_labels(images, folder, categories=("0",))
 
 
 def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: Path) -> None:
