@@ -141,7 +141,8 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     opaque = colours[alpha > 0]
     if alpha.min() < 255 and opaque.size and (opaque == opaque[0]).all():
         if np.ptp(opaque[0]) == 0:
-            return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
+            level = int(opaque[0, 0]) or 255  # black is drawn in it alone
+            return MaskImage(np.rint(alpha * (level / 255)).astype(np.uint8))
         alpha = np.greater(alpha, alpha.max() // 2).view(np.uint8)  # its colour is a class
     return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy)
 

@@ -111,7 +111,9 @@ def test_several_pages_are_refused_but_for_smaller_copies_of_the_first(tmp_path:
         read_mask(tmp_path / "m.tif")
 
 
-@pytest.mark.parametrize(("colour", "value"), [((255, 0, 0), 0xFF0000), ((0, 0, 0), 255)])
+@pytest.mark.parametrize(
+    ("colour", "value"), [((255, 0, 0), 0xFF0000), ((0, 0, 0), 255), ((1, 1, 1), 1)]
+)
 def test_a_colour_on_transparent_ground_is_that_colour_unless_it_is_grey(
     colour: tuple[int, int, int], value: int, tmp_path: Path
 ) -> None:
