@@ -104,19 +104,21 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
             ) from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-        _check_pages(image)
+        _check_pages(image, path)
         lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and _LOSSY_WEBP in content
         return _to_values(ImageOps.exif_transpose(image), lossy)
 
 
-def _check_pages(image: Image.Image) -> None:
+def _check_pages(image: Image.Image, path: str | os.PathLike[str]) -> None:
     """Refuse several pictures in one file; smaller copies of the first (overviews) are none."""
     size = image.size
     for page in range(1, getattr(image, "n_frames", 1)):
         image.seek(page)
         if image.size == size:
-            raise ValueError("it holds several pictures; save each as a file: a_1.png, a_2.png")
+            raise CrackError(
+                f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
+            )
     image.seek(0)
 
 
