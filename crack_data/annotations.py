@@ -115,9 +115,10 @@ def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotati
         (category,) = categories.values()
     if category is None:
         raise ValueError(f"has category_id {row.get('category_id')!r}, which it lacks")
-    crowd = int(row.get("iscrowd") or row.get("ignore") or 0)
-    if crowd not in (0, 1):
-        raise ValueError(f"has iscrowd {crowd}, which is neither 0 nor 1")
+    given = row.get("iscrowd") or row.get("ignore") or 0
+    crowd = {"0": 0, "false": 0, "1": 1, "true": 1}.get(_key(given).casefold())
+    if crowd is None:
+        raise ValueError(f"has iscrowd {given!r}, which is neither 0 nor 1")
     attributes = row.get("attributes")
     if isinstance(attributes, dict) and "occluded" in attributes:
         crowd = 0  # CVAT calls all that is painted a crowd
@@ -145,7 +146,7 @@ def info_of(coco: Record, key: str) -> Any:
 
 def is_foreign(coco: Record) -> bool:
     """Whether another tool wrote a JSON, so that polygons may be contours from pixel to pixel."""
-    return info_of(coco, "image_root") is None
+    return info_of(coco, "conversion") is None
 
 
 def read_records(json_file: str, image_root: str | os.PathLike[str] | None = None) -> list[Record]:
@@ -243,8 +244,8 @@ def _find_photos(
         given = os.path.abspath(image_root)
         roots = [os.path.join(given, subset), given, *roots[: recorded is not None]]
     roots = [os.path.normpath(os.path.join(folder, root)) for root in roots]
-    found = [_existing(name.replace("\\", "/"), roots) for name in names]
-    if not all(found) and (image_root is not None or recorded is None):
+    found = [_existing(name, roots) or _existing(name.replace("\\", "/"), roots) for name in names]
+    if not all(found) and (image_root is not None or is_foreign(coco)):
         folders = [Path(root) for root in roots if os.path.isdir(root)]
         listed = [path for root in folders for path in list_files(root, PHOTO_SUFFIXES, Pairing())]
         near = match_names(names, list(dict.fromkeys(listed)))

@@ -182,7 +182,8 @@ def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
             raise
         except Exception as error:  # each decoder raises its own types
             if not isinstance(error, PhotoError):
-                error = PhotoError("corrupt", f"the photo is corrupt or cut off ({error})")
+                reason = " ".join(str(error).split())  # libheif's has two lines
+                error = PhotoError("corrupt", f"the photo is corrupt or cut off ({reason})")
             named = f"photo {path}: {error}" if path else str(error)
             raise PhotoError(error.kind, named) from error
 
@@ -195,7 +196,11 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         if data.startswith(_SIGNATURES):
-            raise PhotoError("corrupt", "the photo is corrupt or cut off in its header") from error
+            raise PhotoError(
+                "corrupt",
+                "the photo is corrupt or cut off in its header, or of a kind that cannot be read; "
+                "save it as RGB with 8 bits",
+            ) from error
         raise PhotoError(
             "not_a_photo", f"not a photo in a known format ({', '.join(FORMATS)})"
         ) from error

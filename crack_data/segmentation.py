@@ -23,6 +23,7 @@ Rle = dict[str, Any]
 # counted in 32 bits.
 _NUMBERS = re.compile(rb"([P-o]{0,6}[0-O])+")
 
+_NO_POLYGON = "has a polygon that is no list of numbers x, y, x, y of three points"
 NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
 
@@ -92,8 +93,8 @@ def encode_segmentation(
     """
     if not segmentation:
         raise ValueError(NO_SEGMENTATION)
-    pieces = segmentation if isinstance(segmentation, list) else [segmentation]
-    if all(isinstance(piece, dict) and "counts" in piece for piece in pieces):
+    if is_run_lengths(segmentation):
+        pieces = segmentation if isinstance(segmentation, list) else [segmentation]
         rle = coco_mask.merge([_check_runs(piece, height, width) for piece in pieces])
     else:
         polygons = [_polygon(each, height, width) for each in rings_of(segmentation)]
@@ -105,6 +106,12 @@ def encode_segmentation(
         else:
             rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+
+def is_run_lengths(segmentation: Any) -> bool:
+    """Whether a segmentation is an RLE, or a list of such, rather than polygons."""
+    pieces = segmentation if isinstance(segmentation, list) else [segmentation]
+    return all(isinstance(piece, dict) and "counts" in piece for piece in pieces)
 
 
 def _is_pixel_contour(polygon: list[float]) -> bool:
@@ -123,18 +130,28 @@ def rings_of(segmentation: Any) -> list[list[float]]:
         raise ValueError(f"has a segmentation of the type {type(segmentation).__name__}")
     if isinstance(segmentation[0], int | float):  # one polygon without the list around it
         segmentation = [segmentation]
+    if not all(isinstance(ring, list | tuple) for ring in segmentation):
+        raise ValueError(_NO_POLYGON)
     return [
         [x for point in ring for x in point]
-        if ring and isinstance(ring[0], list | tuple)  # [[x, y], [x, y], …]
+        if all(isinstance(point, list | tuple) for point in ring)  # [[x, y], [x, y], …]
         else ring
         for ring in segmentation
     ]
 
 
+def points_of(values: Any) -> list[list[float]]:
+    """Points of a JSON, [[x, y], …]; a ValueError, the rest of a sentence, where they are none."""
+    points = _numbers(values)
+    if points.shape[1:] != (2,) or not np.isfinite(points).all():
+        raise ValueError("has points that are no list of numbers [x, y]")
+    return points.tolist()
+
+
 def _polygon(points: list[float], height: int, width: int) -> list[float]:
-    numbers = np.array(points, np.float64)
+    numbers = _numbers(points)
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
-        raise ValueError("has a polygon that is no list of numbers x, y, x, y of three points")
+        raise ValueError(_NO_POLYGON)
     if numbers.max() <= 1 and (numbers % 1).any():
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
     reach = max(height, width)
@@ -143,15 +160,23 @@ def _polygon(points: list[float], height: int, width: int) -> list[float]:
     return numbers.tolist()
 
 
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    """Numbers of a JSON as an array; none where they are not numbers."""
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError):
+        return np.empty(0)
+
+
 def _check_runs(rle: Rle, height: int, width: int) -> Rle:
     """Run lengths, compressed or not, as pycocotools has them, once they are known to fit."""
     counts, size = rle["counts"], rle.get("size")
-    if size is None or list(size) != [height, width]:
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
         raise ValueError(f"has an RLE of size {size}, but its photo is [{height}, {width}]")
     compressed = isinstance(counts, str)
     if compressed:
         counts = counts.encode("ascii", "replace")
-    runs = _run_lengths(counts) if compressed else np.array(counts, np.float64)
+    runs = _run_lengths(counts) if compressed else _numbers(counts)
     whole = runs.ndim == 1 and len(runs) > 0 and runs.min() >= 0 and not (runs % 1).any()
     if not whole or runs.sum() != height * width:
         raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")

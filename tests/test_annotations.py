@@ -179,6 +179,29 @@ def test_photos_are_looked_for_near_the_json(
         read_records(str(path))
 
 
+def test_a_stated_folder_changes_neither_pixels_nor_the_search_for_names(
+    coco: Coco, mask: np.ndarray, tmp_path: Path
+) -> None:
+    """Who adds ``image_root`` to a JSON of another tool does not make it the converter's."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    crack(segmentation=[x.ravel().tolist() for x in contours])(coco)
+    (tmp_path / "photos").mkdir()
+    for row in coco["images"]:
+        (tmp_path / row["file_name"]).rename(tmp_path / "photos" / row["file_name"])
+        row["file_name"] = f"D:\\bridge\\{row['file_name'].upper()}"
+    first, _ = records_of({**coco, "info": {"image_root": "photos"}}, tmp_path)
+    assert np.array_equal(union_mask(first), mask > 0)
+    image(width=31)(coco)
+    with pytest.raises(CrackError, match="annotated at 31x20 px"):
+        records_of({**coco, "info": {"image_root": "photos"}}, tmp_path)
+
+
+def test_a_backslash_may_be_part_of_a_name(coco: Coco, tmp_path: Path) -> None:
+    (tmp_path / "a.png").rename(tmp_path / "a\\b.png")
+    image(file_name="a\\b.png")(coco)
+    assert records_of(coco, tmp_path)[0]["file_name"] == str(tmp_path / "a\\b.png")
+
+
 def test_names_that_are_not_utf_8_or_written_otherwise(coco: Coco, tmp_path: Path) -> None:
     latin, composed = os.fsdecode(b"br\xfccke.png"), "Br\u00fccke.png"
     (tmp_path / "a.png").rename(tmp_path / latin)

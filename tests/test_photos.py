@@ -92,9 +92,10 @@ def test_not_a_photo(data: bytes) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"])
 def test_cut_off(rgb: np.ndarray, kind: str) -> None:
     data = encode(Image.fromarray(np.tile(rgb, (4, 4, 1))), kind)
-    with pytest.raises(PhotoError) as caught:
-        decode_photo(data[: len(data) * 2 // 3])
-    assert caught.value.kind == "corrupt"
+    for length in (20, len(data) * 2 // 3):
+        with pytest.raises(PhotoError, match="the photo is corrupt or cut off") as caught:
+            decode_photo(data[:length])
+        assert caught.value.kind == "corrupt"
 
 
 def test_a_damaged_body_is_corrupt(rgb: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class ConversionResult(Pairing):
 
     def bad_files(self) -> list[str]:
         """One sentence for each file or folder that could not be used."""
-        folders = [f"{path} cannot be read: {why}" for path, why in self.unreadable]
+        folders = [f"{path} {why}" for path, why in self.unreadable]
         return folders + [record.error for record in self.records if record.error]
 
     def used(self, split: str | None = None) -> list[PairRecord]:
@@ -128,8 +128,15 @@ def _note(result: ConversionResult) -> None:
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
     bad = result.bad_files()
-    if bad and not options.skip_bad:
-        head = f"{len(bad)} files or folders cannot be used (--skip-bad leaves them out):"
+    # What they hold may be the masks or labels of photos that would pass for crack-free.
+    is_needed = bool(result.unreadable) and options.without_mask == "crack-free"
+    if bad and (is_needed or not options.skip_bad):
+        remedy = (
+            "--photos-without-mask crack-free needs them"
+            if is_needed
+            else "--skip-bad leaves them out"
+        )
+        head = f"{len(bad)} files or folders cannot be used ({remedy}):"
         raise CrackError("\n  ".join([head, *bad]))
     if all(record.error for record in result.records):
         folders = f"{options.images}, {options.masks or options.labels}"
@@ -152,7 +159,7 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
     lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
     conversion = {"id": digest(lines), "splits": [*result.outputs]}
     linked = options.labels is None and options.instances == "components"
-    left_out = {path: f"cannot be read: {why}" for path, why in result.unreadable}
+    left_out = dict(result.unreadable)
     with ExitStack() as stack:
         for split, path in result.outputs.items():
             stream = stack.enter_context(atomic_write(path))

@@ -6,24 +6,26 @@ import base64
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
 from ..errors import CrackError, as_crack_error
-from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, rings_of
+from ..segmentation import points_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
 
 _CIRCLE = 64  # corners of a circle
+_LABEL_SUFFIXES = (".json", ".txt")
 # Lists that lie beside YOLO's labels: of classes, and of the photos of a split.
 _NO_LABELS = ("classes", "train", "val", "valid", "test")
 
@@ -36,11 +38,12 @@ class Label:
     category: str
     areas: Any = None  # a COCO segmentation; a ring of two points is a line
     ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
-    contours: bool = False  # polygons may be contours from pixel to pixel
-    patch: tuple[ByteMask, int, int] | None = None  # a mask of 0 and 1, and its corner's x, y
+    contours: bool = True  # polygons may be contours from pixel to pixel
+    patches: Sequence[tuple[ByteMask, int, int]] = ()  # masks of 0 and 1, and their corners' x, y
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
     fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
+    file_fault: str = ""  # of what stands for a file that cannot be used: the whole sentence
 
 
 # A photo's name in a label file, another by which it may be found, and its labels.
@@ -61,25 +64,25 @@ def read_labels(
             categories and none is called crack.
     """
     found = Pairing()
-    files = list_files(images, PHOTO_SUFFIXES, found)
-    names = {os.path.relpath(photo, images): photo for photo in files}
+    names = {os.path.relpath(photo, images): photo for photo in _list_photos(images, path, found)}
     entries = list(_read_entries(path, list(names), found))
     chosen = _choose_categories(path, entries, categories)
     first = match_names([name for name, _, _ in entries], list(names))
     second = match_names([other for _, other, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
     for (stated, _, labels), one, other in zip(entries, first, second, strict=True):
-        name = one or other
+        name, faults = one or other, [x.file_fault for x in labels if x.file_fault]
         if name is None:
-            found.masks_without_photo.append(f"{stated} ({path})")
+            found.unreadable += [(stated, f"cannot be used: {fault}") for fault in faults]
+            found.masks_without_photo += [] if faults else [f"{stated} ({path})"]
             continue
         record = used.setdefault(name, PairRecord(names[name], name))
         for label in labels:
-            if label.category.casefold() in chosen:
+            if faults or label.category.casefold() in chosen:
                 record.labels.append(label)
             else:
                 found.other_labels[label.category] += 1
-    if not used:
+    if not (used or found.unreadable):
         labelled = ", ".join(entry[0] for entry in entries[:3])
         raise CrackError(
             f"none of the {len(entries)} photos that {path} labels ({labelled}) is among the "
@@ -94,10 +97,24 @@ def read_labels(
     return found
 
 
+def _list_photos(images: Path, labels: Path, found: Pairing) -> list[str]:
+    """The photos below a folder; other files there are counted, but for the labels among them."""
+    photos = []
+    for file in list_files(images, (*PHOTO_SUFFIXES, *_LABEL_SUFFIXES), found):
+        suffix, place = os.path.splitext(file)[1].lower(), Path(file).resolve()
+        if suffix in PHOTO_SUFFIXES:
+            photos.append(file)
+        elif labels.resolve() not in (place, *place.parents):
+            found.other_files[suffix] += 1
+    return photos
+
+
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
-    times = Counter(label.category for *_, labels in entries for label in labels)
+    times = Counter(x.category for *_, labels in entries for x in labels if not x.file_fault)
     known = {category.casefold() for category in times}
-    listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items()))
+    listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items())) or "none"
+    faults = [x.file_fault for *_, labels in entries for x in labels if x.file_fault]
+    listed += "".join(f"; besides, {fault}" for fault in faults[:1])
     for name in wanted:
         if name.casefold() not in known:
             raise CrackError(f"{path} has no labels of category {name}; it has {listed}")
@@ -113,20 +130,31 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
         yield from _read_json(path, path.parent)
         return
     noted = Pairing(unreadable=found.unreadable)
-    files = [Path(name) for name in list_files(path, (".json", ".txt"), noted)]
+    files = [Path(name) for name in list_files(path, _LABEL_SUFFIXES, noted)]
     jsons = [file for file in files if file.suffix.lower() == ".json"]
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
     if jsons:
         for file in jsons:
-            yield from _read_json(file, path)
+            name = file.relative_to(path).with_suffix("").as_posix()
+            yield from _or_fault(name, partial(_read_json, file, path))
         found.other_files.update([".txt"] * (len(files) - len(jsons)))
         return
     classes = _yolo_names(path)
     names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
     for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
-        if photo or file.stem not in _NO_LABELS:
-            yield name, "", _read_yolo(file, classes) if photo else []
+        if photo:
+            yield from _or_fault(name, partial(_read_yolo, file, name, classes))
+        elif file.stem not in _NO_LABELS:
+            yield name, "", []
+
+
+def _or_fault(name: str, read: Callable[[], Iterable[Entry]]) -> list[Entry]:
+    """What a file of a folder holds, or what is wrong with it, so that the rest can be used."""
+    try:
+        return list(read())
+    except CrackError as error:
+        return [(name, "", [Label("", "", file_fault=str(error))])]
 
 
 def _read_json(path: Path, root: Path) -> Iterator[Entry]:
@@ -153,7 +181,7 @@ def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
             group = shape.get("group_id")
-            key = (str(shape.get("label")), ("alone", number) if group is None else group)
+            key = (str(shape.get("label")).strip(), ("alone", number) if group is None else group)
             groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
         width, height = (int(content.get(x) or 0) for x in ("imageWidth", "imageHeight"))
         size = (width, height) if min(width, height) > 0 else None
@@ -164,10 +192,10 @@ def _labelme_label(
     category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
 ) -> Label:
     areas: list[Any] = []
-    patch = None
+    patches: list[tuple[ByteMask, int, int]] = []
     for piece in pieces:
         try:
-            kind, points = piece.get("shape_type") or "polygon", piece["points"]
+            kind, points = piece.get("shape_type") or "polygon", points_of(piece["points"])
             if kind in ("line", "linestrip"):
                 areas += map(list, pairwise(points))
             elif kind == "rectangle" and len(points) == 2:
@@ -178,18 +206,21 @@ def _labelme_label(
                 angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
                 around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
                 areas.append(around.tolist())
-            elif kind == "mask" and len(pieces) == 1:
+            elif kind == "mask":
                 data = io.BytesIO(base64.b64decode(piece["mask"]))
                 pixels = np.asarray(Image.open(data, formats=("PNG",)).convert("L"))
-                patch = ((pixels > 0).astype(np.uint8), *(round(value) for value in points[0]))
+                left, top = (round(value) for value in points[0])
+                patches.append(((pixels > 0).astype(np.uint8), left, top))
             elif kind in ("polygon", "rectangle", "oriented_rectangle") and len(points) > 2:
                 areas.append(points)
             else:
                 raise ValueError(f"is a {kind} of {len(points)} points, which draws no crack")
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            if isinstance(error, UnidentifiedImageError):  # whose text differs from run to run
+                fault = "has a mask that is no PNG"
             return Label(piece["where"], category, fault=fault)
-    return Label(pieces[0]["where"], category, areas, patch=patch, size=size)
+    return Label(pieces[0]["where"], category, areas, patches=patches, size=size)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
@@ -203,7 +234,7 @@ def _yolo_names(path: Path) -> dict[str, str]:
                     raise ValueError(f"names is {names!r}")
                 if names:
                     pairs = names.items() if isinstance(names, dict) else enumerate(names)
-                    return {str(number): str(name) for number, name in pairs}
+                    return {str(number): str(name).strip() for number, name in pairs}
         for file in (folder / "classes.txt", folder / "obj.names"):
             if file.is_file():
                 lines = _read_text(file).splitlines()
@@ -216,7 +247,7 @@ def _read_text(file: Path) -> str:
         return file.read_text("utf-8-sig")
 
 
-def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
+def _read_yolo(file: Path, photo: str, names: dict[str, str]) -> list[Entry]:
     labels = []
     for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
@@ -235,41 +266,4 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
         if names and category not in names:
             raise CrackError(f"{where} is of class {category}, which the list of names lacks")
         labels.append(Label(where, names.get(category, category), [ring], shares=True))
-    return labels
-
-
-def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
-    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide.
-
-    Raises:
-        CrackError: it is for a photo of another size, is faulty, or draws nothing.
-    """
-    height, width = shape
-    if label.size and label.size != (width, height):
-        raise CrackError(
-            f"{label.where} is for {label.size[0]}x{label.size[1]} px but its photo is "
-            f"{width}x{height} px (upright by EXIF); export it for this photo"
-        )
-    mask = np.zeros(shape, np.uint8)
-    areas = label.areas
-    try:
-        if label.fault or not (areas or label.patch):
-            raise ValueError(label.fault or NO_SEGMENTATION)
-        if areas and not isinstance(areas, dict):
-            rings = rings_of(areas)
-            if label.shares:
-                rings = [(np.reshape(x, (-1, 2)) * (width, height)).ravel().tolist() for x in rings]
-            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
-                if not np.isfinite(line).all():
-                    raise ValueError("has a line with numbers that are not finite")
-                draw_line(mask, line.astype(float), line_width)
-            areas = [ring for ring in rings if len(ring) != 4]
-        mask |= decode_mask(areas, height, width, label.contours)
-        if label.patch:
-            pixels, x, y = label.patch
-            mask[max(y, 0) : y + pixels.shape[0], max(x, 0) : x + pixels.shape[1]] |= pixels
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise CrackError(f"{label.where} {error}; correct or delete it") from error
-    if not mask.any():
-        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
-    return mask
+    return [(photo, "", labels)]

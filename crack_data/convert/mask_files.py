@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import as_crack_error
+from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
 from ..storage import read_bytes
 
@@ -22,6 +22,7 @@ Values = npt.NDArray[Any]  # HxW, uint8 or int32
 # Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 LOSSY_FORMATS = ("JPEG", "MPO")
+_LOSSY_WEBP = b"VP8 "  # the chunk of one; a lossless one has VP8L
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
@@ -34,6 +35,7 @@ NEAR = 16
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
 # no more than this.
 _FLAT_PIXELS, _FLAT = 64, 8
+_GREY = 0x010101  # times a level: that grey as 0xRRGGBB
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class MaskImage:
     values: Values  # HxW; grey levels and label numbers as uint8 or int32, colours as 0xRRGGBB
     colours: bool = False  # whether the values are colours
     lossy: bool = False  # whether compression may have changed them
+
+    def in_colours(self) -> MaskImage:
+        """The same mask, grey levels as the colours that they are."""
+        if self.colours:
+            return self
+        return replace(self, values=_as_colours(self.values), colours=True)
 
 
 @dataclass
@@ -59,6 +67,18 @@ class ValueCounts:
         """The pixels of each value."""
         return dict(zip(self.values.tolist(), self.pixels.tolist(), strict=True))
 
+    def in_colours(self) -> ValueCounts:
+        """The same counts, of grey levels as the colours that they are."""
+        if self.colours:
+            return self
+        regions = {value * _GREY: number for value, number in self.regions.items()}
+        values = _as_colours(self.values)
+        return replace(self, values=values, regions=regions, colours=True)
+
+
+def _as_colours(levels: Values) -> Values:
+    return np.minimum(levels, 255).astype(np.int32) * _GREY
+
 
 def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
@@ -67,17 +87,39 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     the alpha channel alone give that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled
     to 255.
     """
-    data = io.BytesIO(read_bytes(os.fspath(path)))
+    content = read_bytes(os.fspath(path))
+    data = io.BytesIO(content)
     with as_crack_error(f"mask {path} cannot be read as {', '.join(FORMATS)} or .mat"):
         if Path(path).suffix.lower() == ".mat":
             from scipy.io import loadmat  # slow to import, and few sets need it
 
             truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
             return MaskImage((np.asarray(truth) > 1).astype(np.uint8))  # 1 is its background
-        image = Image.open(data, formats=FORMATS)
+        try:
+            image = Image.open(data, formats=FORMATS)
+        except UnidentifiedImageError as error:  # whose text differs from run to run
+            raise CrackError(
+                f"mask {path} is damaged, or no {', '.join(FORMATS)} that can be read; save it as "
+                "PNG with 8 bits"
+            ) from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-        return _to_values(ImageOps.exif_transpose(image), image.format in LOSSY_FORMATS)
+        _check_pages(image, path)
+        lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
+        lossy |= image.format == "WEBP" and _LOSSY_WEBP in content
+        return _to_values(ImageOps.exif_transpose(image), lossy)
+
+
+def _check_pages(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Refuse several pictures in one file; smaller copies of the first (overviews) are none."""
+    size = image.size
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        if image.size == size:
+            raise CrackError(
+                f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
+            )
+    image.seek(0)
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
@@ -91,8 +133,8 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     if image.mode == "P" and not transparent:
         indices = np.asarray(image)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        used = colours[np.unique(indices)]
-        grey = (used == used[:, :1]).all()
+        # Judged by all colours and not by those in use, so that it is alike in all masks of a set.
+        grey = (colours == colours[:, :1]).all()
         return MaskImage(colours[:, 0][indices] if grey else indices)
     if not transparent:
         return _from_rgb(np.asarray(image.convert("RGB")), lossy)
@@ -100,8 +142,11 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     colours, alpha = pixels[..., :3], pixels[..., 3]
     opaque = colours[alpha > 0]
     if alpha.min() < 255 and opaque.size and (opaque == opaque[0]).all():
-        return MaskImage(np.ascontiguousarray(alpha))  # drawn in it alone
-    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy=False)
+        if np.ptp(opaque[0]) == 0:
+            level = int(opaque[0, 0]) or 255  # black is drawn in it alone
+            return MaskImage(np.rint(alpha * (level / 255)).astype(np.uint8))
+        alpha = np.greater(alpha, alpha.max() // 2).view(np.uint8)  # its colour is a class
+    return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy)
 
 
 def _whole_numbers(values: Values) -> Values:
@@ -118,7 +163,8 @@ def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
     """Grey levels where the channels hardly differ, else colours."""
     red, green, blue = cv2.split(pixels)
     if all(cv2.norm(green, other, cv2.NORM_INF) < GREY_SPREAD for other in (red, blue)):
-        return MaskImage(np.asarray(green), lossy=lossy)
+        # The highest: label numbers may stand in one channel alone.
+        return MaskImage(np.asarray(cv2.max(cv2.max(red, green), blue)), lossy=lossy)
     packed = red.astype(np.int32) << 16 | green.astype(np.int32) << 8 | blue
     return MaskImage(packed, colours=True, lossy=lossy)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import CrackError
 from .cleaning import ByteMask, auto_level
@@ -18,6 +19,8 @@ from .mask_files import CLASSES, NEAR, VOID, MaskImage, ValueCounts, Values, are
 
 # Below this, values are label numbers rather than grey levels.
 _NUMBERS = 64
+# As `NEAR`, of colours, which compression keeps less well.
+_NEAR_COLOUR = 64
 # Cracks seldom cover much, so this share of light pixels in a set means that cracks are dark.
 _MOSTLY_LIGHT = 0.75
 # Instances have a number each, and few of them fall apart into regions.
@@ -35,6 +38,7 @@ class MaskReading:
     per_value: bool = False  # each value of `crack`, or without it every other, is an instance
     dark: bool = False  # cracks are the dark side of the threshold
     background: int = 0
+    colours: bool = False  # whether values are colours, in grey masks of the set too
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
@@ -43,31 +47,50 @@ class MaskReading:
 
         With ``per_value``, the instances' values and 0 instead. And ignored pixels, HxW of 0 and 1.
         """
+        mask = mask.in_colours() if self.colours else mask
         values = mask.values
-        ignored = np.isin(values, list(self.ignored)).view(np.uint8)
+        ignored = _is_any(values, self.ignored, mask.lossy, self.colours).view(np.uint8)
         if self.per_value:
             outside = [self.background, *self.ignored]
             chosen = np.isin(values, list(self.crack) or outside, invert=not self.crack)
             return chosen * values.astype(np.int32), ignored
         if self.crack:
-            reach = NEAR if mask.lossy else 0
-            near = [abs(values.astype(np.int64) - value) <= reach for value in self.crack]
-            return np.any(near, axis=0) * np.uint8(255), ignored
+            crack = _is_any(values, self.crack, mask.lossy, self.colours)
+            return crack * np.uint8(255), ignored
         grey = self._grey(mask)
-        return (255 - grey if self.dark else grey), ignored
+        grey = 255 - grey if self.dark else grey
+        grey = np.where(ignored, np.uint8(0), grey) if self.ignored else grey
+        is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
+        return (np.zeros_like(grey) if is_noise else grey), ignored
 
     def _grey(self, mask: MaskImage) -> ByteMask:
         """The mask in 8 bits, colours as the distance from the background's."""
         values = mask.values
         if mask.colours:
-            channels = [abs((values >> s & 255) - (self.background >> s & 255)) for s in (16, 8, 0)]
-            return np.maximum.reduce(channels).astype(np.uint8)
+            return _colour_distance(values, self.background).astype(np.uint8)
         high = int(values.max())
-        if mask.lossy and high < _NUMBERS and not self.numbers:
-            return np.zeros(values.shape, np.uint8)
         if high > 255:
             return np.rint(values * (255 / high)).astype(np.uint8)
         return values.astype(np.uint8)
+
+
+def _colour_distance(colours: Values, colour: int) -> Values:
+    """How far colours are from one, in the channel that differs most."""
+    channels = [abs((colours >> s & 255) - (colour >> s & 255)) for s in (16, 8, 0)]
+    return np.maximum.reduce(channels)
+
+
+def _is_any(
+    values: Values, wanted: Iterable[int], lossy: bool, colours: bool
+) -> npt.NDArray[np.bool_]:
+    """Which values are any of those wanted, or were before compression changed them."""
+    if not lossy:
+        return np.isin(values, list(wanted))
+    found = np.zeros(values.shape, np.bool_)
+    for value in wanted:
+        far = _colour_distance(values, value) if colours else abs(values.astype(np.int64) - value)
+        found |= far <= (_NEAR_COLOUR if colours else NEAR)
+    return found
 
 
 def parse_values(text: str) -> frozenset[int]:
@@ -89,36 +112,65 @@ def choose_reading(
     A `CrackError` where it cannot be told which of several labels is crack, or a named value is
     in no mask.
     """
+    colours = any(mask.colours for mask in masks)
+    masks = [mask.in_colours() for mask in masks] if colours else masks
     total: Counter[int] = Counter()
     for mask in masks:
         total.update(mask.counts())
-    colours = any(mask.colours for mask in masks)
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
-    missing = sorted((crack | ignored) - set(total))
-    if missing:
-        named = _name(missing[0], colours)
-        raise CrackError(f"no mask has the value {named}; {_list_values(total, total, colours)}")
+    lossy = any(mask.lossy for mask in masks)
+
+    def is_in(value: int, values: Iterable[int]) -> bool:
+        return bool(_is_any(np.array([value]), values, lossy, colours).any())
+
+    for value in sorted(crack | ignored):
+        if not is_in(value, total):
+            listed = _list_values(total, total, colours)
+            raise CrackError(f"no mask has the value {_name(value, colours)}; they have {listed}")
+    is_named = bool(crack)
     labels = {value for mask in masks for value in mask.regions} - {background}
+    labels = _distinct(labels, background, total) if lossy and not colours else labels
     if crack or ignored or per_value:
         if not (crack or per_value):  # all that is not ignored
-            crack = frozenset(labels or set(total) - {background}) - ignored
+            others = set() if lossy else set(total) - {background}
+            crack = frozenset(labels or others) - ignored
     elif _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     elif colours:
-        return MaskReading(background=background)
+        return _colour_reading(masks, total, background)
     else:
         return _threshold_reading(masks, total, labels)
+    covered = sum(pixels for value, pixels in total.items() if is_in(value, crack))
+    if per_value and lossy:
+        raise CrackError(
+            "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
+            "save them as PNG, or say which values are crack with --crack-value"
+        )
+    if not is_named and covered > _MOSTLY_LIGHT * sum(total.values()):  # the other way round
+        crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
 
     def meaning(value: int) -> str:
-        if value in ignored:
+        if is_in(value, ignored):
             return " ignored"
-        if value in crack or (per_value and not crack and value != background):
+        if is_in(value, crack) or (per_value and not crack and value != background):
             return " an instance" if per_value else " crack"
-        return " background" if value == background else " left out"
+        rest = " left out" if crack or per_value else ""  # by the threshold of each mask
+        return " background" if value == background else rest
 
     listed = _list_values(total, total, colours, meaning)
-    sentence = f"how mask values were read: {listed}"
-    return MaskReading(crack, ignored, per_value, background=background, sentence=sentence)
+    sentence = f"how mask values were read: {listed}" if total else ""
+    return MaskReading(
+        crack, ignored, per_value, background=background, colours=colours, sentence=sentence
+    )
+
+
+def _distinct(labels: set[int], background: int, total: Counter[int]) -> set[int]:
+    """The levels of lossy masks, of those near to each other the most frequent."""
+    distinct: set[int] = set()
+    for level in sorted(labels, key=lambda level: (-total[level], level)):
+        if all(abs(level - other) > NEAR for other in (background, *distinct)):
+            distinct.add(level)
+    return distinct
 
 
 def _are_labels(labels: set[int], total: Counter[int]) -> bool:
@@ -164,6 +216,20 @@ def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colour
     return 2 * sum(map(is_numbered, several)) > len(several)
 
 
+def _colour_reading(
+    masks: Sequence[ValueCounts], total: Counter[int], background: int
+) -> MaskReading:
+    sentence = ""
+    drawn = {value for mask in masks if len(mask.values) == 2 for value in mask.values.tolist()}
+    if any(mask.lossy for mask in masks):
+        sentence = f"lossy masks in colours: all but the background, {_name(background, True)}, is"
+        sentence += " read as crack; --crack-value names one colour"
+    elif len(drawn - {background}) > 1:
+        listed = _list_values(total, drawn - {background}, colours=True)
+        sentence = f"masks differ in their colour of crack: {listed}; --crack-value names one"
+    return MaskReading(background=background, colours=True, sentence=sentence)
+
+
 def _threshold_reading(
     masks: Sequence[ValueCounts], total: Counter[int], labels: set[int]
 ) -> MaskReading:
@@ -194,9 +260,10 @@ def _list_values(
     colours: bool = False,
     meaning: Callable[[int], str] = lambda value: "",
 ) -> str:
-    """Values that masks hold, with their pixels, the first of them by number."""
-    values = sorted(set(total).intersection(chosen))
-    listed = [f"{_name(x, colours)}{meaning(x)} ({total[x]} px)" for x in values[:_LISTED]]
+    """Values that masks hold, with their pixels: the most frequent, by number."""
+    values = sorted(set(total).intersection(chosen), key=lambda value: -total[value])
+    shown = sorted(values[:_LISTED])
+    listed = [f"{_name(x, colours)}{meaning(x)} ({total[x]} px)" for x in shown]
     more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
     return ", ".join(listed) + more
 

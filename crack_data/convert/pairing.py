@@ -69,7 +69,7 @@ class Pairing:
     records: list[PairRecord] = field(default_factory=list)
     photos_without_mask: list[str] = field(default_factory=list)
     masks_without_photo: list[str] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)  # and why
+    unreadable: list[tuple[str, str]] = field(default_factory=list)  # and the rest of a sentence
     other_files: Counter[str] = field(default_factory=Counter)  # neither photo nor mask, by ending
     other_labels: Counter[str] = field(default_factory=Counter)  # left out, by category
 
@@ -135,7 +135,7 @@ def list_files(
         raise CrackError(f"{folder} does not exist, or is no folder")
 
     def note(error: OSError) -> None:
-        pairing.unreadable.append((error.filename, str(error.strerror)))
+        pairing.unreadable.append((error.filename, f"cannot be read: {error.strerror}"))
 
     found = []
     visited = {leave_out.resolve()} if leave_out else set()
@@ -147,8 +147,11 @@ def list_files(
         visited.add(place)
         folders[:] = sorted(x for x in folders if not x.startswith(_HIDDEN))
         for name in (x for x in names if not x.startswith(_HIDDEN)):
-            if name.lower().endswith(suffixes):
-                found.append(os.path.join(here, name))
+            path = os.path.join(here, name)
+            if os.path.exists(path) and not os.path.isfile(path):  # to read one is to wait
+                pairing.other_files["pipe or device"] += 1
+            elif name.lower().endswith(suffixes):
+                found.append(path)
             else:
                 pairing.other_files[os.path.splitext(name)[1].lower() or "without ending"] += 1
     return sorted(found)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..errors import CrackError
 from ..photos import probe_photo
+from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
 from .checks import FLAGS, check_pair, mean_width, perceptual_hash
 from .cleaning import PRESETS, ByteMask, CleaningOptions, Labels, find_cracks
 from .coco import annotation
-from .labels import draw_label
+from .labels import Label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
 from .pairing import PairRecord
@@ -143,11 +144,13 @@ def _find_pieces(
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
-            if not options.resize_masks:
+            is_turned = values.shape == shape[::-1]
+            if is_turned or not options.resize_masks:
                 has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
+                remedy = "turn it as the photo" if is_turned else "--resize-masks scales it"
                 raise CrackError(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
-                    "--resize-masks scales it"
+                    f"{remedy}"
                 )
             values, void = (
                 cv2.resize(x, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
@@ -169,6 +172,48 @@ def _find_pieces(
         else:
             pieces += _cut(drawn, 1)
     return pieces, ignored
+
+
+def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
+    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide.
+
+    Raises:
+        CrackError: it is for a photo of another size, is faulty, or draws nothing.
+    """
+    if label.file_fault:
+        raise CrackError(label.file_fault)
+    height, width = shape
+    if label.size and label.size != (width, height):
+        raise CrackError(
+            f"{label.where} is for {label.size[0]}x{label.size[1]} px but its photo is "
+            f"{width}x{height} px (upright by EXIF); export it for this photo"
+        )
+    mask = np.zeros(shape, np.uint8)
+    areas = label.areas
+    try:
+        if label.fault or not (areas or label.patches):
+            raise ValueError(label.fault or NO_SEGMENTATION)
+        if areas and not is_run_lengths(areas):
+            rings = rings_of(areas)
+            if label.shares:
+                scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
+                rings = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
+            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
+                if not np.isfinite(line).all():
+                    raise ValueError("has a line with numbers that are not finite")
+                draw_line(mask, line.astype(float), line_width)
+            areas = [ring for ring in rings if len(ring) != 4]
+        mask |= decode_mask(areas, height, width, label.contours)
+        for pixels, x, y in label.patches:
+            part = mask[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+            if min(x, y) < 0 or part.shape != pixels.shape:
+                raise ValueError(f"has a mask that reaches beyond its photo, {width}x{height} px")
+            part |= pixels
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise CrackError(f"{label.where} {error}; correct or delete it") from error
+    if not mask.any():
+        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
+    return mask
 
 
 def _cut(labels: Labels, count: int) -> Iterator[Piece]:

@@ -102,6 +102,10 @@ def test_a_mask_of_another_size_is_an_error_or_resized(folder: Path) -> None:
         convert(options_of(folder))
     result = convert(options_of(folder, resize_masks=True))
     assert result.records[0].instances == 2
+    cv2.imwrite(str(folder / "masks" / "a_mask.png"), mask.T)
+    for resize_masks in (False, True):
+        with pytest.raises(CrackError, match=r"90x120 px.*120x90 px.*turn it as the photo"):
+            convert(options_of(folder, resize_masks=resize_masks))
 
 
 def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_skip_bad_writes_the_rest_and_says_what_is_missing(folder: Path) -> None
     data = load(result.outputs[""])
     assert [image["file_name"] for image in data["images"]] == ["d.jpg", "e.jpg", "nothing.jpg"]
     assert sorted(data["info"]["left_out"]) == ["a.jpg", "b.jpg", "c.jpg"]
-    assert "cannot be read as PNG" in data["info"]["left_out"]["b.jpg"]
+    assert "is damaged, or no PNG" in data["info"]["left_out"]["b.jpg"]
     assert len(result.bad_files()) == 3
 
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +54,44 @@ def _png(mask: np.ndarray) -> str:
 def test_labelme_areas(shape: dict[str, Any], images: Path) -> None:
     masks = masks_of(convert_labels(images, _labelme(images.parent / "drawn", [shape])))
     assert np.array_equal(masks["a.jpg"][0], polygon_mask())
+
+
+@pytest.mark.parametrize("tool", ["labelme", "yolo"])
+def test_contours_from_pixel_to_pixel_keep_their_rim(tool: str, images: Path) -> None:
+    """As scripts write them, which take masks and OpenCV to labels; as in a COCO JSON."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.line(mask, (5, 3), (50, 30), 1, 3)
+    (contour,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    points = contour.reshape(-1, 2)
+    if tool == "labelme":
+        labels = _labelme(images.parent / "drawn", [{"points": points.tolist()}])
+    else:
+        shares = " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points.tolist())
+        labels = _yolo(images, f"0 {shares}")
+    (found,) = masks_of(convert_labels(images, labels))["a.jpg"]
+    assert np.array_equal(found, mask)
+
+
+def test_masks_may_be_pieces_of_a_group_and_must_lie_in_the_photo(images: Path) -> None:
+    mask = {"shape_type": "mask", "points": [[10, 5], [49, 8]], "mask": _png(BLOCK), "group_id": 1}
+    polygon = {"points": [[10, 20], [30, 20], [30, 24], [10, 24]], "group_id": 1}
+    folder = _labelme(images.parent / "drawn", [mask, polygon])
+    (found,) = masks_of(convert_labels(images, folder))["a.jpg"]
+    assert found.sum() == polygon_mask().sum() + 20 * 4
+    for corner in ([30, 5], [-1, 5]):
+        _labelme(folder, [mask | {"points": [corner]}])
+        with pytest.raises(CrackError, match=r"shape 0 of .*mask that reaches beyond its photo"):
+            convert_labels(images, folder)
+
+
+def test_labels_among_the_photos_are_read_and_not_counted_as_unread(images: Path) -> None:
+    shape = {"label": "crack ", "points": [[10, 5], [50, 5], [50, 9], [10, 9]]}
+    other = {"label": "rust", "points": shape["points"]}
+    (images / "notes.pdf").touch()
+    notes = convert_labels(images, _labelme(images, [shape, other])).notes
+    assert "not read, of other kinds than photos and masks: 1 .pdf" in notes
+    notes = convert_labels(images, _labelme(images.parent / "drawn", [shape])).notes
+    assert "not read, of other kinds than photos and masks: 1 .json, 1 .pdf" in notes
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
@@ -151,9 +190,10 @@ def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
         ("classes.txt", b"Ri\xdf", r"classes\.txt cannot be read as UTF-8"),
         ("data.yaml", b"names: [a", r"data\.yaml does not list the names"),
         ("labels/a.json", b'{"shapes": [1]}', r"a\.json cannot be used"),
-        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}', "draws no"),
+        ("labels/a.json", b'{"shapes": [{"shape_type": "circle", "points": []}]}',
+         "no list of numbers"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[NaN, 1], [2, 2]]}]}',
-         "not finite"),
+         "no list of numbers"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1], [2]]}]}',
          r"shape 0 of .*a\.json"),
         ("labels/a.json", b'{"shapes": [{"shape_type": "line", "points": [[1, 1, 1]]}]}',
@@ -170,10 +210,38 @@ def test_damaged_label_files_are_named(name: str, data: bytes, message: str, ima
         convert_labels(images, folder)
 
 
+@pytest.mark.parametrize("without", ["leave-out", "crack-free"])
+@pytest.mark.parametrize(("suffix", "text"), [("json", '{"shapes": ['), ("txt", "0 0.5 0.5")])
+def test_damaged_files_among_others_are_left_out_on_request(
+    suffix: str, text: str, without: str, images: Path
+) -> None:
+    ring = " ".join(str(v / s) for v, s in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True))
+    folder = _yolo(images, f"0 {ring}")
+    if suffix == "json":
+        _labelme(folder, [{"points": np.reshape(POLYGON, (4, 2)).tolist()}])
+        (folder / "notes.json").write_text(text)  # of no photo
+    (folder / "sub" / f"b.{suffix}").write_text(text)
+    with pytest.raises(CrackError, match=rf"(b|notes)\.{suffix} "):
+        convert_labels(images, folder, without_mask=without)
+    if (suffix, without) == ("json", "crack-free"):  # whose labels were in it?
+        with pytest.raises(CrackError, match=r"crack-free needs them.*\n.*notes\.json cannot be"):
+            convert_labels(images, folder, without_mask=without, skip_bad=True)
+        (folder / "notes.json").unlink()
+    result = convert_labels(images, folder, without_mask=without, skip_bad=True)
+    assert "sub/b.jpg" not in masks_of(result)
+    assert len(masks_of(result)["a.jpg"]) == 1
+    assert len(result.bad_files()) == 1 + (folder / "notes.json").exists()
+
+
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.3", "crack here"])
 def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
+    folder = _yolo(images, text)
     with pytest.raises(CrackError, match=r"line 1 of .*a\.txt is"):
-        convert_labels(images, _yolo(images, text))
+        convert_labels(images, folder)
+    with pytest.raises(
+        CrackError, match=r"category 0; it has none; besides, line 1 of .*a\.txt is"
+    ):
+        convert_labels(images, folder, categories=("0",))
 
 
 def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: Path) -> None:
@@ -183,3 +251,7 @@ def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: 
     folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
     with pytest.raises(CrackError, match=r"shape 0 of .*a\.json lacks 'points'"):
         convert_labels(images, folder)
+    for points in ([], None, [[1, 2, 3]] * 3, [["x", 2]] * 3, [[float("nan"), 2]] * 2):
+        _labelme(folder, [{"shape_type": "circle", "points": points}])
+        with pytest.raises(CrackError, match=r"shape 0 of .* no list of numbers \[x, y\]"):
+            convert_labels(images, folder)

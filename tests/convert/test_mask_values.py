@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.mask_files import MaskImage, count_values
+from crack_data.convert.cleaning import PRESETS, clean_mask
+from crack_data.convert.mask_files import MaskImage, count_values, read_mask
 from crack_data.convert.mask_values import MaskReading, choose_reading, parse_values
 from crack_data.errors import CrackError
 
@@ -57,6 +59,10 @@ def test_255_beside_class_numbers_is_ignored() -> None:
     assert np.array_equal(ignored, void_alone == 255)
     for part in ("0 background", "1 crack (630 px)", "255 ignored (945 px)"):
         assert part in reading.sentence
+    dark = _mask((0, 20, 4), (255, 50, 6), ground=1)
+    reading = _choose([dark])
+    assert np.array_equal(_crack(reading, dark), dark == 0)
+    assert "0 crack (420 px), 1 background" in reading.sentence
 
 
 @pytest.mark.parametrize("values", [(127, 255), (1, 2), (50, 100, 200)])
@@ -83,6 +89,14 @@ def test_classes_of_a_jpeg_are_listed_and_one_can_be_named(quality: int) -> None
     assert not crack[62:98, 42:88].any()
 
 
+def test_levels_that_jpeg_moved_from_mask_to_mask_are_one() -> None:
+    """Red drawn on white is 76 in grey, give or take what compression makes of it."""
+    masks = [_jpeg(_mask((level, 10, 12), ground=255), 95) for level in (75, 76, 78)]
+    reading = _choose(masks)
+    assert reading.dark
+    assert np.array_equal(_crack(reading, masks[0]), _mask((255, 10, 12)) > 0)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
     mask = _mask((127, 20, 4), (255, 50, 6), dtype=dtype)
@@ -95,8 +109,23 @@ def test_a_named_value_is_crack_and_the_rest_is_left_out(dtype: type) -> None:
     assert np.array_equal(reading.apply(MaskImage(mask))[1], mask == 255)
 
 
+def test_what_is_ignored_is_no_crack_though_nothing_else_is_left() -> None:
+    mask = _mask((255, 20, 4))
+    grey, ignored = _choose([mask], ignored=frozenset({255})).apply(MaskImage(mask))
+    assert np.array_equal(ignored, mask == 255)
+    assert not grey.any()
+    dark = _mask((0, 20, 4), (127, 50, 4), ground=255)
+    for image in (MaskImage(dark), _jpeg(dark)):
+        assert np.array_equal(_crack(_choose([image], ignored=frozenset({127})), image), dark == 0)
+    small = _mask((255, 20, 4), (127, 50, 4))
+    small[50:54, 9:] = 0  # too little of it for a label
+    reading = _choose([_jpeg(small)], ignored=frozenset({127}))
+    assert np.array_equal(_crack(reading, _jpeg(small)), small == 255)
+    assert "255 left out" not in reading.sentence
+
+
 def test_a_value_that_no_mask_has_is_an_error() -> None:
-    with pytest.raises(CrackError, match=r"no mask has the value 7; 0 \(\d+ px\), 255"):
+    with pytest.raises(CrackError, match=r"no mask has the value 7; they have 0 \(\d+ px\), 255"):
         _choose([_mask((255, 3, 4))], crack=frozenset({7}))
 
 
@@ -117,6 +146,13 @@ def test_each_number_is_an_instance(numbers: list[int], dtype: type) -> None:
     assert reading.per_value
     assert np.array_equal(reading.apply(MaskImage(mask))[0], mask)
     assert f"{numbers[0]} an instance" in reading.sentence
+
+
+def test_numbers_that_compression_has_changed_are_refused() -> None:
+    even = _jpeg(_mask((50, 5, 9), (100, 25, 9), (150, 45, 9), (200, 65, 9)))
+    for masks, given in (([even], {}), ([_jpeg(_mask((255, 20, 4)))], {"per_value": True})):
+        with pytest.raises(CrackError, match=r"number instances, but lossy .* save them as PNG"):
+            _choose(masks, **given)
 
 
 def test_void_between_instance_numbers_is_ignored() -> None:
@@ -165,6 +201,14 @@ def test_grey_rims_of_scaled_masks_are_no_class(factor: float) -> None:
         assert _choose([np.asarray(scaled)]).crack == frozenset()
 
 
+def test_noise_of_a_light_mask_without_crack_is_none_where_cracks_are_dark() -> None:
+    noise = np.random.default_rng(0).integers(246, 253, SHAPE, np.uint8)
+    empty = _jpeg(noise)
+    reading = _choose([_jpeg(_mask((0, 20, 6), ground=250))] * 3 + [empty])
+    assert reading.dark
+    assert not reading.apply(empty)[0].any()
+
+
 def test_polarity_is_that_of_the_set() -> None:
     wide = _mask((255, 5, 56))  # 61 % of it
     thin = _mask((255, 20, 2))
@@ -196,12 +240,46 @@ def test_colours_of_classes() -> None:
         _choose([mask])
     reading = _choose([mask], crack=parse_values("#ff0000"))
     assert np.array_equal(_crack(reading, mask), mask.values == 0xFF0000)
+    one, other = _colours((0xFF0000, 10, 3)), _colours((0x00FF00, 30, 6))
+    listed = r"colour of crack: #00ff00 (630 px), #ff0000 (315 px); --crack-value names one"
+    assert _choose([one, other]).sentence == f"masks differ in their {listed}"
+    assert _choose([one, one]).sentence == ""
 
 
 def test_the_ground_of_coloured_masks_is_that_of_the_set() -> None:
     mostly = _colours((0xC80000, 5, 60), ground=0xFFFFFF)
     reading = _choose([_colours((0xC80000, 5, 2), ground=0xFFFFFF)] * 3 + [mostly])
     assert np.array_equal(_crack(reading, mostly), mostly.values == 0xC80000)
+
+
+def test_grey_masks_among_coloured_ones_hold_colours_too() -> None:
+    """A photo without spalling, or without damage: its mask alone is grey."""
+    crack, both = _mask((255, 10, 3)), _colours((0xFFFFFF, 10, 3), (0xFF0000, 30, 6))
+    reading = _choose([crack, both], crack=parse_values("#ffffff"))
+    for mask in (crack, both):
+        assert np.array_equal(_crack(reading, mask), crack == 255)
+    assert "#ffffff crack (630 px)" in reading.sentence
+    reading = _choose([_colours((0xFF0000, 10, 3), ground=0xFFFFFF)] * 3 + [_mask(ground=255)])
+    assert not reading.apply(MaskImage(_mask(ground=255)))[0].any()
+
+
+def test_colours_of_a_jpeg_are_found_by_name_and_else_read_as_one(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    drawn = _mask((1, 20, 5), (2, 50, 9))
+    Image.fromarray(colours[drawn]).save(tmp_path / "m.jpg", quality=90)
+    mask = read_mask(tmp_path / "m.jpg")
+    reading = _choose([mask], crack=parse_values("#ff0000"), ignored=parse_values("#00ff00"))
+    crack, ignored = _crack(reading, mask), reading.apply(mask)[1] > 0
+    for found, value in ((crack, 1), (ignored, 2)):
+        assert (found & (drawn == value)).sum() > 0.7 * (drawn == value).sum()
+        assert not (found & ~cv2.dilate(drawn, np.ones((3, 3))).astype(bool)).any()
+    Image.fromarray(colours[drawn * (drawn == 2)]).save(tmp_path / "void.jpg", quality=90)
+    void = read_mask(tmp_path / "void.jpg")
+    grey, _ = _choose([mask, void], ignored=parse_values("#00ff00")).apply(void)
+    assert not clean_mask(grey, PRESETS["thin"]).any()
+    reading = _choose([mask])
+    assert "all but the background" in reading.sentence
+    assert _crack(reading, mask)[[22, 54], 20:90].all()
 
 
 def test_values_as_they_are_typed() -> None:
@@ -213,3 +291,4 @@ def test_values_as_they_are_typed() -> None:
 
 def test_no_mask_at_all() -> None:
     assert choose_reading([]).sentence == ""
+    assert choose_reading([], per_value=True).sentence == ""

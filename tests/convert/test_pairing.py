@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -127,9 +128,10 @@ def test_hidden_files_are_passed_over_and_other_kinds_counted(tmp_path: Path) ->
     _touch(tmp_path, "images/a.jpg", "images/._a.jpg", "images/.cache/b.jpg", "images/c.cr2")
     _touch(tmp_path, "images/d.CR2", "images/README", "masks/a.png", "masks/._a.png")
     _touch(tmp_path, "images/__MACOSX/a.jpg")
+    os.mkfifo(tmp_path / "images" / "pipe.jpg")
     pairing = pair_files(tmp_path / "images", tmp_path / "masks")
     assert len(pairing.records) == 1
-    assert pairing.other_files == {".cr2": 2, "without ending": 1}
+    assert pairing.other_files == {".cr2": 2, "without ending": 1, "pipe or device": 1}
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

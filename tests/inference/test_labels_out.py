@@ -12,7 +12,8 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from crack_data.convert.labels import draw_label, read_labels
+from crack_data.convert.labels import read_labels
+from crack_data.convert.worker import draw_label
 from crack_data.errors import CrackError
 from crack_data.inference.labels_out import FORMATS, check_labels, write_labels
 from crack_data.inference.results import to_json
