@@ -223,10 +223,8 @@ def _predict_by_ray(
     except ImportError as error:
         raise CrackError("--engine ray needs the extra `ray`: pip install -e '.[ray]'") from error
     if not ray.is_initialized():
-        try:
+        with as_crack_error(f"no Ray cluster answers at {address}"):
             ray.init(address=address, log_to_driver=False)
-        except ConnectionError as error:
-            raise CrackError(f"no Ray cluster answers at {address}: {error}") from error
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
     blocks = min(len(tasks), max(2 * processors, len(tasks) // _PHOTOS_PER_BLOCK))
     # As JSON: Arrow holds no path that is not UTF-8.

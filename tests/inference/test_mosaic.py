@@ -80,7 +80,7 @@ def draw(
 def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPredictor]:
     predictor = DarkPredictor()
     task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
-    given = OutputOptions(str(folder), lines=True, **options)  # type: ignore[arg-type]
+    given = OutputOptions(str(folder), geojson=True, **options)  # type: ignore[arg-type]
     return predict_photo(predictor, task, given), predictor  # type: ignore[arg-type]
 
 
