@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import os
 import posixpath
 import shutil
 from collections import Counter
@@ -48,11 +49,11 @@ def find_photos(
 ) -> list[PhotoFile]:
     """The photos that paths, URLs and globs name, each once, sorted by path.
 
-    A folder stands for the photos in it and in its subfolders, by suffix; a glob may use ``**``.
-    Hidden files and folders (macOS' ``._`` files among them) are passed over, and so are folders
-    of results and what lies below ``output``, the folder for results. ``unread`` counts the files
-    of other suffixes, and pipes. Photos of one name are called by their paths below their common
-    folder.
+    A folder, also one that a glob finds, stands for the photos in it and in its subfolders, by
+    suffix; a glob may use ``**``. Hidden files and folders (macOS' ``._`` files among them) are
+    passed over, and so are folders of results and what lies below ``output``, the folder for
+    results. ``unread`` counts the files of other suffixes, and pipes. Photos of one name are called
+    by their paths below their common folder.
 
     Raises:
         CrackError: one names no photos, the storage cannot be reached, or the output folder is
@@ -79,7 +80,8 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
         elif fs.isdir(root):
             paths, base = fs.find(root), root
         elif any(x in pattern for x in _MAGIC):
-            paths = [x for x in fs.glob(root) if fs.isfile(x)]
+            there = fs.glob(root)
+            paths = [y for x in there for y in (fs.find(x) if fs.isdir(x) else [x])]
             base = posixpath.dirname(root[: min(root.index(x) for x in _MAGIC if x in root)])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
@@ -189,7 +191,10 @@ def join(folder: str, name: str) -> str:
 def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
     """The file system of a path and its name there; what fails becomes a sentence."""
     with as_crack_error(f"{path} cannot be {what}"):
-        yield fsspec.core.url_to_fs(path)
+        fs, name = fsspec.core.url_to_fs(path)
+        if _is_local(fs):  # one name for a place; by "..", results would leave their folder
+            name = os.path.realpath(name) if ".." in name.split("/") else os.path.normpath(name)
+        yield fs, name
 
 
 def _full(fs: Any, name: str) -> str:

@@ -72,6 +72,12 @@ def test_a_folder_with_a_bad_photo(
         (["--weights", "absent.pth"], "absent.pth"),
         (["--config-file", "absent.yaml"], "absent.yaml"),
         (["MODEL.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),
+        (["--address", "auto"], "give --engine ray with it"),
+        pytest.param(
+            ["--engine", "ray", "--address", "hut"],
+            "no Ray cluster answers at hut",
+            marks=pytest.mark.ray,
+        ),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )

@@ -27,7 +27,7 @@ def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
     assert names_of(find_photos(str(tmp_path / "a.png"))) == ["a.png"]
     everything = ["a.png", "b.JPG", "sub/c.tiff", "sub/deep/d.jpeg"]
     assert names_of(find_photos(str(tmp_path))) == everything
-    assert names_of(find_photos(f"{tmp_path}/*/*")) == ["sub/c.tiff"]
+    assert names_of(find_photos(f"{tmp_path}/s*")) == ["sub/c.tiff", "sub/deep/d.jpeg"]
     assert names_of(find_photos(f"{tmp_path}/**/*.jpeg")) == ["sub/deep/d.jpeg"]
     assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
 
@@ -50,6 +50,16 @@ def test_photos_of_one_name_are_called_by_their_folders(tmp_path: Path) -> None:
     inputs = [str(tmp_path / name) for name in ("a", "b", "b/y.jpg")]
     assert names_of(find_photos(*inputs)) == ["a/x.jpg", "b/x.jpg", "b/y.jpg"]
     assert names_of(find_photos(inputs[1], inputs[2])) == ["x.jpg", "y.jpg"]
+
+
+def test_a_place_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/x.jpg", "b/x.jpg")
+    (tmp_path / "link").symlink_to("b")
+    monkeypatch.chdir(tmp_path / "a")
+    photos = find_photos(".", "../a/./x.jpg", "../link/../b")
+    assert names_of(photos) == ["a/x.jpg", "b/x.jpg"]  # no ../b/x.jpg, which lies beside a folder
+    with pytest.raises(CrackError, match="holds the photo"):
+        find_photos(str(tmp_path / "b"), output="../b")
 
 
 def test_folders_of_results_are_passed_over(tmp_path: Path) -> None:

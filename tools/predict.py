@@ -59,6 +59,8 @@ def main() -> int:
         raise CrackError(f"--mm-per-px lies between 1e-6 and 1e6, not {given.mm_per_px}")
     if given.threshold is not None and not 0 <= given.threshold <= 1:
         raise CrackError(f"--threshold lies between 0 and 1; {given.threshold} does not")
+    if given.address and given.engine != "ray":
+        raise CrackError("--address names a Ray cluster; give --engine ray with it")
     cfg = load_predict_config(given.config_file, given.weights, given.overrides)
     if given.tile != "auto":
         size = int(given.tile) if given.tile.isdecimal() else 0
@@ -69,7 +71,7 @@ def main() -> int:
     unread: Counter[str] = Counter()
     photos = find_photos(*given.input, output=given.output, unread=unread)
     if unread:
-        print(f"not read, of other kinds than photos: {count_kinds(unread)}", file=sys.stderr)
+        print(f"not predicted, of other kinds than photos: {count_kinds(unread)}", file=sys.stderr)
     options = OutputOptions(
         full_path(given.output), given.boxes, given.scores, given.mm_per_px, given.threshold,
         given.geojson, given.labels,

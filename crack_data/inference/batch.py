@@ -54,7 +54,7 @@ def run_prediction(
     known = _read_complete(photos, folder, settings) if resume else {}
     kept = len(known)
     tasks = _name_outputs(photos, known)
-    earlier = _find_earlier(folder, tasks)
+    earlier = _find_earlier(folder, tasks, known)
     started = time.perf_counter()
     predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
     if not resume:
@@ -134,15 +134,16 @@ def _read_complete(
     return done
 
 
-def _find_earlier(folder: str, tasks: list[PhotoTask]) -> dict[str, int]:
+def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record]) -> dict[str, int]:
     """Sizes, by name, of the files that earlier runs have written of these photos.
 
     Raises:
         CrackError: the folder is none of results, and holds a file that this run would overwrite.
     """
     there = storage.list_files(folder)
+    names = [*(task.name for task in tasks), *(record["name"] for record in known.values())]
+    taken = {name + ending for name in names for ending in ENDINGS}
     if SETTINGS not in there:
-        taken = {task.name + ending for task in tasks for ending in ENDINGS}
         for name in sorted(there):
             if name in taken or name.split("/")[0] in (storage.RESULTS, _CSV, RECORDS):
                 raise CrackError(
@@ -155,7 +156,8 @@ def _find_earlier(folder: str, tasks: list[PhotoTask]) -> dict[str, int]:
         if name in again:
             with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
                 found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
-    return {name: size for name, size in found.items() if there.get(name) == size}
+    # What the settings list may be of other photos, of a run before.
+    return {name: found[name] for name in taken & found.keys() if there.get(name) == found[name]}
 
 
 def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list[PhotoTask]:
@@ -221,10 +223,8 @@ def _predict_by_ray(
     except ImportError as error:
         raise CrackError("--engine ray needs the extra `ray`: pip install -e '.[ray]'") from error
     if not ray.is_initialized():
-        try:
+        with as_crack_error(f"no Ray cluster answers at {address}"):
             ray.init(address=address, log_to_driver=False)
-        except ConnectionError as error:
-            raise CrackError(f"no Ray cluster answers at {address}: {error}") from error
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
     blocks = min(len(tasks), max(2 * processors, len(tasks) // _PHOTOS_PER_BLOCK))
     # As JSON: Arrow holds no path that is not UTF-8.

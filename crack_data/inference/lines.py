@@ -68,6 +68,8 @@ def import_rasterio() -> ModuleType:
         import rasterio.warp
     except ImportError as error:
         raise CrackError("--geojson needs the extra `geo`: pip install -e '.[geo]'") from error
+    # A TIFF may be a plain photo.
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
     return rasterio
 
 
@@ -76,8 +78,7 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     rasterio = import_rasterio()
     transform, crs = rasterio.Affine.identity(), None
     # GDAL does not read every photo's format.
-    with suppress(rasterio.errors.RasterioIOError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    with suppress(rasterio.errors.RasterioIOError):
         is_plain = "://" not in path and path == storage.printable(path)  # rasterio wants UTF-8
         source = path if is_plain else io.BytesIO(storage.read_bytes(path))
         with rasterio.open(source) as raster:

@@ -35,7 +35,7 @@ class OutputOptions(NamedTuple):
     scores: bool = False
     mm_per_px: float | None = None  # scale of the photos
     threshold: float | None = None  # of the crack probability; None: the model's own
-    lines: bool = False  # write the cracks' centrelines as GeoJSON
+    geojson: bool = False  # write the cracks' centrelines as GeoJSON
     labels: str | None = None  # format of labels to correct, of `labels_out.FORMATS`
 
 
@@ -58,7 +58,7 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
     with tempfile.TemporaryDirectory() as temporary:
         try:  # whatever is wrong with it, such as no memory for this one: the others go on
             with as_crack_error(f"photo {path} cannot be predicted"):
-                if not (options.lines and is_mosaic(photo.path)):
+                if not (options.geojson and is_mosaic(photo.path)):
                     found, files = _predict_whole(predictor, photo, options)
                 elif options.labels:
                     raise CrackError(f"raster {path} is too large for labels; leave --labels out")
@@ -82,7 +82,7 @@ def _predict_whole(
     predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions
 ) -> tuple[Record, Files]:
     image = read_photo(photo.path)
-    place = find_place(photo.path, *image.shape[:2]) if options.lines else None
+    place = find_place(photo.path, *image.shape[:2]) if options.geojson else None
     if place and read_orientation(photo.path) != 1:
         raise CrackError(f"photo {photo.path} is on the map, but turned by EXIF; save it upright")
     prediction = predictor(image, options.threshold)
@@ -97,7 +97,7 @@ def _predict_whole(
         "_mask.png": encode_png(prediction.mask.view(np.uint8) * np.uint8(255)),
         "_prob.png": encode_png(prediction.probability),
     }
-    if options.lines:
+    if options.geojson:
         name, cracks = photo.file_name, record["instances"]
         files["_lines.geojson"] = to_geojson(lines, cracks, name, place)
     return record, files

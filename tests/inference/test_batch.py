@@ -117,7 +117,7 @@ def test_a_file_name_in_latin_1(tiny_cfg: CfgNode, photos: Path, tmp_path: Path)
     rows = list(csv.DictReader((out / "predictions.csv").open(encoding="utf-8")))
     assert {row["file_name"] for row in rows} == {*names, r"b\udcfc.png"}
     assert (out / r"br\udcfccke_mask.png").exists()
-    assert run(tiny_cfg, photos, out, lines=True) == 1
+    assert run(tiny_cfg, photos, out, geojson=True) == 1
     assert (out / r"br\udcfccke_lines.geojson").exists()
 
 
@@ -126,7 +126,7 @@ def test_lines_labels_and_what_to_label_next(
 ) -> None:
     (photos / "broken.jpg").unlink()
     out = tmp_path / "out"
-    options = OutputOptions(str(out), lines=True, labels="coco")
+    options = OutputOptions(str(out), geojson=True, labels="coco")
     run_prediction(tiny_cfg, find_photos(str(photos)), options, by_uncertainty=True)
     images = json.loads((out / "predictions.json").read_text())["images"]
     unsure = [image["uncertainty"] for image in images]
@@ -184,7 +184,8 @@ def test_what_an_earlier_run_wrote_and_this_one_does_not_is_removed(
     tiny_cfg: CfgNode, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, fresh = tmp_path / "out", tmp_path / "fresh"
-    run(tiny_cfg, photos, out, lines=True)
+    for _ in range(2):
+        run(tiny_cfg, photos, out, geojson=True)
     (out / "photo0_mask.png").write_bytes(b"drawn by hand")
     (photos / "photo0.png").write_bytes(b"unreadable")
     (photos / "photo2.png").unlink()  # not of the next run

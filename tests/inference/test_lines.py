@@ -191,7 +191,7 @@ def test_a_photo_on_the_map_that_is_turned_is_refused(kind: str, tmp_path: Path)
     Image.new("RGB", SIZE[::-1]).save(photo, exif=exif)
     photo.with_suffix(".wld").write_text(WORLD_FILE)
     task = PhotoTask(PhotoFile(str(photo), photo.name), "turned")
-    options = OutputOptions(str(tmp_path / "out"), lines=True)
+    options = OutputOptions(str(tmp_path / "out"), geojson=True)
     record = predict_photo(None, task, options)  # type: ignore[arg-type]
     assert "save it upright" in record["error"]
 

@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.test import create_environ
+
+from serve.uploads import MemoryRequest, read_upload
 
 from .conftest import check_problem, running_server
 from .stand_ins import predict_nothing
@@ -102,6 +106,21 @@ def test_too_many_bytes(stand_in_url: str, excess: int) -> None:
 def test_too_many_bytes_in_chunks(stand_in_url: str) -> None:
     chunks = (bytes(10_000) for _ in range(40))
     refused(stand_in_url, 413, "300000", data=chunks, headers=RAW)
+
+
+def test_another_server_passes_chunks_on(png: bytes) -> None:
+    def read(data: bytes) -> bytes:
+        whole = {"wsgi.input_terminated": True}  # as gunicorn says it
+        body = {"input_stream": io.BytesIO(data), "headers": RAW, "environ_overrides": whole}
+        environ = create_environ("/predict", method="POST", **body)
+        del environ["CONTENT_LENGTH"]
+        request = MemoryRequest(environ)
+        request.max_content_length = len(png) + 1
+        return read_upload(request)[1]
+
+    assert read(png) == png
+    with pytest.raises(RequestEntityTooLarge, match="--max-bytes"):
+        read(png + b"not cut off")
 
 
 @pytest.mark.parametrize("size", [(1000, 101), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
