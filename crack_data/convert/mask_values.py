@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,10 @@ def _is_any(
     return found
 
 
+def _is_in(value: int, wanted: Iterable[int], *, lossy: bool, colours: bool) -> bool:
+    return bool(_is_any(np.array([value]), wanted, lossy, colours).any())
+
+
 def parse_values(text: str) -> frozenset[int]:
     """Parse ``--crack-value``: numbers or #rrggbb, with commas between."""
     try:
@@ -120,9 +125,7 @@ def choose_reading(
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     lossy = any(mask.lossy for mask in masks)
 
-    def is_in(value: int, values: Iterable[int]) -> bool:
-        return bool(_is_any(np.array([value]), values, lossy, colours).any())
-
+    is_in = partial(_is_in, lossy=lossy, colours=colours)
     for value in sorted(crack | ignored):
         if not is_in(value, total):
             listed = _list_values(total, total, colours)
@@ -149,19 +152,25 @@ def choose_reading(
     if not is_named and covered > _MOSTLY_LIGHT * sum(total.values()):  # the other way round
         crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
 
-    def meaning(value: int) -> str:
-        if is_in(value, ignored):
-            return " ignored"
-        if is_in(value, crack) or (per_value and not crack and value != background):
-            return " an instance" if per_value else " crack"
-        rest = " left out" if crack or per_value else ""  # by the threshold of each mask
-        return " background" if value == background else rest
+    reading = MaskReading(crack, ignored, per_value, background=background, colours=colours)
+    return replace(reading, sentence=_describe(reading, total, lossy) if total else "")
 
-    listed = _list_values(total, total, colours, meaning)
-    sentence = f"how mask values were read: {listed}" if total else ""
-    return MaskReading(
-        crack, ignored, per_value, background=background, colours=colours, sentence=sentence
-    )
+
+def _describe(reading: MaskReading, total: Counter[int], lossy: bool) -> str:
+    """What each value of a set was read as."""
+    is_in = partial(_is_in, lossy=lossy, colours=reading.colours)
+    chosen = reading.crack or reading.per_value  # else by the threshold of each mask
+
+    def meaning(value: int) -> str:
+        is_background = value == reading.background
+        if is_in(value, reading.ignored):
+            return " ignored"
+        if is_in(value, reading.crack) or (chosen and not reading.crack and not is_background):
+            return " an instance" if reading.per_value else " crack"
+        return " background" if is_background else " left out" if chosen else ""
+
+    listed = _list_values(total, total, reading.colours, meaning)
+    return f"how mask values were read: {listed}"
 
 
 def _distinct(labels: set[int], background: int, total: Counter[int]) -> set[int]:
