@@ -7,6 +7,7 @@ On no data set may it cost more than .003 of pixel F1, or .01 of avF1 or mask AP
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +32,8 @@ def losses_over_limit(fp32: Accuracy, other: Accuracy) -> list[str]:
         f"{dataset} {name} {other[dataset][name] - metrics[name]:+.4f}"
         for dataset, metrics in fp32.items()
         for name, limit in LIMITS.items()
-        # Where a set defines no such metric, both are no numbers.
-        if metrics[name] == metrics[name] and not metrics[name] - other[dataset][name] <= limit
+        # A set may define no such metric in either precision.
+        if not (math.isnan(metrics[name]) or metrics[name] - other[dataset][name] <= limit)
     ]
 
 

@@ -124,7 +124,6 @@ def choose_reading(
         total.update(mask.counts())
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     lossy = any(mask.lossy for mask in masks)
-
     is_in = partial(_is_in, lossy=lossy, colours=colours)
     for value in sorted(crack | ignored):
         if not is_in(value, total):
@@ -143,13 +142,14 @@ def choose_reading(
         return _colour_reading(masks, total, background)
     else:
         return _threshold_reading(masks, total, labels)
-    covered = sum(pixels for value, pixels in total.items() if is_in(value, crack))
     if per_value and lossy:
         raise CrackError(
             "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
             "save them as PNG, or say which values are crack with --crack-value"
         )
-    if not is_named and covered > _MOSTLY_LIGHT * sum(total.values()):  # the other way round
+    chosen = _is_any(np.array([*total], np.int64), crack, lossy, colours)
+    pixels = np.array([*total.values()], np.int64)
+    if not is_named and pixels[chosen].sum() > _MOSTLY_LIGHT * pixels.sum():  # the other way round
         crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
 
     reading = MaskReading(crack, ignored, per_value, background=background, colours=colours)

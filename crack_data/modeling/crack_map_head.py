@@ -40,9 +40,9 @@ class CrackMapHead(nn.Module):
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        lacking = {*in_features} - {*input_shape} | {*detail_features} - {*shapes}
+        lacking = sorted({*in_features} - {*input_shape} | {*detail_features} - {*shapes})
         if lacking or not in_features:
-            raise ValueError(f"MODEL.CRACK_MAP's features are of {[*shapes]}, not {[*lacking]}")
+            raise ValueError(f"MODEL.CRACK_MAP's features are of {[*shapes]}, not {lacking}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
         if sorted(strides, reverse=True) != strides or strides[-1] != 2:
             raise ValueError(f"MODEL.CRACK_MAP's features must fall to stride 2, not {strides}")
