@@ -11,6 +11,7 @@ from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 from detectron2.projects.point_rend import add_pointrend_config
 
+from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
 
 
@@ -56,7 +57,7 @@ def _add_model_keys(cfg: CN) -> None:
     cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.3
     # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
     # proposal, its pixels one instance. 0: every piece is a crack of its own.
-    cfg.MODEL.CRACK_MAP.LINK_GAP = 36
+    cfg.MODEL.CRACK_MAP.LINK_GAP = DEFAULT_GAP
     # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
     # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
     # mean probability of 0.9 and more.

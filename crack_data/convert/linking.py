@@ -18,13 +18,13 @@ import numpy.typing as npt
 Numbers = npt.NDArray[Any]  # of integers
 Floats = npt.NDArray[np.float64]
 
-DEFAULT_GAP = 36  # px
+DEFAULT_GAP = 64  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
 _SIGMA, _SIGMA_PER_WIDTH = 5.0, 2.0  # px, and times the width of wide pieces
 _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 # How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
 # From the second number on the whole gap may lie between them, up to the first nothing.
-_FACING = (0.65, 0.85)
+_FACING = (0.72, 0.92)
 _CELL = 8  # px: reach is told by cells of this size
 
 
