@@ -1,7 +1,6 @@
 """The one reader of COCO JSON: what tools and people write becomes Detectron2's records and masks.
 
-What a file leaves out and can be computed (boxes, ids, sizes, ``iscrowd``) is computed; what cannot
-is refused in a sentence that names the file and the annotation. Without torch.
+What a file leaves out is computed (boxes, ids, sizes, ``iscrowd``) or refused. Without torch.
 """
 
 from __future__ import annotations
@@ -77,9 +76,7 @@ def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
 def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[AnnotatedPhoto]:
     """The images of a COCO JSON with their annotations, in its order.
 
-    Raises:
-        CrackError: an image has no name or no id of its own, two categories have one id, or an
-            annotation is of no image or category, or has an unknown ``iscrowd``.
+    A `CrackError` where names or ids are missing or stand twice, or ``iscrowd`` is unknown.
     """
     photos: dict[str, AnnotatedPhoto] = {}
     for number, image in enumerate(coco["images"], start=1):
@@ -152,20 +149,14 @@ def is_foreign(coco: Record) -> bool:
 def read_records(json_file: str, image_root: str | os.PathLike[str] | None = None) -> list[Record]:
     """Read a COCO JSON of cracks as records in Detectron2's format, in the order of its photos.
 
+    Their segmentations are compressed run lengths. Annotations of other categories than
+    `CRACK_NAMES`, in any case, are left out and counted in the log. A `CrackError` where a photo is
+    missing or not of its stated size, or something can be neither used nor computed.
+
     Args:
-        json_file: made by ``tools/convert_to_coco.py`` or by a labelling tool. Annotations of
-            other categories than `CRACK_NAMES`, in any case, are left out and counted in the log.
         image_root: folder of the photos; None takes ``info["image_root"]``, relative to the
             JSON's folder, or else looks beside the JSON, in ``images`` and in ``../images``, and
             of ``instances_train.json`` in folders called train.
-
-    Returns:
-        Records with file_name, height, width, image_id and annotations, each of these with bbox
-        (XYWH_ABS), category_id 0, iscrowd, and segmentation as compressed run lengths.
-
-    Raises:
-        CrackError: a photo is missing or, of another tool's JSON, has another size there; or
-            something can be neither used nor computed.
     """
     coco = check_coco(json_file, read_json(json_file))
     names = [str(each.get("name")).strip() for each in coco["categories"]]
@@ -244,7 +235,11 @@ def _find_photos(
         given = os.path.abspath(image_root)
         roots = [os.path.join(given, subset), given, *roots[: recorded is not None]]
     roots = [os.path.normpath(os.path.join(folder, root)) for root in roots]
-    found = [_existing(name, roots) or _existing(name.replace("\\", "/"), roots) for name in names]
+    found = []
+    for name in names:
+        spellings = (name, name.replace("\\", "/"))
+        paths = (os.path.join(root, spelling) for spelling in spellings for root in roots)
+        found.append(next(filter(os.path.isfile, paths), ""))
     if not all(found) and (image_root is not None or is_foreign(coco)):
         folders = [Path(root) for root in roots if os.path.isdir(root)]
         listed = [path for root in folders for path in list_files(root, PHOTO_SUFFIXES, Pairing())]
@@ -258,8 +253,3 @@ def _find_photos(
             'name their folder: CRACK.IMAGE_ROOT DIR, or in the JSON "info": {"image_root": "DIR"}'
         )
     return found
-
-
-def _existing(name: str, roots: list[str]) -> str:
-    paths = (os.path.join(root, name) for root in roots)
-    return next(filter(os.path.isfile, paths), "")

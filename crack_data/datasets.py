@@ -1,7 +1,6 @@
 """COCO JSON files of cracks as Detectron2 data sets.
 
-Importing this module registers ``crack_train``, ``crack_val`` and ``crack_test``. Nothing is read
-until a set is used.
+Importing this module registers ``crack_train``, ``crack_val`` and ``crack_test``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from .segmentation import Record, has_crack
 logger = logging.getLogger("detectron2.crack_data")
 
 THING_CLASSES = ["crack"]
-THING_COLORS = [(220, 20, 60)]  # RGB
 STANDARD_NAMES = ("crack_train", "crack_val", "crack_test")
 
 
@@ -33,35 +31,25 @@ def register_crack_dataset(
 ) -> None:
     """Register a COCO JSON of cracks with Detectron2, once; it is read when the set is used.
 
-    Args:
-        name: what ``DATASETS.TRAIN`` or ``DATASETS.TEST`` will call it.
-        json_file, image_root: see `read_records`.
-
-    Raises:
-        CrackError: another file or folder is registered under this name.
+    Arguments as of `read_records`. A `CrackError` where another is registered under this name.
     """
     root = None if image_root is None else os.fspath(image_root)
-    if name in DatasetCatalog:
-        known = MetadataCatalog.get(name)
-        if (known.get("json_file"), known.get("image_root")) == (json_file, root):
-            return
-        raise CrackError(f"data set {name} is already registered, for {known.get('json_file')}")
-    DatasetCatalog.register(name, partial(read_records, json_file, root))
     metadata = MetadataCatalog.get(name)
+    if name in DatasetCatalog:
+        if (metadata.get("json_file"), metadata.get("image_root")) == (json_file, root):
+            return
+        raise CrackError(f"data set {name} is already registered, for {metadata.get('json_file')}")
+    DatasetCatalog.register(name, partial(read_records, json_file, root))
     metadata.set(json_file=json_file, image_root=root)
-    metadata.set(thing_classes=THING_CLASSES, thing_colors=THING_COLORS)
+    metadata.set(thing_classes=THING_CLASSES, thing_colors=[(220, 20, 60)])  # RGB
 
 
 def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
     """Register and check the data sets of DATASETS.TRAIN and DATASETS.TEST, or one of them.
 
     A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. All crack
-    sets are read here, so that a fault of the test set is noticed before training and not after.
-
-    Raises:
-        CrackError: a key is no sequence of names; a set is unknown, empty or faulty, or its photos
-            are missing; no photo to train on has a crack; sets that were split in one run of the
-            converter come from different ones; or results of two sets would have one name.
+    sets are read here, so that a fault of the test set is noticed before training and not after: a
+    `CrackError`.
     """
     found: dict[str, list[Record]] = {}
     for key in keys:
@@ -98,11 +86,7 @@ def folder_name(dataset_name: str) -> str:
 
 
 def read_photo_of(record: Record) -> np.ndarray:
-    """Decode the photo of a record, upright: (H, W, 3) uint8 BGR.
-
-    Raises:
-        CrackError: it cannot be read, or is not of the size that it was annotated at.
-    """
+    """Decode the photo of a record, upright, BGR uint8 (H, W, 3), if it has the stated size."""
     photo = read_photo(record["file_name"])
     height, width = photo.shape[:2]
     if (height, width) != (record["height"], record["width"]):

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -13,8 +14,6 @@ from uuid import uuid4
 from .errors import CrackError
 
 _SUFFIX = ".crack.tmp"
-# Folders in which this process has looked for what killed processes left.
-_swept: set[Path] = set()
 
 
 @contextmanager
@@ -23,11 +22,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     The bytes go to a hidden file in the same folder (made where missing), which replaces ``path``
     in one step; where ``path`` is a link, what it points to. An exception, Ctrl-C or a kill leaves
-    what ``path`` held before. Hidden files of processes that were killed are removed.
-
-    Raises:
-        CrackError: the folder cannot be made or written to, the disk is full, or ``path`` is a
-            folder, pipe or device.
+    what ``path`` held before. Hidden files of processes that were killed are removed. A
+    `CrackError` where the place cannot be written to, or is a folder, pipe or device.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():  # a device would be replaced by a file
@@ -65,11 +61,9 @@ def _create(folder: Path) -> IO[bytes]:
         stream.close()  # another process swept it away before it was locked
 
 
+@cache
 def _sweep(folder: Path) -> None:
     """Remove the hidden files that no living process has locked, once in a folder."""
-    if folder in _swept:
-        return
-    _swept.add(folder)
     for path in folder.glob(f".*{_SUFFIX}"):
         with suppress(OSError), open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,8 +40,7 @@ MAX_PIXELS = 178_000_000
 MAX_SCANS = 100
 # Bytes that decoding takes at its peak, beside the file, for each pixel of an 8-bit photo (measured
 # at 50 megapixels: 5 to 8). Photos that take more may have so many pixels less.
-_PEAK = 8
-_PEAK_OF_WEBP = 16
+_PEAK, _PEAK_OF_WEBP = 8, 16
 # Of the photo to the grey version that `probe_photo` gives.
 PROBE_SCALE = 4
 
@@ -53,11 +52,7 @@ _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
 
 class PhotoError(CrackError):
-    """A photo that cannot be used.
-
-    ``kind`` is "not_a_photo" (no known format), "corrupt" (truncated or damaged) or "too_large"
-    (pixels, bytes of memory, or scans of a JPEG).
-    """
+    """A photo that cannot be used: ``kind`` is "not_a_photo", "corrupt" or "too_large"."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -67,9 +62,7 @@ class PhotoError(CrackError):
 def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does.
 
-    Raises:
-        PhotoError: as `decode_photo`, the file named.
-        CrackError: the file cannot be read.
+    A `CrackError` where the file cannot be read, a `PhotoError` that names it else.
     """
     data = read_bytes(os.fspath(path))
     with _decoding(path):
@@ -77,19 +70,11 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode the bytes of a photo file; of an animation, the first frame.
+    """Decode a photo file: BGR uint8 (H, W, 3), turned upright by the EXIF orientation.
 
-    Args:
-        data: content of a file in one of `FORMATS`: grey, RGB, CMYK or palette, with or without
-            transparency (which is dropped); samples of more than 8 bits and floats are scaled by
-            their own range, see `to_8_bits`.
-        max_pixels: refuse photos of more pixels, by the header, before decoding.
-
-    Returns:
-        BGR uint8 (H, W, 3), turned upright by the EXIF orientation.
-
-    Raises:
-        PhotoError: not a photo, too large, or corrupt.
+    Of an animation, the first frame. Transparency is dropped; samples of more than 8 bits and
+    floats are scaled by `to_8_bits`. A `PhotoError` where it is not a photo in one of `FORMATS`, is
+    corrupt, or has more than ``max_pixels``, by its header, before it is decoded.
     """
     with _decoding():
         header = tiff_header(data) if data.startswith(_TIFF) else None
@@ -110,14 +95,10 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
-    """Decode a photo to its end, as cheaply as its format allows.
+    """Decode a photo to its end, as cheaply as its format allows; errors as of `read_photo`.
 
-    Returns:
-        Width and height in px, upright, and the upright photo in grey at a quarter of that size,
-        uint8 ((H+3)//4, (W+3)//4).
-
-    Raises:
-        CrackError: as `read_photo`.
+    Returns width and height in px, upright, and the upright photo in grey at a quarter of that
+    size, uint8 ((H+3)//4, (W+3)//4).
     """
     data = read_bytes(os.fspath(path))
     with _decoding(path):
@@ -138,10 +119,7 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.
 
 
 def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of a photo in px, upright; of a TIFF alone the whole file is read.
-
-    Errors as of `read_photo`.
-    """
+    """Width and height of a photo in px, upright; of a TIFF alone the whole file is read."""
     formats = [name for name in FORMATS if name != "TIFF"]
     with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
         _check_size(x.width, x.height, _PEAK, MAX_PIXELS)
@@ -151,7 +129,7 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_orientation(path: str | os.PathLike[str]) -> int:
-    """The EXIF orientation of a photo; 1 is upright. Errors as of `read_photo`."""
+    """The EXIF orientation of a photo; 1 is upright."""
     return _read_header(path)[2]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -19,10 +18,8 @@ BoolMask = npt.NDArray[np.bool_]
 Record = dict[str, Any]
 Rle = dict[str, Any]
 
-# One number of a compressed RLE: bytes that say "goes on", and one that does not. Pixels are
-# counted in 32 bits.
+# Numbers of a compressed RLE, of 32 bits: bytes that say "goes on", and one that does not.
 _NUMBERS = re.compile(rb"([P-o]{0,6}[0-O])+")
-
 _NO_POLYGON = "has a polygon that is no list of numbers x, y, x, y of three points"
 NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
@@ -30,10 +27,7 @@ NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RL
 def decode_mask(
     segmentation: Any, height: int, width: int, pixel_contours: bool = False
 ) -> BoolMask:
-    """The pixels of a COCO segmentation, bool (H, W), as `encode_segmentation` takes it.
-
-    An empty one is an empty mask.
-    """
+    """The pixels of a segmentation, bool (H, W); see `encode_segmentation`, but it may be empty."""
     if not segmentation:
         return np.zeros((height, width), bool)
     return _decode(encode_segmentation(segmentation, height, width, pixel_contours))
@@ -54,13 +48,16 @@ def instance_masks(record: Record) -> Iterator[BoolMask]:
 
 
 def ignored_pixels(record: Record) -> BoolMask:
-    """The pixels of a record that count neither as crack nor as background (``iscrowd`` 1)."""
-    return _union(record, crowd=1)
+    """The pixels of a record that count neither as crack nor as background: bool (H, W)."""
+    return union_mask(record, crowd=1)
 
 
-def union_mask(record: Record) -> BoolMask:
-    """The pixels of all instances of a record: bool (H, W)."""
-    return _union(record, crowd=0)
+def union_mask(record: Record, crowd: int = 0) -> BoolMask:
+    """The pixels of all instances of a record, or of all its ignored areas: bool (H, W)."""
+    rles = list(_rles(record, crowd))
+    if not rles:
+        return np.zeros((record["height"], record["width"]), bool)
+    return _decode(coco_mask.merge(rles))
 
 
 def _rles(record: Record, crowd: int) -> Iterator[Rle]:
@@ -71,25 +68,16 @@ def _rles(record: Record, crowd: int) -> Iterator[Rle]:
             yield given if is_rle else encode_segmentation(given, record["height"], record["width"])
 
 
-def _union(record: Record, crowd: int) -> BoolMask:
-    rles = list(_rles(record, crowd))
-    if not rles:
-        return np.zeros((record["height"], record["width"]), bool)
-    return _decode(coco_mask.merge(rles))
-
-
 def encode_segmentation(
     segmentation: Any, height: int, width: int, pixel_contours: bool = False
 ) -> Rle:
     """A COCO segmentation of any kind as compressed run lengths, ``{"size", "counts": str}``.
 
-    It comes as run lengths, compressed or not, or as a list of polygons ``[x, y, x, y, …]`` in px,
-    all of which belong to it. With ``pixel_contours`` they may be contours as OpenCV draws them,
-    from pixel to neighbouring pixel, which belong to the mask: COCO's rule, under which a polygon
-    runs along the edges of pixels, would take a pixel off every side, most of a thin crack.
-
-    Raises:
-        ValueError: it is empty or faulty; the message is the rest of a sentence about it.
+    It comes as run lengths, compressed or not, or as polygons ``[x, y, x, y, …]`` in px. With
+    ``pixel_contours`` these may be contours as OpenCV draws them, through the mask's outermost
+    pixels: COCO's rule, under which a polygon runs along the edges of pixels, would take a pixel
+    off every side, most of a thin crack. A ValueError, the rest of a sentence, where it is empty
+    or faulty.
     """
     if not segmentation:
         raise ValueError(NO_SEGMENTATION)
@@ -120,8 +108,7 @@ def _is_pixel_contour(polygon: list[float]) -> bool:
     steps = np.abs(np.diff(points, axis=0, append=points[:1]))
     straight = (steps == 0).any(axis=1)
     diagonal = (steps[:, 0] == steps[:, 1]) & ~straight
-    whole = bool((points % 1 == 0).all())
-    return whole and bool((straight | diagonal).all()) and bool(diagonal.any())
+    return bool((points % 1 == 0).all() and (straight | diagonal).all() and diagonal.any())
 
 
 def rings_of(segmentation: Any) -> list[list[float]]:
@@ -188,8 +175,8 @@ def _run_lengths(counts: bytes) -> np.ndarray:
     """Run lengths of COCO's compressed RLE (pycocotools, rleFrString): int64 (N,).
 
     Six bits a byte, from 48 on: five of the number, lowest first, and one for "goes on"; from the
-    fourth number on, the difference from the one two before. What is damaged gives none;
-    pycocotools would read beyond its end.
+    fourth number on, the difference from the one two before. What is damaged, beyond whose end
+    pycocotools would read, gives none.
     """
     if not _NUMBERS.fullmatch(counts):
         return np.empty(0, np.int64)
@@ -205,17 +192,17 @@ def _run_lengths(counts: bytes) -> np.ndarray:
 
 
 def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
-    """Set, in place, the pixels whose centre is nearer than half the width to a polyline.
+    """Set, in place, the pixels whose centre is nearer than half the width to a line of two points.
 
     It is moved by a hair, so that of pixels just half the width away one side counts and a
     straight line is as wide on whole as on half coordinates.
     """
-    for start, end in pairwise(points + np.array([1e-6, 2e-6])):
-        low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
-        high = (np.maximum(start, end) + width + 1).astype(int)
-        part = mask[low[1] : high[1], low[0] : high[0]]
-        y, x = np.indices(part.shape) + 0.5
-        offset = np.stack([x + low[0], y + low[1]], axis=-1) - start
-        way = end - start
-        along = np.clip(offset @ way / max(float(way @ way), 1e-9), 0, 1)
-        part[np.linalg.norm(offset - along[..., None] * way, axis=-1) < width / 2] = 1
+    start, end = points + np.array([1e-6, 2e-6])
+    low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
+    high = (np.maximum(start, end) + width + 1).astype(int)
+    part = mask[low[1] : high[1], low[0] : high[0]]
+    y, x = np.indices(part.shape) + 0.5
+    offset = np.stack([x + low[0], y + low[1]], axis=-1) - start
+    way = end - start
+    along = np.clip(offset @ way / max(float(way @ way), 1e-9), 0, 1)
+    part[np.linalg.norm(offset - along[..., None] * way, axis=-1) < width / 2] = 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Literal, NamedTuple
+import struct
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,16 +17,13 @@ _ORIENTATION, _PHOTOMETRIC = 274, 262
 
 
 def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
-    """Scale samples of any type to 8 bits by the range that they use: BGR (H, W, 3).
+    """Scale samples, (H, W) or BGR (H, W, 3), to 8 bits by the range that they use: BGR (H, W, 3).
 
     Full scale is the smallest power of two (less one, for values above 1) that holds the largest
     sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
     8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
     times above all others are clipped. Where all values lie within a sixteenth of that scale
     (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
-
-    Args:
-        samples: (H, W) or BGR (H, W, 3), integers or floats.
     """
     base, scale = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
@@ -82,9 +80,9 @@ def read_tiff(data: bytes) -> np.ndarray:
             return np.moveaxis(page.asarray(), 0, 2)[:, :, 2::-1]
         tag = page.tags.get(_ORIENTATION)
         if tag is not None and tag.value != 1:  # OpenCV turns some sample types, others not
-            order: Literal["little", "big"] = "little" if file.byteorder == "<" else "big"
-            place = slice(tag.valueoffset, tag.valueoffset + 2)
-            data = b"".join((data[: place.start], (1).to_bytes(2, order), data[place.stop :]))
+            upright = struct.pack(f"{file.byteorder}H", 1)
+            place = tag.valueoffset
+            data = b"".join((data[:place], upright, data[place + len(upright) :]))
         is_white_zero = page.tags.valueof(_PHOTOMETRIC) == 0
     samples = read_by_opencv(data)
     return samples.max() - samples if is_white_zero else samples
@@ -96,11 +94,7 @@ def wide_peak(pixel_bytes: int) -> int:
 
 
 def read_by_opencv(data: bytes) -> np.ndarray:
-    """Samples of a PNG, PPM or TIFF as stored, not turned: (H, W) or (H, W, 3), BGR.
-
-    Raises:
-        ValueError: they are damaged or of a type that cannot be read.
-    """
+    """Samples of a PNG, PPM or TIFF as stored, not turned: (H, W) or BGR (H, W, 3)."""
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if samples is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,8 +50,7 @@ class NearDuplicate(NamedTuple):
 def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     """Flags of one pair that can be told without the others, with their values.
 
-    Of the photo: name, and grey version at a quarter of its size (`probe_photo`); and the clean
-    mask, HxW of 0 and 1.
+    ``small_grey`` is the photo in grey at a quarter of its size, ``mask`` HxW of 0 and 1.
     """
     coverage = 100 * cv2.countNonZero(mask) / mask.size
     if not coverage:
@@ -69,8 +68,7 @@ def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     """
     lines = _dark_lines(small_grey)
     size = small_grey.shape[::-1]
-    small: Any = cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA)
-    drawn = _box(small, 3)
+    drawn = _box(cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA), 3)
     # Turning leaves the means, so they cancel out, and both deviations.
     as_is = np.vdot(lines, drawn)
     mirrored = max(np.vdot(lines, cv2.flip(drawn, axis)) for axis in (0, 1))
@@ -94,8 +92,7 @@ def _dark_lines(grey: ByteMask) -> Map:
 
 
 def _box(values: ByteMask, side: int) -> Map:
-    smoothed: Any = cv2.boxFilter(values, cv2.CV_32F, (side, side))
-    return smoothed
+    return cv2.boxFilter(values, cv2.CV_32F, (side, side))
 
 
 def mean_width(mask: ByteMask) -> float:
@@ -126,7 +123,7 @@ def flag_duplicate_masks(records: Sequence[PairRecord]) -> None:
 
 
 def perceptual_hash(grey: ByteMask) -> int:
-    """The 64-bit DCT hash (pHash, as the ImageHash library computes it) of a grey photo, HxW."""
+    """The 64-bit DCT hash (ImageHash's pHash) of a grey photo, HxW."""
     import imagehash  # pulls in much of scipy, and only splits need it
 
     small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
@@ -143,9 +140,8 @@ def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
     values = np.array([record.photo_hash for record in chosen], np.uint64)
     found = []
     for place, one in enumerate(chosen):
-        distances = np.bitwise_count(values[place + 1 :] ^ values[place])
+        distances = np.bitwise_count(values ^ values[place])
         for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
-            other = chosen[place + 1 + near]
-            if one.split != other.split:
-                found.append(NearDuplicate(one, other, int(distances[near])))
+            if near > place and one.split != chosen[near].split:
+                found.append(NearDuplicate(one, chosen[near], int(distances[near])))
     return found

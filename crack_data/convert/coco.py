@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import cv2
@@ -23,9 +21,6 @@ CATEGORIES = [{"id": 1, "name": "crack", "supercategory": "damage"}]
 # \udc80 to \udcff, which Python's open() takes back (surrogateescape).
 to_json = json.JSONEncoder(separators=(",", ":")).encode
 
-# Turns at a lattice corner, left first: of two ways on, the left one keeps diagonal pixels in
-# separate rings, whose even-odd union is the same.
-_LEFT_FIRST = (1, 0, 3)
 # Directions east, south, west, north as (dx, dy), in which the rim runs along a pixel's top, right,
 # bottom and left, and the pixel's corners where these begin.
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
@@ -33,14 +28,10 @@ _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """Encode a mask, a box of the photo at x, y, as COCO's compressed RLE.
+    """Encode the part at x, y of a photo's mask, HxW of 0 and 1 or bool, as COCO's compressed RLE.
 
-    Args:
-        mask: HxW of 0 and 1, or bool.
-        shape: height and width of the photo, px.
-
-    Returns:
-        What `pycocotools.mask.encode` gives for the whole photo, without its time for all pixels.
+    ``shape`` is the photo's height and width, px. Gives what `pycocotools.mask.encode` gives for
+    the whole photo, without its time for all pixels.
     """
     height, width = shape
     flat = np.zeros(mask.shape[1] * height + 2, np.bool_)  # columns, between two of background
@@ -75,9 +66,8 @@ def annotation(
 def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
     """Outline each piece of a mask, HxW at x, y, as a polygon x0, y0, x1, y1, ... in px.
 
-    Polygons run along pixel edges. Holes, and parts that touch by a corner only, are further rings
-    of their piece, joined by seams that are walked there and back, which the even-odd rule
-    ignores: COCO's rasterization gives the mask back bit for bit.
+    Polygons run along pixel edges. Holes, and parts that touch by a corner only, are rings joined
+    by seams walked there and back: COCO's rasterization gives the mask back bit for bit.
     """
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     polygons = []
@@ -107,7 +97,8 @@ def _rings(piece: npt.NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
                 ring.append((x, y))
             previous = direction
             x, y = x + _STEPS[direction][0], y + _STEPS[direction][1]
-            turns = ((direction + turn) % 4 for turn in _LEFT_FIRST)
+            # Of two ways on, the left one keeps diagonal pixels in rings of their own.
+            turns = ((direction + turn) % 4 for turn in (1, 0, 3))
             direction = next((turn for turn in turns if (y, x, turn) in edges), -1)
         yield ring
 
@@ -127,15 +118,6 @@ def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str,
     stream.write(b'],\n"annotations":[\n')
     stream.write(",\n".join(annotations).encode("ascii"))
     stream.write(b"]}\n")
-
-
-def image_root_for(json_path: Path, images: Path) -> str:
-    """The folder of the photos as the JSON records it: relative where it lies below the JSON's.
-
-    So both can move together.
-    """
-    folder, root = json_path.parent.resolve(), images.resolve()
-    return os.fspath(root.relative_to(folder) if root.is_relative_to(folder) else root)
 
 
 def digest(texts: Iterable[str]) -> str:

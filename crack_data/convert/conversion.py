@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import cv2
 from tqdm import tqdm
@@ -23,17 +23,13 @@ from ..errors import CrackError
 from ..files import atomic_write
 from ..storage import count_kinds
 from .checks import NearDuplicate, flag_duplicate_masks, mask_digest, near_duplicates
-from .coco import digest, image_root_for, write_coco
+from .coco import digest, write_coco
 from .labels import read_labels
 from .mask_values import MaskReading, choose_reading
 from .pairing import Pairing, PairRecord, pair_files
 from .splits import assign_splits, group_of
 from .worker import ConversionOptions, process_photo
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_CHUNK = 16
 # Fewer items than this per worker are done sooner than a worker is started.
 _ITEMS_PER_WORKER = 48
 
@@ -60,9 +56,8 @@ class ConversionResult(Pairing):
 def convert(options: ConversionOptions) -> ConversionResult:
     """Convert a set and write its JSON, or one for each split; a bar shows on a terminal.
 
-    Raises:
-        CrackError: nothing to convert, or bad files (all of them named) without ``skip_bad``.
-            Nothing is written then.
+    A `CrackError`, and nothing written, where nothing or, without ``skip_bad``, not all can be
+    converted.
     """
     images, without_mask = options.images, options.without_mask
     if options.labels:
@@ -83,7 +78,12 @@ def convert(options: ConversionOptions) -> ConversionResult:
             record.left_out = f"flagged {' and '.join(kinds)}"
         elif options.drop_empty and not record.instances and not record.error:
             record.left_out = "no crack"
-    _split(result, options)
+    used = result.used()
+    groups = [group_of(record.file_name, options.group_by) for record in used]
+    splits = assign_splits(groups, options.shares, options.seed)
+    for record in result.records:  # what is left out too: the JSON of its split says so
+        record.split = splits.get(group_of(record.file_name, options.group_by), "")
+    result.near_duplicates = near_duplicates(used)
     _write(result, options)
     return result
 
@@ -128,29 +128,16 @@ def _note(result: ConversionResult) -> None:
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
     bad = result.bad_files()
+    remedy = "" if options.skip_bad else "--skip-bad leaves them out"
     # What they hold may be the masks or labels of photos that would pass for crack-free.
-    is_needed = bool(result.unreadable) and options.without_mask == "crack-free"
-    if bad and (is_needed or not options.skip_bad):
-        remedy = (
-            "--photos-without-mask crack-free needs them"
-            if is_needed
-            else "--skip-bad leaves them out"
-        )
+    if result.unreadable and options.without_mask == "crack-free":
+        remedy = "--photos-without-mask crack-free needs them"
+    if bad and remedy:
         head = f"{len(bad)} files or folders cannot be used ({remedy}):"
         raise CrackError("\n  ".join([head, *bad]))
     if all(record.error for record in result.records):
         folders = f"{options.images}, {options.masks or options.labels}"
         raise CrackError(f"no usable pair of photo and mask in {folders}")
-
-
-def _split(result: ConversionResult, options: ConversionOptions) -> None:
-    """Choose the splits by the photos that are used, and find look-alikes across them."""
-    groups = {x.file_name: group_of(x.file_name, options.group_by) for x in result.records}
-    used = result.used()
-    splits = assign_splits([groups[x.file_name] for x in used], options.shares, options.seed)
-    for record in result.records:
-        record.split = splits.get(groups[record.file_name], "")
-    result.near_duplicates = near_duplicates(used)
 
 
 def _write(result: ConversionResult, options: ConversionOptions) -> None:
@@ -159,22 +146,25 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
     lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
     conversion = {"id": digest(lines), "splits": [*result.outputs]}
     linked = options.labels is None and options.instances == "components"
-    left_out = dict(result.unreadable)
+    root, folder = options.images.resolve(), options.output.parent.resolve()
     with ExitStack() as stack:
         for split, path in result.outputs.items():
-            stream = stack.enter_context(atomic_write(path))
+            left_out = dict(result.unreadable)
+            for record in result.records:
+                if record.split in (split, "") and (record.error or record.left_out):
+                    left_out[record.file_name] = record.error or record.left_out
             info = {
                 "description": "Cracks, one instance per annotation",
-                "image_root": image_root_for(path, options.images),
+                # Below the JSON's folder a relative path, so that both can move together.
+                "image_root": str(
+                    root.relative_to(folder) if root.is_relative_to(folder) else root
+                ),
                 "conversion": conversion,
                 # Instances that are given are not linked.
                 "link_gap": options.cleaning.link_gap if linked else 0,
-                "left_out": left_out | {
-                    record.file_name: record.error or record.left_out
-                    for record in result.records
-                    if record.split in (split, "") and (record.error or record.left_out)
-                },
-            }  # fmt: skip
+                "left_out": left_out,
+            }
+            stream = stack.enter_context(atomic_write(path))
             write_coco(stream, result.used(split), info)
 
 
@@ -185,8 +175,8 @@ def usable_cores() -> int:
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[Result]:
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int
+) -> Iterator[Any]:
     """Yield ``function(item)`` for every item, in order, from several processes.
 
     With one worker, from this process; with 0, from as many as cores and items make worthwhile.
@@ -200,7 +190,7 @@ def ordered_map(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
         with _deaf_to_ctrl_c():
-            results = pool.map(function, items, chunksize=_CHUNK)
+            results = pool.map(function, items, chunksize=16)
         yield from results
     except BrokenProcessPool as error:
         raise CrackError(
@@ -213,9 +203,9 @@ def ordered_map(
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Start workers that never see Ctrl-C, which a terminal sends to all processes of a command.
+    """Start workers that never see Ctrl-C: they inherit that it is blocked.
 
-    They inherit that it is blocked. This process, which ends them, takes notice afterwards.
+    A terminal sends it to all processes; this one, which ends them, takes notice afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may choose

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 from ..errors import CrackError
 from ..photos import probe_photo
@@ -113,12 +114,12 @@ def process_photo(
     for mask, x, y in pieces:
         crack[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
     if options.instances == "single":
-        pieces = list(_cut(crack, 1))
+        pieces = list(_cut(crack))
     cracks = [annotation(*piece, crack.shape, options.mask_format) for piece in pieces]
     record.annotations = list(dict.fromkeys(cracks))
     record.instances = len(record.annotations)
     record.repeated = len(cracks) - record.instances
-    for void in _cut(ignored, 1):
+    for void in _cut(ignored):
         record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
     record.labels = []  # they are drawn
     record.width, record.height = width, height
@@ -135,7 +136,7 @@ def _find_pieces(
 ) -> tuple[list[Piece], ByteMask]:
     """The instances of a photo of (H, W) px, and its ignored pixels, HxW of 0 and 1.
 
-    The values of its masks are noted in the record. A `CrackError` where one does not fit.
+    The values of its masks are noted in the record.
     """
     grey, ignored = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     pieces: list[Piece] = []
@@ -144,7 +145,8 @@ def _find_pieces(
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
-            is_turned = values.shape == shape[::-1]
+            size, nearest = shape[::-1], cv2.INTER_NEAREST_EXACT
+            is_turned = values.shape == size
             if is_turned or not options.resize_masks:
                 has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
                 remedy = "turn it as the photo" if is_turned else "--resize-masks scales it"
@@ -152,34 +154,26 @@ def _find_pieces(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     f"{remedy}"
                 )
-            values, void = (
-                cv2.resize(x, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-                for x in (values, void)
-            )
+            values, void = (cv2.resize(x, size, interpolation=nearest) for x in (values, void))
         ignored |= void
         if reading.per_value:
             found, numbers = np.unique(values, return_inverse=True)
-            pieces += _cut(numbers.reshape(shape) + (found[0] > 0), len(found) - (found[0] == 0))
+            pieces += _cut(numbers.reshape(shape) + (found[0] > 0))
         else:
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
-        count, labels = find_cracks(grey, options.cleaning)
-        pieces = list(_cut(labels, count))
+        pieces = list(_cut(find_cracks(grey, options.cleaning)[1]))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
         if label.ignored:
             ignored |= drawn
         else:
-            pieces += _cut(drawn, 1)
+            pieces += _cut(drawn)
     return pieces, ignored
 
 
 def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteMask:
-    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide.
-
-    Raises:
-        CrackError: it is for a photo of another size, is faulty, or draws nothing.
-    """
+    """Draw a label as a mask of 0 and 1, of the photo's ``shape`` (H, W), lines so many px wide."""
     if label.file_fault:
         raise CrackError(label.file_fault)
     height, width = shape
@@ -216,16 +210,9 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     return mask
 
 
-def _cut(labels: Labels, count: int) -> Iterator[Piece]:
-    """Cut the instances 1..count, those that have pixels, out of a label map, HxW."""
-    places = np.flatnonzero(labels > 0)
-    owners = labels.ravel()[places]
-    order = np.argsort(owners, kind="stable")
-    starts = np.searchsorted(owners, np.arange(2, count + 1), sorter=order)
-    for members in np.split(places[order], starts):
-        if members.size:
-            y, x = np.divmod(members, labels.shape[1])
-            top, left = int(y.min()), int(x.min())
-            mask = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.uint8)
-            mask[y - top, x - left] = 1
-            yield mask, left, top
+def _cut(labels: Labels) -> Iterator[Piece]:
+    """Cut the instances 1, 2, ..., those that have pixels, out of a label map, HxW."""
+    for number, box in enumerate(find_objects(labels), start=1):
+        if box:
+            y, x = box
+            yield (labels[box] == number).view(np.uint8), x.start, y.start
