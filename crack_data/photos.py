@@ -77,11 +77,11 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     corrupt, or has more than ``max_pixels``, by its header, before it is decoded.
     """
     with _decoding():
-        header = tiff_header(data) if data.startswith(_TIFF) else None
-        if header and header.bits > 8:
-            peak = wide_peak(header.pixel_bytes)
-            _check_size(header.width, header.height, peak, max_pixels)
-            return _upright(to_8_bits(read_tiff(data)), header.orientation)
+        if data.startswith(_TIFF):
+            width, height, orientation, wide_bytes = tiff_header(data)
+            if wide_bytes:
+                _check_size(width, height, wide_peak(wide_bytes), max_pixels)
+                return _upright(to_8_bits(read_tiff(data)), orientation)
         image, is_wide = _open(data, max_pixels)
         if is_wide:
             pixels = to_8_bits(read_by_opencv(data))
@@ -138,8 +138,7 @@ def _read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     data = read_bytes(os.fspath(path))
     with _decoding(path):
         if data.startswith(_TIFF):
-            header = tiff_header(data)
-            return header.width, header.height, header.orientation
+            return tiff_header(data)[:3]
         image, _ = _open(data, MAX_PIXELS)
         return *image.size, _orientation(image)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import struct
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -53,23 +52,16 @@ def sample_range(samples: np.ndarray) -> tuple[float, float]:
     return 0.0, 255.0 / full
 
 
-class TiffHeader(NamedTuple):
-    """The first page of a TIFF."""
+def tiff_header(data: bytes) -> tuple[int, int, int, int]:
+    """Width and height of a TIFF's first page as stored, px, its EXIF orientation, bytes a pixel.
 
-    width: int  # px, as stored
-    height: int
-    bits: int  # of a sample
-    pixel_bytes: int  # decoded
-    orientation: int  # EXIF's
-
-
-def tiff_header(data: bytes) -> TiffHeader:
-    """Read the header of a TIFF's first page."""
+    The last are of decoded samples of more than 8 bits, 0 where they have no more.
+    """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))
-        pixel_bytes = page.samplesperpixel * -(-bits // 8)
-        return TiffHeader(page.imagewidth, page.imagelength, bits, pixel_bytes, orientation)
+        wide_bytes = page.samplesperpixel * -(-bits // 8) if bits > 8 else 0
+        return page.imagewidth, page.imagelength, orientation, wide_bytes
 
 
 def read_tiff(data: bytes) -> np.ndarray:

@@ -39,13 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--masks", type=Path, metavar="DIR")
     parser.add_argument("--labels", type=Path, metavar="FILE|DIR", help="instead of --masks")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
-    _add_meaning(parser.add_argument_group("what masks and labels mean").add_argument)
-    _add_cleaning(parser.add_argument_group("cleaning", "changes to the preset").add_argument)
-    _add_rest(parser.add_argument_group("instances, splits and checks").add_argument)
-    return parser.parse_args()
-
-
-def _add_meaning(add: Callable[..., Any]) -> None:
+    add = parser.add_argument_group("what masks and labels mean").add_argument
     patterns = "what masks are called: mask_{stem}, {stem}-crack, {stem}_*"
     add("--mask-pattern", default="", metavar="TEXT", help=patterns)
     add("--crack-value", default="", metavar="V[,V]", help="of masks that are crack: 127, #ff0000")
@@ -56,12 +50,9 @@ def _add_meaning(add: Callable[..., Any]) -> None:
         choices=CHOICES["without_mask"])  # fmt: skip
     add("--invert", default="auto", choices=CHOICES["invert"], help="yes: cracks are dark")
     add("--resize-masks", action="store_true", help="allow masks of another size")
-
-
-def _add_cleaning(add: Callable[..., Any]) -> None:
+    add = parser.add_argument_group("cleaning", "changes to the preset").add_argument
     add("--preset", default="thin", choices=sorted(PRESETS))
-    level = "auto|otsu|0-254"
-    add("--threshold", type=lambda x: int(x) if x.isdigit() else x, metavar=level)
+    add("--threshold", type=lambda x: int(x) if x.isdigit() else x, metavar="auto|otsu|0-254")
     add("--opening", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--closing", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--min-area", type=int, metavar="N", help="drop components of fewer px")
@@ -69,6 +60,8 @@ def _add_cleaning(add: Callable[..., Any]) -> None:
     gap = "pieces that face each other across up to N px are one crack, 0: none (36)"
     add("--link-gap", type=int, metavar="N", help=gap)
     add("--connectivity", type=int, choices=(4, 8))
+    _add_rest(parser.add_argument_group("instances, splits and checks").add_argument)
+    return parser.parse_args()
 
 
 def _add_rest(add: Callable[..., Any]) -> None:

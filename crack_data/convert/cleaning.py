@@ -30,8 +30,6 @@ _HALO_SPECKS = 0.4
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
 
-_MOST_SIDE = 255  # of a kernel, px: wider than any crack
-
 _SQUARE = np.ones((3, 3), np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
@@ -59,8 +57,8 @@ class CleaningOptions:
         for field in fields(self)[1:]:
             if getattr(self, field.name) < 0:
                 raise CrackError(f"{field.name} must not be negative")
-        if max(self.opening, self.closing) > _MOST_SIDE:
-            raise CrackError(f"opening and closing must be {_MOST_SIDE} px or less")
+        if max(self.opening, self.closing) > 255:  # wider than any crack
+            raise CrackError("opening and closing must be 255 px or less")
 
 
 PRESETS = {
@@ -121,11 +119,10 @@ def auto_level(low: int, high: int) -> int:
 
 
 def _morphology(mask: ByteMask, size: int, steps: tuple[Any, Any]) -> ByteMask:
-    """Open or close with a size x size square, without moving anything.
+    """Open or close with a size x size square, the mask continued outward at its rim.
 
     An even kernel has no centre, and OpenCV's opening and closing use one anchor for both of
-    their steps, which moves the mask by a pixel. The second step has to use the reflected kernel:
-    then the result does not depend on the anchor at all. The mask is continued outward at its rim.
+    their steps, which moves the mask by a pixel; here the second step uses the reflected kernel.
     """
     kernel = np.ones((size, size), np.uint8)
     padded = cv2.copyMakeBorder(mask, size, size, size, size, cv2.BORDER_REPLICATE)
@@ -150,9 +147,8 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
 
     Compression rings within the 8x8 blocks that hold an edge. Where such a mask was binarised at a
     low level and compressed again, the ringing has become a checkered halo of full-strength pixels
-    around every crack, which no threshold removes. It is recognised by its many specks beside solid
-    crack; within its reach only what holds a 3x3 square stays: the crack itself. Other masks stay
-    as they are, those of cracks one or two px wide, which hold no such square, among them.
+    around every crack. It is recognised by its many specks beside solid crack; within its reach
+    only what holds a 3x3 square stays: the crack itself. Other masks stay as they are.
     """
     # Beyond the photo a crack goes on as it left: its last px must not be eroded from there.
     padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_REPLICATE)

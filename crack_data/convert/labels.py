@@ -6,9 +6,8 @@ import base64
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,13 +54,9 @@ def read_labels(
 ) -> Pairing:
     """Read all labels of a COCO or labelme JSON, or a folder of such or of YOLO's text files.
 
-    Args:
-        categories: those that are cracks, in any case; empty: the only one, or "crack".
-        without_labels: "leave-out" lists photos of which no file speaks, "crack-free" takes them.
-
-    Raises:
-        CrackError: a file cannot be read or understood, no photo is found, or there are several
-            categories and none is called crack.
+    The ``categories`` are those that are cracks, in any case; empty: the only one, or "crack".
+    With ``without_labels`` "leave-out" photos of which no file speaks are listed, with "crack-free"
+    taken as such. A `CrackError` where nothing fits, or it cannot be told what is crack.
     """
     found = Pairing()
     names = {os.path.relpath(photo, images): photo for photo in _list_photos(images, path, found)}
@@ -125,36 +120,33 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
 
 
 def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Entry]:
-    """Read a label file, or all that a folder holds; of text files, those named as photos are."""
+    """Read a label file, or all that a folder holds; of text files, those named as photos are.
+
+    What is wrong with a file of a folder stands for it, so that the rest can be used.
+    """
     if path.is_file():
         yield from _read_json(path, path.parent)
         return
     noted = Pairing(unreadable=found.unreadable)
     files = [Path(name) for name in list_files(path, _LABEL_SUFFIXES, noted)]
-    jsons = [file for file in files if file.suffix.lower() == ".json"]
     if not files:
         raise CrackError(f"--labels {path} holds neither .json (COCO, labelme) nor .txt (YOLO)")
+    jsons = [file for file in files if file.suffix.lower() == ".json"]
     if jsons:
-        for file in jsons:
-            name = file.relative_to(path).with_suffix("").as_posix()
-            yield from _or_fault(name, partial(_read_json, file, path))
         found.other_files.update([".txt"] * (len(files) - len(jsons)))
-        return
-    classes = _yolo_names(path)
-    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
-    for file, name, photo in zip(files, names, match_names(names, photos), strict=True):
-        if photo:
-            yield from _or_fault(name, partial(_read_yolo, file, name, classes))
-        elif file.stem not in _NO_LABELS:
-            yield name, "", []
-
-
-def _or_fault(name: str, read: Callable[[], Iterable[Entry]]) -> list[Entry]:
-    """What a file of a folder holds, or what is wrong with it, so that the rest can be used."""
-    try:
-        return list(read())
-    except CrackError as error:
-        return [(name, "", [Label("", "", file_fault=str(error))])]
+    classes = {} if jsons else _yolo_names(path)
+    used = jsons or files
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in used]
+    for file, name, photo in zip(used, names, match_names(names, photos), strict=True):
+        try:
+            if jsons:
+                yield from list(_read_json(file, path))
+            elif photo:
+                yield name, "", _read_yolo(file, classes)
+            elif file.stem not in _NO_LABELS:
+                yield name, "", []
+        except CrackError as error:
+            yield name, "", [Label("", "", file_fault=str(error))]
 
 
 def _read_json(path: Path, root: Path) -> Iterator[Entry]:
@@ -247,7 +239,7 @@ def _read_text(file: Path) -> str:
         return file.read_text("utf-8-sig")
 
 
-def _read_yolo(file: Path, photo: str, names: dict[str, str]) -> list[Entry]:
+def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
     labels = []
     for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
@@ -266,4 +258,4 @@ def _read_yolo(file: Path, photo: str, names: dict[str, str]) -> list[Entry]:
         if names and category not in names:
             raise CrackError(f"{where} is of class {category}, which the list of names lacks")
         labels.append(Label(where, names.get(category, category), [ring], shares=True))
-    return [(photo, "", labels)]
+    return labels

@@ -2,9 +2,8 @@
 
 At a pixel of a piece's rim, the piece's own pixels around it, weighed by a Gaussian, have their
 mean at some distance behind the pixel: at the end of a line 0.8 sigma behind it, at its side next
-to nothing. So the vector from that mean to the pixel tells how much of an end the rim is there and
-where it points, without a centreline, for noisy rims and wide cracks too. It is the gradient of the
-blurred piece over its value, times sigma squared.
+to nothing. So the vector from that mean to the pixel, the gradient of the blurred piece over its
+value times sigma squared, tells how much of an end the rim is there and where it points.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case.
 
     ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers: the
-    crack of each piece, 1..K in order of their first pieces, all different for a gap of 0; 0 for 0.
+    crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1)
@@ -110,14 +109,10 @@ def _faced(
 def _rims(labels: Numbers) -> tuple[Numbers, Numbers]:
     """The pixels of all pieces' rims, Nx2 (x, y), and the piece of each, in order of the pieces."""
     mask = np.greater(labels, 0).view(np.uint8)
-    core = cv2.erode(
-        mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=[0]
-    )
-    places = np.flatnonzero(mask > core)
-    owner = labels.ravel()[places]
-    order = np.argsort(owner, kind="stable")
-    y, x = np.divmod(places[order], labels.shape[1])
-    return np.stack([x, y], axis=1), owner[order]
+    core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
+    y, x = np.nonzero(mask > core)
+    order = np.argsort(labels[y, x], kind="stable")
+    return np.stack([x, y], axis=1)[order], labels[y, x][order]
 
 
 def _near_others(points: Numbers, numbers: Numbers, reach: float) -> npt.NDArray[np.bool_]:

@@ -21,8 +21,6 @@ Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
 # Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
-LOSSY_FORMATS = ("JPEG", "MPO")
-_LOSSY_WEBP = b"VP8 "  # the chunk of one; a lossless one has VP8L
 # Channels that differ less than this are grey: lossy files tint grey a little.
 GREY_SPREAD = 32
 # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
@@ -46,12 +44,6 @@ class MaskImage:
     colours: bool = False  # whether the values are colours
     lossy: bool = False  # whether compression may have changed them
 
-    def in_colours(self) -> MaskImage:
-        """The same mask, grey levels as the colours that they are."""
-        if self.colours:
-            return self
-        return replace(self, values=_as_colours(self.values), colours=True)
-
 
 @dataclass
 class ValueCounts:
@@ -72,11 +64,12 @@ class ValueCounts:
         if self.colours:
             return self
         regions = {value * _GREY: number for value, number in self.regions.items()}
-        values = _as_colours(self.values)
+        values = to_rgb(self.values)
         return replace(self, values=values, regions=regions, colours=True)
 
 
-def _as_colours(levels: Values) -> Values:
+def to_rgb(levels: Values) -> Values:
+    """Grey levels as the colours that they are, 0xRRGGBB."""
     return np.minimum(levels, 255).astype(np.int32) * _GREY
 
 
@@ -104,22 +97,18 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
             ) from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-        _check_pages(image, path)
-        lossy = image.format in LOSSY_FORMATS or image.info.get("compression") == "jpeg"
-        lossy |= image.format == "WEBP" and _LOSSY_WEBP in content
+        size = image.size
+        for page in range(1, getattr(image, "n_frames", 1)):
+            image.seek(page)
+            if image.size == size:  # else it is an overview, a smaller copy of the first
+                raise CrackError(
+                    f"mask {path} holds several pictures; save each as a file of its own: "
+                    "a_1.png, ..."
+                )
+        image.seek(0)
+        lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
+        lossy |= image.format == "WEBP" and b"VP8 " in content  # a lossless one has VP8L
         return _to_values(ImageOps.exif_transpose(image), lossy)
-
-
-def _check_pages(image: Image.Image, path: str | os.PathLike[str]) -> None:
-    """Refuse several pictures in one file; smaller copies of the first (overviews) are none."""
-    size = image.size
-    for page in range(1, getattr(image, "n_frames", 1)):
-        image.seek(page)
-        if image.size == size:
-            raise CrackError(
-                f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
-            )
-    image.seek(0)
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:

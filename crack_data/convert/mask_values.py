@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import CrackError
 from .cleaning import ByteMask, auto_level
-from .mask_files import CLASSES, NEAR, VOID, MaskImage, ValueCounts, Values, are_classes
+from .mask_files import CLASSES, NEAR, VOID, MaskImage, ValueCounts, Values, are_classes, to_rgb
 
 # Below this, values are label numbers rather than grey levels.
 _NUMBERS = 64
@@ -48,8 +46,9 @@ class MaskReading:
 
         With ``per_value``, the instances' values and 0 instead. And ignored pixels, HxW of 0 and 1.
         """
-        mask = mask.in_colours() if self.colours else mask
         values = mask.values
+        if self.colours and not mask.colours:
+            values = to_rgb(values)
         ignored = _is_any(values, self.ignored, mask.lossy, self.colours).view(np.uint8)
         if self.per_value:
             outside = [self.background, *self.ignored]
@@ -58,21 +57,15 @@ class MaskReading:
         if self.crack:
             crack = _is_any(values, self.crack, mask.lossy, self.colours)
             return crack * np.uint8(255), ignored
-        grey = self._grey(mask)
+        if mask.colours or self.colours:
+            values = _colour_distance(values, self.background)
+        elif values.max() > 255:
+            values = np.rint(values * (255 / int(values.max())))
+        grey = values.astype(np.uint8)
         grey = 255 - grey if self.dark else grey
         grey = np.where(ignored, np.uint8(0), grey) if self.ignored else grey
         is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
         return (np.zeros_like(grey) if is_noise else grey), ignored
-
-    def _grey(self, mask: MaskImage) -> ByteMask:
-        """The mask in 8 bits, colours as the distance from the background's."""
-        values = mask.values
-        if mask.colours:
-            return _colour_distance(values, self.background).astype(np.uint8)
-        high = int(values.max())
-        if high > 255:
-            return np.rint(values * (255 / high)).astype(np.uint8)
-        return values.astype(np.uint8)
 
 
 def _colour_distance(colours: Values, colour: int) -> Values:
@@ -81,10 +74,9 @@ def _colour_distance(colours: Values, colour: int) -> Values:
     return np.maximum.reduce(channels)
 
 
-def _is_any(
-    values: Values, wanted: Iterable[int], lossy: bool, colours: bool
-) -> npt.NDArray[np.bool_]:
+def _is_any(values: Values | int, wanted: Iterable[int], lossy: bool, colours: bool) -> np.ndarray:
     """Which values are any of those wanted, or were before compression changed them."""
+    values = np.asarray(values)
     if not lossy:
         return np.isin(values, list(wanted))
     found = np.zeros(values.shape, np.bool_)
@@ -92,10 +84,6 @@ def _is_any(
         far = _colour_distance(values, value) if colours else abs(values.astype(np.int64) - value)
         found |= far <= (_NEAR_COLOUR if colours else NEAR)
     return found
-
-
-def _is_in(value: int, wanted: Iterable[int], *, lossy: bool, colours: bool) -> bool:
-    return bool(_is_any(np.array([value]), wanted, lossy, colours).any())
 
 
 def parse_values(text: str) -> frozenset[int]:
@@ -112,11 +100,7 @@ def choose_reading(
     ignored: frozenset[int] = frozenset(),
     per_value: bool = False,
 ) -> MaskReading:
-    """Decide how the masks of a set are read, from what they hold and what the user says.
-
-    A `CrackError` where it cannot be told which of several labels is crack, or a named value is
-    in no mask.
-    """
+    """Decide how the masks of a set are read, from what they hold and what the user says."""
     colours = any(mask.colours for mask in masks)
     masks = [mask.in_colours() for mask in masks] if colours else masks
     total: Counter[int] = Counter()
@@ -124,9 +108,8 @@ def choose_reading(
         total.update(mask.counts())
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     lossy = any(mask.lossy for mask in masks)
-    is_in = partial(_is_in, lossy=lossy, colours=colours)
     for value in sorted(crack | ignored):
-        if not is_in(value, total):
+        if not _is_any(value, total, lossy, colours):
             listed = _list_values(total, total, colours)
             raise CrackError(f"no mask has the value {_name(value, colours)}; they have {listed}")
     is_named = bool(crack)
@@ -158,14 +141,14 @@ def choose_reading(
 
 def _describe(reading: MaskReading, total: Counter[int], lossy: bool) -> str:
     """What each value of a set was read as."""
-    is_in = partial(_is_in, lossy=lossy, colours=reading.colours)
     chosen = reading.crack or reading.per_value  # else by the threshold of each mask
 
     def meaning(value: int) -> str:
         is_background = value == reading.background
-        if is_in(value, reading.ignored):
+        if _is_any(value, reading.ignored, lossy, reading.colours):
             return " ignored"
-        if is_in(value, reading.crack) or (chosen and not reading.crack and not is_background):
+        is_crack = _is_any(value, reading.crack, lossy, reading.colours)
+        if is_crack or (chosen and not reading.crack and not is_background):
             return " an instance" if reading.per_value else " crack"
         return " background" if is_background else " left out" if chosen else ""
 

@@ -80,15 +80,9 @@ def pair_files(
     """Pair the photos below ``images`` with the masks below ``masks``, subfolders included.
 
     A photo and a mask belong together when their folders and their names agree, apart from words
-    that say what a file is: ``train_img/a.jpg`` and ``train_lab/a_mask.png``. In one folder for
-    both, masks are told by such a word, or lie as PNG beside a JPEG of one name.
-
-    Args:
-        mask_pattern: what masks are called, e.g. "mask_{stem}" or "{stem}_*"; "": as above.
-        without_mask: "leave-out" lists photos without a mask, "crack-free" takes them as such.
-
-    Raises:
-        CrackError: there are no photos, two claim one name, or nothing matches.
+    that say what a file is: ``train_img/a.jpg`` and ``train_lab/a_mask.png``; or as
+    ``mask_pattern`` says, e.g. "mask_{stem}" or "{stem}_*". In one folder for both, masks are told
+    by such a word, or lie as PNG beside a JPEG of one name. A `CrackError` where nothing matches.
     """
     if mask_pattern and mask_pattern.count("{stem}") != 1:
         raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
@@ -125,11 +119,10 @@ def _some(paths: list[str], folder: Path) -> str:
 def list_files(
     folder: Path, suffixes: tuple[str, ...], pairing: Pairing, leave_out: Path | None = None
 ) -> list[str]:
-    """Paths of all files below an existing folder with one of these endings, sorted.
+    """Paths of all files below a folder with one of these endings, sorted; but not the hidden.
 
-    Hidden files and folders are passed over, and so is the folder ``leave_out``; a folder that
-    several links lead to is read once. Files of other endings are counted in ``pairing``, and
-    folders that cannot be read noted there.
+    A folder that several links lead to is read once, ``leave_out`` never. Files of other endings
+    are counted in ``pairing``, and folders that cannot be read noted there.
     """
     if not folder.is_dir():
         raise CrackError(f"{folder} does not exist, or is no folder")
@@ -213,10 +206,9 @@ def _by_key(images: Path, paths: list[str]) -> dict[Key, str]:
     photos: dict[Key, str] = {}
     for path in paths:
         key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
-        if key in photos:
+        if photos.setdefault(key, path) != path:
             both = f"{photos[key]} and {path}"
             raise CrackError(f"two photos are called {key[1]}: {both}; rename or remove one")
-        photos[key] = path
     return photos
 
 

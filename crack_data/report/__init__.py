@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jinja2
@@ -35,7 +34,7 @@ def write_report(
     """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
 
     Counts, suspicious pairs, and a contact sheet of so many ``samples``, the worst first. Returns
-    the page's path. A `CrackError` where a file of the set has become unreadable.
+    the page's path.
     """
     usable = worst_first([record for record in result.records if not record.error])
     template = jinja2.Template(
@@ -96,11 +95,12 @@ def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
     masks = {"cleaned mask": (labels > 0) * np.uint8(255)}
     if record.masks:
         masks = {"mask as it came": _raw_mask(record)} | masks
-    coloured = _coloured(photo, labels, ignored_pixels(truth))
+    # Masks become smaller by the brightest of the pixels merged, so that thin lines stay visible.
+    square = np.ones((-(-max(labels.shape) // MAX_SIDE),) * 2, np.uint8)
     return [
-        ("photo", _url(_small(photo), "jpeg")),
-        *((caption, _url(_small_mask(mask), "png")) for caption, mask in masks.items()),
-        ("instances", _url(_small(coloured), "jpeg")),
+        ("photo", _url(photo, "jpeg")),
+        *((caption, _url(cv2.dilate(mask, square), "png")) for caption, mask in masks.items()),
+        ("instances", _url(_coloured(photo, labels, ignored_pixels(truth)), "jpeg")),
     ]
 
 
@@ -122,27 +122,19 @@ def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.
     grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
     hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
-    colours: Any = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)
+    colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)[0]
     dim = np.where(ignored[..., None], np.uint8(IGNORED), photo // 3)
-    return np.where(grown[..., None] > 0, colours[0][grown], dim)
-
-
-def _small_mask(mask: np.ndarray) -> np.ndarray:
-    """A mask scaled down so that thin lines stay visible: the brightest of the pixels merged."""
-    factor = -(-max(mask.shape) // MAX_SIDE)
-    return _small(cv2.dilate(mask, np.ones((factor, factor), np.uint8)))
-
-
-def _small(image: Any) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return np.where(grown[..., None] > 0, colours[grown], dim)
 
 
 def _url(image: np.ndarray, kind: str) -> str:
+    """The data: URL of an image, scaled down to `MAX_SIDE`."""
+    height, width = image.shape[:2]
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     quality = [cv2.IMWRITE_JPEG_QUALITY, 82] if kind == "jpeg" else []
-    _, data = cv2.imencode(f".{kind}", image, quality)
+    _, data = cv2.imencode(f".{kind}", small, quality)
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
