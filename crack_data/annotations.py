@@ -9,6 +9,8 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +29,20 @@ XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS
 logger = logging.getLogger("detectron2.crack_data")
 
 
-@dataclass
-class Annotation:
-    """One annotation of a JSON: the name of its category, its segmentation, and where it stands."""
+@dataclass(frozen=True)
+class Label:
+    """One drawn instance."""
 
-    where: str
+    where: str  # file and number of the label, for messages
     category: str
-    segmentation: Any
-    crowd: int
+    areas: Any = None  # a COCO segmentation; a ring of two points is a line
+    ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
+    contours: bool = True  # polygons may be contours from pixel to pixel
+    patches: Sequence[Any] = ()  # masks of 0 and 1, and their corners' x, y
+    shares: bool = False  # coordinates are shares of the photo's width and height
+    size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
+    fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
+    file_fault: str = ""  # of what stands for a file that cannot be used: the whole sentence
 
 
 @dataclass
@@ -44,7 +52,7 @@ class AnnotatedPhoto:
     file_name: str
     image_id: Any
     size: tuple[int, int] | None
-    annotations: list[Annotation] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -74,10 +82,7 @@ def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
 
 
 def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[AnnotatedPhoto]:
-    """The images of a COCO JSON with their annotations, in its order.
-
-    A `CrackError` where names or ids are missing or stand twice, or ``iscrowd`` is unknown.
-    """
+    """The images of a COCO JSON with their annotations, in its order; a `CrackError` at a fault."""
     photos: dict[str, AnnotatedPhoto] = {}
     for number, image in enumerate(coco["images"], start=1):
         name, image_id = image.get("file_name"), image.get("id")
@@ -88,25 +93,32 @@ def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[An
                 f"{json_file} lists image id {image_id} twice or without a number (photo {name}); "
                 "give each photo an id of its own"
             )
-        photos[_key(image_id)] = AnnotatedPhoto(name, image_id, _stated_size(image))
+        size = None
+        with suppress(KeyError, TypeError, ValueError):
+            size = int(image["width"]), int(image["height"])
+        stated = size if size and min(size) > 0 else None
+        photos[_key(image_id)] = AnnotatedPhoto(name, image_id, stated)
     categories: dict[str, str] = {}
     for row in coco["categories"]:
         name = str(row.get("name")).strip()
         if categories.setdefault(_key(row.get("id")), name) != name:
             raise CrackError(f"{json_file} has two categories of id {row.get('id')}; renumber one")
+    foreign = is_foreign(coco)
     for number, row in enumerate(coco["annotations"], start=1):
         where = f"annotation {row.get('id', f'number {number}')} of {json_file}"
         try:
             photo = photos.get(_key(row.get("image_id")))
             if photo is None:
                 raise ValueError(f"is of image {row.get('image_id')!r}, which is not in it")
-            photo.annotations.append(_annotation(where, row, categories))
+            meaning = _meaning_of(row, categories)
+            photo.labels.append(Label(where, *meaning, contours=foreign, size=photo.size))
         except (ValueError, TypeError) as error:
             raise CrackError(f"{where} {error}; correct or delete it") from error
     return list(photos.values())
 
 
-def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotation:
+def _meaning_of(row: Record, categories: dict[str, str]) -> tuple[str, Any, bool]:
+    """Category and segmentation of an annotation, and whether its pixels are to be ignored."""
     category = categories.get(_key(row.get("category_id")))
     if "category_id" not in row and len(categories) == 1:
         (category,) = categories.values()
@@ -119,20 +131,12 @@ def _annotation(where: str, row: Record, categories: dict[str, str]) -> Annotati
     attributes = row.get("attributes")
     if isinstance(attributes, dict) and "occluded" in attributes:
         crowd = 0  # CVAT calls all that is painted a crowd
-    return Annotation(where, category, row.get("segmentation"), crowd)
+    return category, row.get("segmentation"), bool(crowd)
 
 
 def _key(number: Any) -> str:
     """An id as tools write it in one place as a number and in another as text: 1, 1.0, "1"."""
     return str(number).strip().removesuffix(".0")
-
-
-def _stated_size(image: Record) -> tuple[int, int] | None:
-    try:
-        size = int(image["width"]), int(image["height"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return size if min(size) > 0 else None
 
 
 def info_of(coco: Record, key: str) -> Any:
@@ -150,8 +154,7 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
     """Read a COCO JSON of cracks as records in Detectron2's format, in the order of its photos.
 
     Their segmentations are compressed run lengths. Annotations of other categories than
-    `CRACK_NAMES`, in any case, are left out and counted in the log. A `CrackError` where a photo is
-    missing or not of its stated size, or something can be neither used nor computed.
+    `CRACK_NAMES` are left out and counted in the log. A `CrackError` names what cannot be used.
 
     Args:
         image_root: folder of the photos; None takes ``info["image_root"]``, relative to the
@@ -181,23 +184,23 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
 def _record(photo: AnnotatedPhoto, path: str, foreign: bool, left_out: Counter[str]) -> Record:
     width, height = _size_of(photo, path, foreign)
     rows: list[Record] = []
-    for each in photo.annotations:
+    for each in photo.labels:
         if each.category.casefold() not in CRACK_NAMES:
             left_out[f"of the category {each.category}"] += 1
             continue
         try:
-            rle = encode_segmentation(each.segmentation, height, width, foreign)
+            rle = encode_segmentation(each.areas, height, width, each.contours)
         except (ValueError, OverflowError, TypeError) as error:
             raise CrackError(f"{each.where} {error}; correct or delete it") from error
         if not coco_mask.area(rle):
             left_out["that cover no pixel"] += 1
             continue
-        if any((rle, each.crowd) == (row["segmentation"], row["iscrowd"]) for row in rows):
+        if any((rle, each.ignored) == (row["segmentation"], row["iscrowd"]) for row in rows):
             left_out["that stand twice"] += 1
             continue
         box = coco_mask.toBbox(rle).tolist()
         rows.append({"bbox": box, "bbox_mode": XYWH_ABS, "category_id": 0,
-                     "iscrowd": each.crowd, "segmentation": rle})  # fmt: skip
+                     "iscrowd": int(each.ignored), "segmentation": rle})  # fmt: skip
     return {"file_name": path, "height": height, "width": width, "image_id": photo.image_id,
             "annotations": rows}  # fmt: skip
 

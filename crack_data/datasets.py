@@ -1,7 +1,4 @@
-"""COCO JSON files of cracks as Detectron2 data sets.
-
-Importing this module registers ``crack_train``, ``crack_val`` and ``crack_test``.
-"""
+"""COCO JSON files of cracks as Detectron2 data sets; three of them are registered at import."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ STANDARD_NAMES = ("crack_train", "crack_val", "crack_test")
 def register_crack_dataset(
     name: str, json_file: str, image_root: str | os.PathLike[str] | None = None
 ) -> None:
-    """Register a COCO JSON of cracks with Detectron2, once; it is read when the set is used.
-
-    Arguments as of `read_records`. A `CrackError` where another is registered under this name.
-    """
+    """Register a COCO JSON of cracks with Detectron2, once, for `read_records` at its use."""
     root = None if image_root is None else os.fspath(image_root)
     metadata = MetadataCatalog.get(name)
     if name in DatasetCatalog:
@@ -48,8 +42,7 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
     """Register and check the data sets of DATASETS.TRAIN and DATASETS.TEST, or one of them.
 
     A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. All crack
-    sets are read here, so that a fault of the test set is noticed before training and not after: a
-    `CrackError`.
+    sets are read here, so that a fault of the test set is noticed before training and not after.
     """
     found: dict[str, list[Record]] = {}
     for key in keys:
@@ -114,10 +107,7 @@ def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
 
 
 def _check_conversions(names: list[str]) -> None:
-    """Refuse the splits of one output that come from different runs of the converter.
-
-    The converter records ``info["conversion"]``: the run's id and the names of its splits.
-    """
+    """Refuse the splits of one output that come from different runs of the converter."""
     runs: dict[str, tuple[Any, str]] = {}
     for name in names:
         json_file = MetadataCatalog.get(name).json_file

@@ -15,12 +15,11 @@ from contextlib import contextmanager, suppress
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
 from .storage import HAS_HEIF, read_bytes
-from .wide_samples import read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
+from .wide_samples import BAND, read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -34,19 +33,15 @@ _JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", *_TIFF, b"BM", b"GIF8", b"P5", b"P6")
 
-# Below Pillow's own limit for decompression bombs (2 x 89,478,485).
-MAX_PIXELS = 178_000_000
-# Decoding time grows with the scans of a JPEG; a progressive photo has about ten.
-MAX_SCANS = 100
+MAX_PIXELS = 178_000_000  # below Pillow's own limit for decompression bombs (2 x 89,478,485)
+MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo has about ten
 # Bytes that decoding takes at its peak, beside the file, for each pixel of an 8-bit photo (measured
 # at 50 megapixels: 5 to 8). Photos that take more may have so many pixels less.
 _PEAK, _PEAK_OF_WEBP = 8, 16
-# Of the photo to the grey version that `probe_photo` gives.
-PROBE_SCALE = 4
+PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
-_BAND = 512  # rows converted at a time
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -60,10 +55,7 @@ class PhotoError(CrackError):
 
 
 def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does.
-
-    A `CrackError` where the file cannot be read, a `PhotoError` that names it else.
-    """
+    """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does."""
     data = read_bytes(os.fspath(path))
     with _decoding(path):
         return decode_photo(data)
@@ -87,14 +79,18 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             pixels = to_8_bits(read_by_opencv(data))
         else:
             image.load()
-            pixels = _to_bgr(image)
+            pixels = np.empty((image.height, image.width, 3), np.uint8)
+            for top in range(0, image.height, BAND):  # a copy of the whole would take memory
+                bottom = min(image.height, top + BAND)
+                band = image.crop((0, top, image.width, bottom)).convert("RGB")
+                cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top:bottom])
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
         orientation = _orientation(image)
         del image
         return _upright(pixels, orientation)
 
 
-def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, npt.NDArray[np.uint8]]:
+def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, np.ndarray]:
     """Decode a photo to its end, as cheaply as its format allows; errors as of `read_photo`.
 
     Returns width and height in px, upright, and the upright photo in grey at a quarter of that
@@ -124,17 +120,12 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
         _check_size(x.width, x.height, _PEAK, MAX_PIXELS)
         return x.size[::-1] if _orientation(x) in _TURNED else x.size
-    width, height, orientation = _read_header(path)
+    width, height, orientation = read_header(path)
     return (height, width) if orientation in _TURNED else (width, height)
 
 
-def read_orientation(path: str | os.PathLike[str]) -> int:
-    """The EXIF orientation of a photo; 1 is upright."""
-    return _read_header(path)[2]
-
-
-def _read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """Width and height of a photo in px as stored, and its EXIF orientation."""
+def read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Width and height of a photo in px as stored, and its EXIF orientation (1: upright)."""
     data = read_bytes(os.fspath(path))
     with _decoding(path):
         if data.startswith(_TIFF):
@@ -172,15 +163,12 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
+        kind, why = "not_a_photo", f"not a photo in a known format ({', '.join(FORMATS)})"
         if data.startswith(_SIGNATURES):
-            raise PhotoError(
-                "corrupt",
-                "the photo is corrupt or cut off in its header, or of a kind that cannot be read; "
-                "save it as RGB with 8 bits",
-            ) from error
-        raise PhotoError(
-            "not_a_photo", f"not a photo in a known format ({', '.join(FORMATS)})"
-        ) from error
+            kind = "corrupt"
+            why = "the photo is corrupt or cut off in its header, or of a kind that cannot be read"
+            why += "; save it as RGB with 8 bits"
+        raise PhotoError(kind, why) from error
     except Image.DecompressionBombError as error:
         raise PhotoError("too_large", f"the photo declares too many pixels ({error})") from error
     peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
@@ -215,14 +203,6 @@ def _check_scans(jpeg: bytes) -> None:
             place += int.from_bytes(jpeg[place : place + 2], "big")
     if scans > MAX_SCANS:
         raise PhotoError("too_large", f"the photo has {scans} JPEG scans; the limit is {MAX_SCANS}")
-
-
-def _to_bgr(image: Image.Image) -> np.ndarray:
-    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
-    for top in range(0, image.height, _BAND):
-        band = image.crop((0, top, image.width, min(image.height, top + _BAND))).convert("RGB")
-        cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top : top + band.height])
-    return pixels
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

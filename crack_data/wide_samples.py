@@ -8,14 +8,13 @@ import struct
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
-_BAND = 512  # rows converted at a time
+BAND = 512  # rows converted at a time
 _ORIENTATION, _PHOTOMETRIC = 274, 262
 
 
-def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
+def to_8_bits(samples: np.ndarray) -> np.ndarray:
     """Scale samples, (H, W) or BGR (H, W, 3), to 8 bits by the range that they use: BGR (H, W, 3).
 
     Full scale is the smallest power of two (less one, for values above 1) that holds the largest
@@ -26,10 +25,10 @@ def to_8_bits(samples: np.ndarray) -> npt.NDArray[np.uint8]:
     """
     base, scale = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
-    for top in range(0, len(samples), _BAND):
-        band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
+    for top in range(0, len(samples), BAND):
+        band = (samples[top : top + BAND].astype(np.float32) - base) * scale
         np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-        scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
+        scaled[top : top + BAND] = np.rint(band).clip(0, 255)
     return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
 
 
@@ -53,10 +52,7 @@ def sample_range(samples: np.ndarray) -> tuple[float, float]:
 
 
 def tiff_header(data: bytes) -> tuple[int, int, int, int]:
-    """Width and height of a TIFF's first page as stored, px, its EXIF orientation, bytes a pixel.
-
-    The last are of decoded samples of more than 8 bits, 0 where they have no more.
-    """
+    """Width, height and orientation of a TIFF as stored, bytes a pixel of more than 8 bits or 0."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))

@@ -26,9 +26,6 @@ from crack_data.convert.splits import parse_shares
 from crack_data.convert.worker import CHOICES, ConversionOptions
 from crack_data.errors import CrackError, run_tool
 
-# Suspicious pairs of one kind that are listed: photos with one and the same mask are thousands.
-MOST_FLAGGED = 20
-
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
@@ -121,7 +118,7 @@ def print_result(result: ConversionResult) -> None:
             for record in result.records
             if kind in record.flags
         ]
-        _list(f"suspicious, {kind}", flagged, MOST_FLAGGED)
+        _list(f"suspicious, {kind}", flagged, most=20)  # those of one mask may be thousands
     _list(
         "near-duplicates across splits",
         [f"{a.photo} ({a.split}), {b.photo} ({b.split})" for a, b, _ in result.near_duplicates],

@@ -9,17 +9,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from .cleaning import ByteMask
 from .coco import digest
 from .pairing import PairRecord
 
-Map = npt.NDArray[np.float32]
-
-# What each flag means, and in which unit its value is.
-FLAGS = {
+FLAGS = {  # what each means, and in which unit its value is
     "coverage": "percent of the photo that is crack, over 40",
     "upside_down": "gain in correlation with the photo's dark lines by turning the mask by 180°",
     "mirrored": "gain in correlation with the photo's dark lines by mirroring the mask",
@@ -28,15 +24,9 @@ FLAGS = {
 }
 MAX_COVERAGE = 40.0
 # Six masks of CRACK500's 251 are known to stand upside down: they gain 0.19 to 0.37, the next of
-# 1743 pairs of four sets gains 0.10 (`benchmarks/masks.py statistics` prints both).
+# 1743 pairs of four sets gains 0.10 (`benchmarks/bench_masks.py statistics` prints both).
 MIN_GAIN = 0.14
-# Hashes of 64 bits that differ in at most this many mean the same photo, re-saved or resized.
-MAX_DISTANCE = 4
-
-_SAYS_CRACK = re.compile(r"crack|riss", re.IGNORECASE)
-_SAYS_NONE = re.compile(
-    r"(no|non|un|without|free)[_ -]?(crack|riss)|crack[_ -]?free", re.IGNORECASE
-)
+MAX_DISTANCE = 4  # bits of 64 in which hashes of one photo, re-saved or resized, differ
 
 
 class NearDuplicate(NamedTuple):
@@ -48,13 +38,11 @@ class NearDuplicate(NamedTuple):
 
 
 def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
-    """Flags of one pair that can be told without the others, with their values.
-
-    ``small_grey`` is the photo in grey at a quarter of its size, ``mask`` HxW of 0 and 1.
-    """
+    """Flags of one pair, with their values; the photo is in grey, at a quarter of its size."""
     coverage = 100 * cv2.countNonZero(mask) / mask.size
     if not coverage:
-        named = _SAYS_CRACK.search(stem) and not _SAYS_NONE.search(stem)
+        says_none = r"(?i)(no|non|un|without|free)[_ -]?(crack|riss)|crack[_ -]?free"
+        named = re.search(r"(?i)crack|riss", stem) and not re.search(says_none, stem)
         return {"empty": 1.0} if named else {}
     flags = {"coverage": coverage} if coverage > MAX_COVERAGE else {}
     gain, kind = max((gain, kind) for kind, gain in turning_gains(small_grey, mask).items())
@@ -62,11 +50,13 @@ def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, flo
 
 
 def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
-    """How much better a mask fits the photo's dark lines turned, in correlation coefficients.
-
-    Arguments as of `check_pair`; "mirrored" is by the better axis.
-    """
-    lines = _dark_lines(small_grey)
+    """How much better a mask fits the photo's dark lines turned, in correlation coefficients."""
+    # How much darker than its surroundings each pixel is, for lines up to about 2 and 4 px wide, in
+    # local deviations, cut at 3 so that a few black spots do not decide.
+    darker = np.maximum(_box(small_grey, 5), _box(small_grey, 9)) - _box(small_grey, 3)
+    rough = small_grey - _box(small_grey, 21)
+    deviation = np.sqrt(cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))) + 2
+    lines = np.clip(darker / deviation, 0, 3)
     size = small_grey.shape[::-1]
     drawn = _box(cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA), 3)
     # Turning leaves the means, so they cancel out, and both deviations.
@@ -79,19 +69,7 @@ def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     }
 
 
-def _dark_lines(grey: ByteMask) -> Map:
-    """How much darker than its surroundings each pixel of a photo, HxW, is, in local deviations.
-
-    The larger of two differences of box means, for lines up to about 2 and 4 px wide, over the
-    local standard deviation, cut at 3 so that a few black spots do not decide.
-    """
-    darker = np.maximum(_box(grey, 5), _box(grey, 9)) - _box(grey, 3)
-    rough = grey - _box(grey, 21)
-    deviation = np.sqrt(cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))) + 2
-    return np.clip(darker / deviation, 0, 3)
-
-
-def _box(values: ByteMask, side: int) -> Map:
+def _box(values: ByteMask, side: int) -> np.ndarray:
     return cv2.boxFilter(values, cv2.CV_32F, (side, side))
 
 

@@ -17,12 +17,9 @@ from ..errors import CrackError
 from .linking import DEFAULT_GAP, cluster_pieces, link_pieces
 
 ByteMask = npt.NDArray[np.uint8]
-Labels = npt.NDArray[Any]  # of integers
 
-# Ringing reaches through the block next to the edge's own: 8 px and the pixel at its rim.
-_REACH = 9
-# Specks of up to 4 px, counted 4-connected so that a checkerboard falls apart.
-_SPECK_AREA = 4
+_REACH = 9  # px of ringing: through the block next to the edge's own, and the pixel at its rim
+_SPECK_AREA = 4  # px at most, counted 4-connected so that a checkerboard falls apart
 # Specks within reach per px of rim of solid crack. Measured: masks with a halo 0.6 and more,
 # without one 0.17 and less (deepcrack, cfd, crack500, and the sources merged in crackseg448).
 _HALO_SPECKS = 0.4
@@ -75,7 +72,7 @@ def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     return np.greater(find_cracks(grey, options)[1], 0).view(np.uint8)
 
 
-def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
+def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarray]:
     """Clean a grey mask, HxW uint8: the number N of its cracks, and their label map HxW, 0..N."""
     mask = binarize(grey, options.threshold)
     if not mask.any():
@@ -90,7 +87,17 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, Labels]:
         mask = fill_holes(mask, options.fill_holes, options.connectivity)
     found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
     labels, areas = found[1], found[2][:, cv2.CC_STAT_AREA]
-    keep = _worth_keeping(mask, labels, areas, options.min_area, options.cluster_gap)
+    # Specks are dropped: what is neither large nor of a cluster that is large together.
+    keep = areas >= options.min_area
+    if options.cluster_gap and not keep[1:].all():
+        cluster = cluster_pieces(labels, len(areas) - 1, options.cluster_gap)
+        total = np.bincount(cluster[1:], areas[1:])[cluster]
+        solid = np.unique(labels[cv2.erode(mask, _SQUARE) > 0])
+        thick = np.isin(cluster, cluster[solid])
+        beside_large = np.isin(cluster, cluster[1:][keep[1:]])
+        least = np.where(thick, _RINGING, np.where(beside_large, _SALT, 1))
+        keep |= (total >= options.min_area) & (areas >= least)
+    keep[0] = False
     labels = (np.cumsum(keep) * keep).take(labels)
     cracks = link_pieces(labels, int(keep.sum()), options.link_gap)
     return int(cracks.max()), cracks.take(labels)
@@ -167,20 +174,3 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     if np.count_nonzero(specks) <= least:
         return mask
     return cv2.bitwise_or(solid, cv2.subtract(mask, reach))
-
-
-def _worth_keeping(
-    mask: ByteMask, labels: Labels, areas: Labels, min_area: int, gap: int
-) -> npt.NDArray[np.bool_]:
-    """Which components are no specks: large, or pieces of a cluster that is large together."""
-    keep = areas >= min_area
-    if gap and not keep[1:].all():
-        cluster = cluster_pieces(labels, len(areas) - 1, gap)
-        total = np.bincount(cluster[1:], areas[1:])[cluster]
-        solid = np.unique(labels[cv2.erode(mask, _SQUARE) > 0])
-        thick = np.isin(cluster, cluster[solid])
-        beside_large = np.isin(cluster, cluster[1:][keep[1:]])
-        least = np.where(thick, _RINGING, np.where(beside_large, _SALT, 1))
-        keep |= (total >= min_area) & (areas >= least)
-    keep[0] = False
-    return keep

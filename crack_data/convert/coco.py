@@ -9,13 +9,10 @@ from typing import IO, Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from .cleaning import ByteMask
 from .pairing import PairRecord
-
-CATEGORIES = [{"id": 1, "name": "crack", "supercategory": "damage"}]
 
 # ASCII: a name in any encoding gives valid JSON. Bytes that are not UTF-8 become lone surrogates,
 # \udc80 to \udcff, which Python's open() takes back (surrogateescape).
@@ -49,16 +46,15 @@ def annotation(
 ) -> str:
     """One instance as a JSON object, its ids and opening brace left to the writer.
 
-    Arguments as of `encode_mask`; the mask reaches all sides of its box. The ``mask_format`` is
-    "rle" or "polygon"; ``crowd``, pixels to be ignored, is always RLE, as COCO wants it.
+    Arguments as of `encode_mask`; the mask reaches all sides of its box.
     """
-    polygons = mask_format == "polygon" and not crowd
+    is_rle = mask_format == "rle"
     entry = {
         "category_id": 1,
         "bbox": [x, y, mask.shape[1], mask.shape[0]],
         "area": cv2.countNonZero(mask.view(np.uint8)),
         "iscrowd": int(crowd),
-        "segmentation": to_polygons(mask, x, y) if polygons else encode_mask(mask, x, y, shape),
+        "segmentation": encode_mask(mask, x, y, shape) if is_rle else to_polygons(mask, x, y),
     }
     return to_json(entry)[1:]
 
@@ -80,7 +76,7 @@ def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
     return polygons
 
 
-def _rings(piece: npt.NDArray[np.bool_]) -> Iterator[list[tuple[int, int]]]:
+def _rings(piece: np.ndarray) -> Iterator[list[tuple[int, int]]]:
     """Closed chains of lattice corners, crack on their right, straight runs in one step."""
     padded = np.pad(piece, 1)
     edges: set[tuple[int, int, int]] = set()  # y and x where one begins, and its direction
@@ -112,7 +108,8 @@ def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str,
         images.append(to_json({"id": number, "file_name": record.file_name, **size}))
         for entry in record.annotations:
             annotations.append(f'{{"id":{len(annotations) + 1},"image_id":{number},{entry}')
-    head = f'{{"info":{to_json(info)},\n"licenses":[],\n"categories":{to_json(CATEGORIES)}'
+    categories = to_json([{"id": 1, "name": "crack", "supercategory": "damage"}])
+    head = f'{{"info":{to_json(info)},\n"licenses":[],\n"categories":{categories}'
     stream.write(f'{head},\n"images":[\n'.encode("ascii"))
     stream.write(",\n".join(images).encode("ascii"))
     stream.write(b'],\n"annotations":[\n')

@@ -30,8 +30,7 @@ from .pairing import Pairing, PairRecord, pair_files
 from .splits import assign_splits, group_of
 from .worker import ConversionOptions, process_photo
 
-# Fewer items than this per worker are done sooner than a worker is started.
-_ITEMS_PER_WORKER = 48
+_ITEMS_PER_WORKER = 48  # fewer are done sooner than a worker is started
 
 
 @dataclass
@@ -54,11 +53,7 @@ class ConversionResult(Pairing):
 
 
 def convert(options: ConversionOptions) -> ConversionResult:
-    """Convert a set and write its JSON, or one for each split; a bar shows on a terminal.
-
-    A `CrackError`, and nothing written, where nothing or, without ``skip_bad``, not all can be
-    converted.
-    """
+    """Convert a set and write its JSON, or one for each split; nothing at a `CrackError`."""
     images, without_mask = options.images, options.without_mask
     if options.labels:
         found = read_labels(options.labels, images, options.categories, without_mask)
@@ -145,8 +140,10 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
     result.outputs = options.outputs()
     lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
     conversion = {"id": digest(lines), "splits": [*result.outputs]}
-    linked = options.labels is None and options.instances == "components"
+    linked = options.labels is None and options.instances == "components"  # others are given
     root, folder = options.images.resolve(), options.output.parent.resolve()
+    if root.is_relative_to(folder):  # so that both can move together
+        root = root.relative_to(folder)
     with ExitStack() as stack:
         for split, path in result.outputs.items():
             left_out = dict(result.unreadable)
@@ -155,12 +152,8 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
                     left_out[record.file_name] = record.error or record.left_out
             info = {
                 "description": "Cracks, one instance per annotation",
-                # Below the JSON's folder a relative path, so that both can move together.
-                "image_root": str(
-                    root.relative_to(folder) if root.is_relative_to(folder) else root
-                ),
+                "image_root": str(root),
                 "conversion": conversion,
-                # Instances that are given are not linked.
                 "link_gap": options.cleaning.link_gap if linked else 0,
                 "left_out": left_out,
             }

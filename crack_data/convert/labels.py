@@ -7,7 +7,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,33 +15,15 @@ import numpy as np
 import yaml
 from PIL import Image, UnidentifiedImageError
 
-from ..annotations import CRACK_NAMES, annotated_photos, check_coco, is_foreign, read_json
+from ..annotations import CRACK_NAMES, Label, annotated_photos, check_coco, read_json
 from ..errors import CrackError, as_crack_error
 from ..segmentation import points_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
 
-_CIRCLE = 64  # corners of a circle
 _LABEL_SUFFIXES = (".json", ".txt")
-# Lists that lie beside YOLO's labels: of classes, and of the photos of a split.
-_NO_LABELS = ("classes", "train", "val", "valid", "test")
-
-
-@dataclass(frozen=True)
-class Label:
-    """One drawn instance."""
-
-    where: str  # file and number of the label, for messages
-    category: str
-    areas: Any = None  # a COCO segmentation; a ring of two points is a line
-    ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
-    contours: bool = True  # polygons may be contours from pixel to pixel
-    patches: Sequence[tuple[ByteMask, int, int]] = ()  # masks of 0 and 1, and their corners' x, y
-    shares: bool = False  # coordinates are shares of the photo's width and height
-    size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px
-    fault: str = ""  # why it cannot be drawn: the rest of a sentence about it
-    file_fault: str = ""  # of what stands for a file that cannot be used: the whole sentence
+_NO_LABELS = ("classes", "train", "val", "valid", "test")  # lists beside YOLO's labels
 
 
 # A photo's name in a label file, another by which it may be found, and its labels.
@@ -120,10 +101,7 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
 
 
 def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Entry]:
-    """Read a label file, or all that a folder holds; of text files, those named as photos are.
-
-    What is wrong with a file of a folder stands for it, so that the rest can be used.
-    """
+    """Read a label file, or all that a folder holds; of text files, those named as photos are."""
     if path.is_file():
         yield from _read_json(path, path.parent)
         return
@@ -145,30 +123,19 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
                 yield name, "", _read_yolo(file, classes)
             elif file.stem not in _NO_LABELS:
                 yield name, "", []
-        except CrackError as error:
+        except CrackError as error:  # stands for the file, so that the rest can be used
             yield name, "", [Label("", "", file_fault=str(error))]
 
 
 def _read_json(path: Path, root: Path) -> Iterator[Entry]:
-    content = read_json(path)
-    if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-        stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
-        name = PurePosixPath(stated).name or path.stem
-        beside = path.relative_to(root).with_name(name).as_posix()
-        yield stated if "/" in stated else beside, beside, _read_labelme(path, content)
+    """The photos of a COCO or labelme JSON; of the latter, shapes of one group are one label."""
+    content, folder = read_json(path), path.relative_to(root).parent
+    if not (isinstance(content, dict) and isinstance(content.get("shapes"), list)):
+        for photo in annotated_photos(path, check_coco(path, content)):
+            yield (folder / photo.file_name).as_posix(), photo.file_name, photo.labels
         return
-    coco = check_coco(path, content)
-    foreign, folder = is_foreign(coco), path.relative_to(root).parent
-    for photo in annotated_photos(path, coco):
-        labels = [
-            Label(x.where, x.category, x.segmentation, bool(x.crowd), foreign, size=photo.size)
-            for x in photo.annotations
-        ]
-        yield (folder / photo.file_name).as_posix(), photo.file_name, labels
-
-
-def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
-    """The labels of a labelme JSON; shapes of one group are one."""
+    stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
+    beside = (folder / (PurePosixPath(stated).name or path.stem)).as_posix()
     groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
@@ -177,7 +144,8 @@ def _read_labelme(path: Path, content: dict[str, Any]) -> list[Label]:
             groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
         width, height = (int(content.get(x) or 0) for x in ("imageWidth", "imageHeight"))
         size = (width, height) if min(width, height) > 0 else None
-        return [_labelme_label(category, x, size) for (category, _), x in groups.items()]
+        labels = [_labelme_label(category, x, size) for (category, _), x in groups.items()]
+    yield stated if "/" in stated else beside, beside, labels
 
 
 def _labelme_label(
@@ -195,7 +163,7 @@ def _labelme_label(
                 areas.append([[left, top], [right, top], [right, bottom], [left, bottom]])
             elif kind == "circle" and len(points) == 2:
                 radius = float(np.hypot(points[1][0] - points[0][0], points[1][1] - points[0][1]))
-                angles = np.arange(_CIRCLE) * (2 * np.pi / _CIRCLE)
+                angles = np.arange(64) * (2 * np.pi / 64)
                 around = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + points[0]
                 areas.append(around.tolist())
             elif kind == "mask":

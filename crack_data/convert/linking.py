@@ -8,14 +8,8 @@ value times sigma squared, tells how much of an end the rim is there and where i
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-import numpy.typing as npt
-
-Numbers = npt.NDArray[Any]  # of integers
-Floats = npt.NDArray[np.float64]
 
 DEFAULT_GAP = 64  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
@@ -27,7 +21,7 @@ _FACING = (0.72, 0.92)
 _CELL = 8  # px: reach is told by cells of this size
 
 
-def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
+def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the cracks that connected components, "pieces", belong to.
 
     Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
@@ -46,7 +40,7 @@ def link_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1)
 
 
-def cluster_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
+def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the clusters of pieces within ``gap`` px of each other, as `link_pieces` does."""
     mask = np.greater(labels, 0)
     across = np.arange(-int(gap / 2), int(gap / 2) + 1)
@@ -58,15 +52,16 @@ def cluster_pieces(labels: Numbers, count: int, gap: float) -> Numbers:
     return cluster
 
 
-def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int, int]]:
-    """Pairs of pieces: each end with what it faces best within ``gap`` px, if anything.
-
-    What has no other crack in reach is left out soon: most rims, in most photos.
-    """
-    points, owner = _rims(labels)
+def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tuple[int, int]]:
+    """Pairs of pieces: each end with what it faces best within ``gap`` px, if anything."""
+    mask = np.greater(labels, 0).view(np.uint8)
+    core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
+    y, x = np.nonzero(mask > core)  # the rims' pixels; below, in order of the pieces that own them
+    order = np.argsort(labels[y, x], kind="stable")
+    points, owner = np.stack([x, y], axis=1)[order], labels[y, x][order]
     areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels[labels > 0], owner))
     near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
-    points, owner = points[near], owner[near]
+    points, owner = points[near], owner[near]  # in most photos few
     outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
     for piece in np.unique(owner).tolist():
         part = slice(*np.searchsorted(owner, [piece, piece + 1]).tolist())
@@ -76,12 +71,11 @@ def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int,
     open_ends = np.unique(end[_near_others(points, crack[owner], gap + 1)])
     length = np.hypot(*outward.T)
     pairs = set()
-    x, y = np.ascontiguousarray(points.T)
     for number in open_ends[open_ends > 0].tolist():
         tips = np.flatnonzero(end == number)
         piece = int(owner[tips[0]])
-        around = (x >= x[tips].min() - gap - 1) & (x <= x[tips].max() + gap + 1)
-        around &= (y >= y[tips].min() - gap - 1) & (y <= y[tips].max() + gap + 1)
+        least, most = points[tips].min(axis=0) - gap - 1, points[tips].max(axis=0) + gap + 1
+        around = ((points >= least) & (points <= most)).all(axis=1)
         # What is too little of an end faces none, however that lies.
         able = length > 2 * _FACING[0] - length[tips].max()
         others = np.flatnonzero(around & able & (owner != piece))
@@ -92,8 +86,8 @@ def _facing_pairs(labels: Numbers, crack: Numbers, gap: float) -> set[tuple[int,
 
 
 def _faced(
-    tips: Numbers, ahead: Floats, others: Numbers, back: Floats, gap: float
-) -> npt.NDArray[np.bool_]:
+    tips: np.ndarray, ahead: np.ndarray, others: np.ndarray, back: np.ndarray, gap: float
+) -> np.ndarray:
     """Which of some pixels of rims an end faces best; pixels (x, y) and their vectors, Nx2."""
     x, y = (others[:, axis] - tips[:, None, axis] for axis in (0, 1))
     distance = np.hypot(x, y)
@@ -102,20 +96,10 @@ def _faced(
     low, high = _FACING
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
     needed[distance > gap + 1] = np.inf
-    best = needed <= min(needed.min() + 1e-6, gap)
-    return best.any(axis=0)
+    return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)
 
 
-def _rims(labels: Numbers) -> tuple[Numbers, Numbers]:
-    """The pixels of all pieces' rims, Nx2 (x, y), and the piece of each, in order of the pieces."""
-    mask = np.greater(labels, 0).view(np.uint8)
-    core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
-    y, x = np.nonzero(mask > core)
-    order = np.argsort(labels[y, x], kind="stable")
-    return np.stack([x, y], axis=1)[order], labels[y, x][order]
-
-
-def _near_others(points: Numbers, numbers: Numbers, reach: float) -> npt.NDArray[np.bool_]:
+def _near_others(points: np.ndarray, numbers: np.ndarray, reach: float) -> np.ndarray:
     """Which points, Nx2, may have one of another number in reach, as told by cells."""
     cells = points // _CELL
     columns, rows = cells.max(axis=0, initial=0) + 1
@@ -130,7 +114,9 @@ def _near_others(points: Numbers, numbers: Numbers, reach: float) -> npt.NDArray
     return (high > low).ravel()[cell]
 
 
-def _outward(labels: Numbers, piece: int, points: Numbers, width: float) -> tuple[Floats, Numbers]:
+def _outward(
+    labels: np.ndarray, piece: int, points: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Vectors outward at some of the rim of a piece, Nx2 (x, y), of length 1 at a line's end.
 
     And the number of the end that each pixel belongs to, N, 0 for none.

@@ -21,15 +21,12 @@ Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
 # Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
-# Channels that differ less than this are grey: lossy files tint grey a little.
-GREY_SPREAD = 32
-# Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore".
-CLASSES, VOID = 20, 255
+GREY_SPREAD = 32  # channels that differ less are grey: lossy files tint grey a little
+CLASSES, VOID = 20, 255  # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore"
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
 # the grey rim of something), and its regions have at least so many px on average (else noise).
 _TOUCHING, _REGION = 0.5, 6
-# Grey levels this near to each other may be one that lossy compression has changed.
-NEAR = 16
+NEAR = 16  # grey levels this near may be one that lossy compression has changed
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
 # no more than this.
 _FLAT_PIXELS, _FLAT = 64, 8

@@ -16,14 +16,10 @@ from ..errors import CrackError
 from .cleaning import ByteMask, auto_level
 from .mask_files import CLASSES, NEAR, VOID, MaskImage, ValueCounts, Values, are_classes, to_rgb
 
-# Below this, values are label numbers rather than grey levels.
-_NUMBERS = 64
-# As `NEAR`, of colours, which compression keeps less well.
-_NEAR_COLOUR = 64
-# Cracks seldom cover much, so this share of light pixels in a set means that cracks are dark.
-_MOSTLY_LIGHT = 0.75
-# Instances have a number each, and few of them fall apart into regions.
-_REGIONS_PER_INSTANCE = 2.0
+_NUMBERS = 64  # below this, values are label numbers rather than grey levels
+_NEAR_COLOUR = 64  # as `NEAR`, of colours, which compression keeps less well
+_MOSTLY_LIGHT = 0.75  # of a set that is light: then its cracks, which seldom cover much, are dark
+_REGIONS_PER_INSTANCE = 2.0  # at most, on average: few instances fall apart
 _MANY_LABELS = 20
 _LISTED = 12
 
@@ -134,7 +130,6 @@ def choose_reading(
     pixels = np.array([*total.values()], np.int64)
     if not is_named and pixels[chosen].sum() > _MOSTLY_LIGHT * pixels.sum():  # the other way round
         crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
-
     reading = MaskReading(crack, ignored, per_value, background=background, colours=colours)
     return replace(reading, sentence=_describe(reading, total, lossy) if total else "")
 
@@ -237,8 +232,8 @@ def _threshold_reading(
     levels = {int(mask.values[1]) for mask in masks if len(mask.values) == 2}
     sentence = ""
     if dark:
-        share = f"{100 * light / pixels:.0f} %"
-        sentence = f"the masks are {share} light: what is dark is read as crack"
+        share = 100 * light / pixels
+        sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
     elif len(levels) > 1 and not lossy:
         sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:

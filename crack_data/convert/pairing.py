@@ -40,7 +40,7 @@ class PairRecord:
     photo: str  # path
     file_name: str  # relative to the image root
     masks: tuple[str, ...] = ()  # paths, which are united; none for labels and crack-free photos
-    labels: list[Any] = field(default_factory=list, compare=False, repr=False)  # `labels.Label`
+    labels: list[Any] = field(default_factory=list, compare=False, repr=False)  # `Label`s
     width: int = 0  # of the upright photo, px; 0 where it could not be read
     height: int = 0
     annotations: list[str] = field(default_factory=list)  # JSON objects, see `coco.annotation`
@@ -238,9 +238,8 @@ def _owned(
 def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:
     """Which of the photos called ``names`` each name in label files means; None: no telling.
 
-    Names may differ in leading folders, folders such as images and labels, letters' case, ending,
-    Unicode spelling, and by what labelling tools add. What fits several photos fits none, and so
-    does what several of the wanted names fit.
+    Names may differ in folders, letters' case, ending, Unicode spelling, and by what labelling
+    tools add. What fits several photos fits none, and so does what several wanted names fit.
     """
     known, fitting = set(names), defaultdict(set)
     for name in names:

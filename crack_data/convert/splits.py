@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -47,8 +48,7 @@ def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0
     """The split of each group, "" for all where there are no shares.
 
     A group goes where its hash falls. Where that leaves a split without any, the group whose hash
-    is nearest to the split's range moves there, from a split that has others. A `CrackError` where
-    there are fewer groups than splits.
+    is nearest to the split's range moves there, from a split that has others.
     """
     if not shares:
         return dict.fromkeys(groups, "")
@@ -63,13 +63,9 @@ def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0
             "(photos of one group stay together); give more photos, ask for fewer sets, or choose "
             "another --group-by"
         )
-    ends = dict(zip(shares, accumulate(shares.values()), strict=True))
-    last = next(reversed(ends))
-    splits = {
-        group: next((split for split, end in ends.items() if place < end), last)
-        for group, place in places.items()
-    }
-    for split, end in ends.items():
+    names, ends = [*shares], [*accumulate(shares.values())]
+    splits = {group: names[min(bisect(ends, x), len(ends) - 1)] for group, x in places.items()}
+    for split, end in zip(names, ends, strict=True):
         if split not in splits.values():
             size = Counter(splits.values())
             movable = [group for group in places if size[splits[group]] > 1]

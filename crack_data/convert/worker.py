@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
+from ..annotations import Label
 from ..errors import CrackError
 from ..photos import probe_photo
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
 from .checks import FLAGS, check_pair, mean_width, perceptual_hash
-from .cleaning import PRESETS, ByteMask, CleaningOptions, Labels, find_cracks
+from .cleaning import PRESETS, ByteMask, CleaningOptions, find_cracks
 from .coco import annotation
-from .labels import Label
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
 from .pairing import PairRecord
@@ -25,8 +25,7 @@ from .splits import group_of, split_path
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
 
-# What options that are words may be.
-CHOICES = {
+CHOICES = {  # what options that are words may be
     "invert": ("auto", "yes", "no"),
     "instances": ("components", "values", "single"),
     "mask_format": ("rle", "polygon"),
@@ -134,10 +133,7 @@ def process_photo(
 def _find_pieces(
     record: PairRecord, shape: tuple[int, int], options: ConversionOptions, reading: MaskReading
 ) -> tuple[list[Piece], ByteMask]:
-    """The instances of a photo of (H, W) px, and its ignored pixels, HxW of 0 and 1.
-
-    The values of its masks are noted in the record.
-    """
+    """The instances of a photo, and its ignored pixels, HxW; values of masks go to the record."""
     grey, ignored = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     pieces: list[Piece] = []
     for path in record.masks:
@@ -210,7 +206,7 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     return mask
 
 
-def _cut(labels: Labels) -> Iterator[Piece]:
+def _cut(labels: np.ndarray) -> Iterator[Piece]:
     """Cut the instances 1, 2, ..., those that have pixels, out of a label map, HxW."""
     for number, box in enumerate(find_objects(labels), start=1):
         if box:

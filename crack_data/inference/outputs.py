@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import storage
 from ..errors import CrackError, as_crack_error
-from ..photos import read_orientation, read_photo
+from ..photos import read_header, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_on, encode_png
 from .lines import find_place, find_scale, to_geojson
@@ -83,7 +83,7 @@ def _predict_whole(
 ) -> tuple[Record, Files]:
     image = read_photo(photo.path)
     place = find_place(photo.path, *image.shape[:2]) if options.geojson else None
-    if place and read_orientation(photo.path) != 1:
+    if place and read_header(photo.path)[2] != 1:  # its orientation
         raise CrackError(f"photo {photo.path} is on the map, but turned by EXIF; save it upright")
     prediction = predictor(image, options.threshold)
     measured = [measure(instance) for instance in prediction.instances]

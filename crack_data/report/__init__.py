@@ -22,19 +22,16 @@ from ..files import atomic_write
 from ..photos import read_photo
 from ..segmentation import ignored_pixels, instance_masks
 
-MAX_SAMPLES = 60
 MAX_SIDE = 420  # px
 GOLDEN = 0.618034  # multiples of it lie far apart
-IGNORED = 140  # grey level
 
 
 def write_report(
-    result: ConversionResult, options: ConversionOptions, folder: Path, samples: int = MAX_SAMPLES
+    result: ConversionResult, options: ConversionOptions, folder: Path, samples: int = 60
 ) -> Path:
     """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
 
-    Counts, suspicious pairs, and a contact sheet of so many ``samples``, the worst first. Returns
-    the page's path.
+    The contact sheet has so many ``samples``, the worst first. Returns the page's path.
     """
     usable = worst_first([record for record in result.records if not record.error])
     template = jinja2.Template(
@@ -68,10 +65,7 @@ def write_report(
 
 
 def worst_first(records: list[PairRecord]) -> list[PairRecord]:
-    """Pairs with most flags first, then those farthest from the set's median, in deviations.
-
-    That is, by the largest robust z-score of their number of instances, coverage and mean width.
-    """
+    """Pairs with most flags first, then by the largest robust z-score of instances, area, width."""
     if not records:
         return []
     values = np.array([[r.instances, r.coverage, r.mean_width] for r in records], np.float64)
@@ -93,8 +87,14 @@ def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
     for number, mask in enumerate(instance_masks(truth), start=1):
         labels[mask] = number
     masks = {"cleaned mask": (labels > 0) * np.uint8(255)}
-    if record.masks:
-        masks = {"mask as it came": _raw_mask(record)} | masks
+    size = (record.width, record.height)
+    raw = []  # as they came, their values spread over 0 to 255
+    for path in record.masks:
+        values = read_mask(path).values.astype(np.float32)
+        values *= 255 / max(float(values.max()), 1)
+        raw.append(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+    if raw:
+        masks = {"mask as it came": np.maximum.reduce(raw).astype(np.uint8)} | masks
     # Masks become smaller by the brightest of the pixels merged, so that thin lines stay visible.
     square = np.ones((-(-max(labels.shape) // MAX_SIDE),) * 2, np.uint8)
     return [
@@ -102,17 +102,6 @@ def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
         *((caption, _url(cv2.dilate(mask, square), "png")) for caption, mask in masks.items()),
         ("instances", _url(_coloured(photo, labels, ignored_pixels(truth)), "jpeg")),
     ]
-
-
-def _raw_mask(record: PairRecord) -> np.ndarray:
-    """The masks as they came, united, in the photo's size, their values spread over 0 to 255."""
-    size = (record.width, record.height)
-    masks = []
-    for path in record.masks:
-        values = read_mask(path).values.astype(np.float32)
-        values *= 255 / max(float(values.max()), 1)
-        masks.append(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
-    return np.maximum.reduce(masks).astype(np.uint8)
 
 
 def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.ndarray:
@@ -123,7 +112,7 @@ def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.
     hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
     colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)[0]
-    dim = np.where(ignored[..., None], np.uint8(IGNORED), photo // 3)
+    dim = np.where(ignored[..., None], np.uint8(140), photo // 3)
     return np.where(grown[..., None] > 0, colours[grown], dim)
 
 
