@@ -52,7 +52,7 @@ def sample_range(samples: np.ndarray) -> tuple[float, float]:
 
 
 def tiff_header(data: bytes) -> tuple[int, int, int, int]:
-    """Width, height and orientation of a TIFF as stored, bytes a pixel of more than 8 bits or 0."""
+    """Width, height, orientation of a TIFF as stored; bytes a pixel, 0 for samples of 8 bits."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))

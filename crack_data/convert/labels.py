@@ -36,8 +36,7 @@ def read_labels(
     """Read all labels of a COCO or labelme JSON, or a folder of such or of YOLO's text files.
 
     The ``categories`` are those that are cracks, in any case; empty: the only one, or "crack".
-    With ``without_labels`` "leave-out" photos of which no file speaks are listed, with "crack-free"
-    taken as such. A `CrackError` where nothing fits, or it cannot be told what is crack.
+    With ``without_labels`` "crack-free" photos of which no file speaks are taken as such.
     """
     found = Pairing()
     names = {os.path.relpath(photo, images): photo for photo in _list_photos(images, path, found)}
