@@ -55,7 +55,8 @@ def turning_gains(small_grey: ByteMask, mask: ByteMask) -> dict[str, float]:
     # local deviations, cut at 3 so that a few black spots do not decide.
     darker = np.maximum(_box(small_grey, 5), _box(small_grey, 9)) - _box(small_grey, 3)
     rough = small_grey - _box(small_grey, 21)
-    deviation = np.sqrt(cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))) + 2
+    variance = cv2.sqrBoxFilter(rough, cv2.CV_32F, (31, 31))  # rounding may take it below zero
+    deviation = np.sqrt(np.maximum(variance, 0)) + 2
     lines = np.clip(darker / deviation, 0, 3)
     size = small_grey.shape[::-1]
     drawn = _box(cv2.resize(mask * np.uint8(255), size, interpolation=cv2.INTER_AREA), 3)

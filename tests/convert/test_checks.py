@@ -20,6 +20,7 @@ from crack_data.convert.checks import (
     mean_width,
     near_duplicates,
     perceptual_hash,
+    turning_gains,
 )
 from crack_data.convert.cleaning import PRESETS, clean_mask
 from crack_data.convert.mask_files import read_mask
@@ -85,6 +86,15 @@ def test_coverage() -> None:
 def test_an_empty_mask_is_suspicious_when_the_name_says_crack(stem: str, flagged: bool) -> None:
     grey, mask = _photo_and_mask()
     assert _flags(grey, np.zeros_like(mask), stem) == ({"empty": 1.0} if flagged else {})
+
+
+def test_a_photo_that_is_flat_but_for_a_corner_has_no_deviation_below_zero() -> None:
+    photo = np.full((80, 120), 255, np.uint8)
+    photo[:20, :30], photo[40:42] = 0, 217
+    mask = np.zeros_like(photo)
+    mask[40] = 1
+    gains = turning_gains(photo, mask)
+    assert all(np.isfinite(gain) for gain in gains.values())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (8, 1), (3, 3)])
