@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import IO, Any
 
@@ -14,133 +15,115 @@ from detectron2.projects.point_rend import add_pointrend_config
 from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
 
+# Keys and their defaults, whose types are those that a config may give.
+DEFAULTS: dict[str, Any] = {
+    # File or https:// URL with ImageNet weights of the bottom-up network, in that network's own
+    # key layout. Read when training starts with an empty MODEL.WEIGHTS.
+    "MODEL.BACKBONE.WEIGHTS": "",
+    "MODEL.MOBILENETV2.WIDTH_MULT": 1.0,
+    # BN, FrozenBN or SyncBN.
+    "MODEL.MOBILENETV2.NORM": "BN",
+    # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
+    "MODEL.MOBILENETV2.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    # The crack map of MODEL.META_ARCHITECTURE "CrackRCNN": one crack probability per pixel of the
+    # photo, shared by all instances. Its levels, fine to coarse, are summed for context; then finer
+    # features refine the sum, down to stride 2. "image" is the photo itself.
+    "MODEL.CRACK_MAP.IN_FEATURES": ["p2"],
+    "MODEL.CRACK_MAP.DETAIL_FEATURES": ["image"],
+    # Channels of the context, and after each detail.
+    "MODEL.CRACK_MAP.CHANNELS": [32, 32],
+    "MODEL.CRACK_MAP.NORM": "BN",
+    "MODEL.CRACK_MAP.LOSS_WEIGHT": 1.0,
+    # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
+    "MODEL.CRACK_MAP.DICE_WEIGHT": 1.0,
+    # Pixels above it that touch are one piece of a crack.
+    "MODEL.CRACK_MAP.LINK_THRESHOLD": 0.3,
+    # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
+    # proposal, its pixels one instance. 0: every piece is a crack of its own.
+    "MODEL.CRACK_MAP.LINK_GAP": DEFAULT_GAP,
+    # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
+    # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
+    # mean probability of 0.9 and more.
+    "MODEL.CRACK_MAP.DETECTOR_FLOOR": 0.0,
+    # A pixel is crack when its probability exceeds this and a drawn instance holds it. -1: as
+    # calibrated (tools/calibrate.py), 0.5 without calibration.
+    "MODEL.CRACK_MAP.THRESHOLD": -1.0,
+    # Instances scored below this count for AP only: they are not drawn and not in the percentage.
+    # -1: as calibrated, 0.3 without calibration.
+    "MODEL.CRACK_MAP.SCORE_THRESHOLD": -1.0,
+    # "sgd" is Detectron2's own optimizer; "adamw" uses SOLVER.BASE_LR and SOLVER.WEIGHT_DECAY.
+    "SOLVER.OPTIMIZER": "sgd",
+    # Learning-rate factor of the bottom-up network.
+    "SOLVER.BACKBONE_LR_FACTOR": 1.0,
+    # bf16 autocast on a CPU that multiplies bf16 natively (AMX, AVX512-BF16), else fp32. On a GPU,
+    # SOLVER.AMP.ENABLED is Detectron2's own mixed precision.
+    "SOLVER.CPU_BF16": False,
+    # Optimizer steps happen every N iterations, on the mean gradient.
+    "SOLVER.ACCUMULATE": 1,
+    # Folder of the photos of the JSONs in DATASETS; "" takes the one that a JSON records, or looks
+    # near it.
+    "CRACK.IMAGE_ROOT": "",
+    # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
+    # number. Empty: every photo equally often.
+    "CRACK.SAMPLING_WEIGHTS": [],
+    # Photos without cracks are drawn this many times as often as the others of their data set.
+    "CRACK.CRACK_FREE_WEIGHT": 1.0,
+    # One width in px per name in DATASETS.TRAIN: how far its labels may reach beyond the crack. So
+    # wide a rim inside them does not count in the crack map's loss. Empty: all of a label counts.
+    "CRACK.LABEL_RIMS": [],
+    # Exponential moving average of the weights; evaluated and saved beside the raw ones.
+    "CRACK.EMA_DECAY": 0.0,
+    # Keep the running statistics of pretrained BatchNorm layers fixed while training.
+    "CRACK.FREEZE_BN_STATS": False,
+    # Store activations channels-last (faster convolutions on CPUs and tensor cores).
+    "CRACK.CHANNELS_LAST": False,
+    # The metric, as it stands in metrics.json, that chooses model_best.pth.
+    "CRACK.BEST_METRIC": "crack/f1",
+    # Stop after this many evaluations without a better one (0: never).
+    "CRACK.PATIENCE": 0,
+    # Share of unreadable photos at which training stops; below it they are skipped and counted.
+    "CRACK.MAX_BAD_PHOTOS": 0.01,
+    # False: whole photos at their own size, as they are.
+    "CRACK.AUG.ENABLED": True,
+    # Side of the square training crop, px; the share of crops that are placed on a crack pixel.
+    "CRACK.AUG.CROP_SIZE": 320,
+    "CRACK.AUG.CRACK_CROP_PROB": 0.7,
+    # The photo is scaled by a factor drawn (log-uniformly) from this range before cropping.
+    "CRACK.AUG.SCALE": [0.7, 1.4],
+    # Largest rotation, degrees, beside quarter turns; and the probability of rotating at all.
+    "CRACK.AUG.ROTATE_DEGREES": 15.0,
+    "CRACK.AUG.ROTATE_PROB": 0.3,
+    # Largest relative change of brightness, contrast and saturation.
+    "CRACK.AUG.BRIGHTNESS": 0.3,
+    "CRACK.AUG.CONTRAST": 0.3,
+    "CRACK.AUG.SATURATION": 0.3,
+    # Probabilities of blur, sensor noise, JPEG artefacts and a cast shadow.
+    "CRACK.AUG.BLUR_PROB": 0.15,
+    "CRACK.AUG.NOISE_PROB": 0.15,
+    "CRACK.AUG.JPEG_PROB": 0.15,
+    "CRACK.AUG.SHADOW_PROB": 0.15,
+    # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
+    # at most this size.
+    "CRACK.INFERENCE.TILE_SIZE": 1024,
+    # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
+    "CRACK.INFERENCE.TILE_OVERLAP": 64,
+    # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
+    "CRACK.INFERENCE.FAST": "auto",
+    # fp32, bf16, or auto: bf16 where the processor computes it natively.
+    "CRACK.INFERENCE.PRECISION": "auto",
+}
+
 
 def add_crack_config(cfg: CN) -> None:
-    """Add this project's keys, with their defaults, to a Detectron2 config in place."""
+    """Add `DEFAULTS` to a Detectron2 config in place."""
     add_pointrend_config(cfg)  # a comparison config chooses its mask head
     # Of earlier versions: configs that their trainings have saved still load.
     for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS"):
         cfg.register_deprecated_key(key)
-    _add_model_keys(cfg)
-    _add_training_keys(cfg)
-    _add_augmentation_keys(cfg)
-    _add_inference_keys(cfg)
-
-
-def _add_model_keys(cfg: CN) -> None:
-    # File or https:// URL with ImageNet weights of the bottom-up network, in that network's own
-    # key layout. Read when training starts with an empty MODEL.WEIGHTS.
-    cfg.MODEL.BACKBONE.WEIGHTS = ""
-
-    cfg.MODEL.MOBILENETV2 = CN()
-    cfg.MODEL.MOBILENETV2.WIDTH_MULT = 1.0
-    # BN, FrozenBN or SyncBN.
-    cfg.MODEL.MOBILENETV2.NORM = "BN"
-    # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
-    cfg.MODEL.MOBILENETV2.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
-
-    # The crack map: one crack probability per pixel of the photo, shared by all instances.
-    # Used by MODEL.META_ARCHITECTURE "CrackRCNN".
-    cfg.MODEL.CRACK_MAP = CN()
-    # The levels that are summed for context, fine to coarse; then the finer features that refine
-    # the sum, down to stride 2. "image" is the photo itself.
-    cfg.MODEL.CRACK_MAP.IN_FEATURES = ["p2"]
-    cfg.MODEL.CRACK_MAP.DETAIL_FEATURES = ["image"]
-    # Channels of the context, and after each detail.
-    cfg.MODEL.CRACK_MAP.CHANNELS = [32, 32]
-    # Norm of the head's convolutions.
-    cfg.MODEL.CRACK_MAP.NORM = "BN"
-    cfg.MODEL.CRACK_MAP.LOSS_WEIGHT = 1.0
-    # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
-    cfg.MODEL.CRACK_MAP.DICE_WEIGHT = 1.0
-    # Pixels above it that touch are one piece of a crack.
-    cfg.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.3
-    # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
-    # proposal, its pixels one instance. 0: every piece is a crack of its own.
-    cfg.MODEL.CRACK_MAP.LINK_GAP = DEFAULT_GAP
-    # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
-    # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
-    # mean probability of 0.9 and more.
-    cfg.MODEL.CRACK_MAP.DETECTOR_FLOOR = 0.0
-    # A pixel is crack when its probability exceeds this and a drawn instance holds it. -1: as
-    # calibrated (tools/calibrate.py), 0.5 without calibration.
-    cfg.MODEL.CRACK_MAP.THRESHOLD = -1.0
-    # Instances scored below this count for AP only: they are not drawn and not in the percentage.
-    # -1: as calibrated, 0.3 without calibration.
-    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = -1.0
-
-
-def _add_training_keys(cfg: CN) -> None:
-    # "sgd" is Detectron2's own optimizer; "adamw" uses SOLVER.BASE_LR and SOLVER.WEIGHT_DECAY.
-    cfg.SOLVER.OPTIMIZER = "sgd"
-    # Learning-rate factor of the bottom-up network.
-    cfg.SOLVER.BACKBONE_LR_FACTOR = 1.0
-    # bf16 autocast on a CPU that multiplies bf16 natively (AMX, AVX512-BF16), else fp32. On a GPU,
-    # SOLVER.AMP.ENABLED is Detectron2's own mixed precision.
-    cfg.SOLVER.CPU_BF16 = False
-    # Optimizer steps happen every N iterations, on the mean gradient.
-    cfg.SOLVER.ACCUMULATE = 1
-
-    cfg.CRACK = CN()
-    # Folder of the photos of the JSONs in DATASETS; "" takes the one that a JSON records, or looks
-    # near it.
-    cfg.CRACK.IMAGE_ROOT = ""
-    # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
-    # number. Empty: every photo equally often.
-    cfg.CRACK.SAMPLING_WEIGHTS = []
-    # Photos without cracks are drawn this many times as often as the others of their data set.
-    cfg.CRACK.CRACK_FREE_WEIGHT = 1.0
-    # One width in px per name in DATASETS.TRAIN: how far its labels may reach beyond the crack. So
-    # wide a rim inside them does not count in the crack map's loss. Empty: all of a label counts.
-    cfg.CRACK.LABEL_RIMS = []
-    # Exponential moving average of the weights; evaluated and saved beside the raw ones.
-    cfg.CRACK.EMA_DECAY = 0.0
-    # Keep the running statistics of pretrained BatchNorm layers fixed while training.
-    cfg.CRACK.FREEZE_BN_STATS = False
-    # Store activations channels-last (faster convolutions on CPUs and tensor cores).
-    cfg.CRACK.CHANNELS_LAST = False
-    # The metric, as it stands in metrics.json, that chooses model_best.pth.
-    cfg.CRACK.BEST_METRIC = "crack/f1"
-    # Stop after this many evaluations without a better one (0: never).
-    cfg.CRACK.PATIENCE = 0
-    # Share of unreadable photos at which training stops; below it they are skipped and counted.
-    cfg.CRACK.MAX_BAD_PHOTOS = 0.01
-
-
-def _add_augmentation_keys(cfg: CN) -> None:
-    cfg.CRACK.AUG = CN()
-    # False: whole photos at their own size, as they are.
-    cfg.CRACK.AUG.ENABLED = True
-    # Side of the square training crop, px; the share of crops that are placed on a crack pixel.
-    cfg.CRACK.AUG.CROP_SIZE = 320
-    cfg.CRACK.AUG.CRACK_CROP_PROB = 0.7
-    # The photo is scaled by a factor drawn (log-uniformly) from this range before cropping.
-    cfg.CRACK.AUG.SCALE = [0.7, 1.4]
-    # Largest rotation, degrees, beside quarter turns; and the probability of rotating at all.
-    cfg.CRACK.AUG.ROTATE_DEGREES = 15.0
-    cfg.CRACK.AUG.ROTATE_PROB = 0.3
-    # Largest relative change of brightness, contrast and saturation.
-    cfg.CRACK.AUG.BRIGHTNESS = 0.3
-    cfg.CRACK.AUG.CONTRAST = 0.3
-    cfg.CRACK.AUG.SATURATION = 0.3
-    # Probabilities of blur, sensor noise, JPEG artefacts and a cast shadow.
-    cfg.CRACK.AUG.BLUR_PROB = 0.15
-    cfg.CRACK.AUG.NOISE_PROB = 0.15
-    cfg.CRACK.AUG.JPEG_PROB = 0.15
-    cfg.CRACK.AUG.SHADOW_PROB = 0.15
-
-
-def _add_inference_keys(cfg: CN) -> None:
-    cfg.CRACK.INFERENCE = CN()
-    # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
-    # at most this size.
-    cfg.CRACK.INFERENCE.TILE_SIZE = 1024
-    # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
-    cfg.CRACK.INFERENCE.TILE_OVERLAP = 64
-    # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
-    cfg.CRACK.INFERENCE.FAST = "auto"
-    # fp32, bf16, or auto: bf16 where the processor computes it natively.
-    cfg.CRACK.INFERENCE.PRECISION = "auto"
+    for key, default in DEFAULTS.items():
+        *groups, name = key.split(".")
+        node = reduce(lambda node, group: node.setdefault(group, CN()), groups, cfg)
+        node[name] = copy.copy(default)
 
 
 _ANY = float("inf")
@@ -219,7 +202,15 @@ def value_at(cfg: CN, key: str) -> Any:
 
 def check_values(cfg: CN) -> None:
     """Raise `CrackError` where a key has a value that no prediction or training can have."""
-    _check_numbers(cfg)
+    for key, number in leaves(cfg):
+        if not isinstance(number, int | float):
+            continue
+        if not math.isfinite(number):
+            raise CrackError(f"{key} is {number}; it must be a finite number")
+        low, high = _RANGES[max((x for x in _RANGES if key.startswith(x)), key=len)]
+        if not low <= number <= high:
+            wanted = f"between {low} and {high}" if high < _ANY else f"{low} or more"
+            raise CrackError(f"{key} is {number}; it must be {wanted}")
     for key, choices in _CHOICES.items():
         value = value_at(cfg, key)
         if value not in choices:
@@ -230,20 +221,16 @@ def check_values(cfg: CN) -> None:
         raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
 
 
-def _check_numbers(value: Any, key: str = "") -> None:
-    if isinstance(value, dict):
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries and lists, with its key, such as SOLVER.BASE_LR."""
+    if isinstance(value, Mapping):
         for name, inner in value.items():
-            _check_numbers(inner, f"{key}.{name}".lstrip("."))
+            yield from leaves(inner, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list | tuple):
         for inner in value:
-            _check_numbers(inner, key)
-    elif isinstance(value, int | float):
-        low, high = _RANGES[max((x for x in _RANGES if key.startswith(x)), key=len)]
-        if not math.isfinite(value):
-            raise CrackError(f"{key} is {value}; it must be a finite number")
-        if not low <= value <= high:
-            wanted = f"between {low} and {high}" if high < _ANY else f"{low} or more"
-            raise CrackError(f"{key} is {value}; it must be {wanted}")
+            yield from leaves(inner, key)
+    else:
+        yield key, value
 
 
 def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:

@@ -21,6 +21,7 @@ from numpy._core import multiarray as np_multiarray
 from numpy._core import numeric as np_numeric
 from torch import nn
 
+from .config import leaves
 from .errors import CrackError, as_crack_error
 
 # The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
@@ -52,7 +53,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             raise CrackError(
                 f"checkpoint {path} holds more than tensors, or is no checkpoint"
             ) from None
-        _check_finite(content)
+        for key, value in leaves(content):
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+                raise ValueError(f"values in {key} are not finite; take an earlier one")
     state = content["model"]
     named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in state.items())
     if not state or not named:
@@ -179,14 +182,3 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): np_multiarray.scalar,
     ("numpy.core.numeric", "_frombuffer"): np_numeric._frombuffer,  # type: ignore[attr-defined]
 }
-
-
-def _check_finite(value: Any, place: str = "") -> None:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            _check_finite(inner, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_finite(inner, place)
-    elif isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
-        raise ValueError(f"values in {place} are not finite; take an earlier one")
