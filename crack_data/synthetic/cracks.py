@@ -13,8 +13,6 @@ from .textures import Points, Rng, Shape, log_uniform
 MIN_WIDTH = 1.0  # px
 MAX_WIDTH = 80.0  # px
 WIDE = 15.0  # px: from here on one sees into a crack
-WIDE_SHARE = 0.36  # of the photos with cracks
-INTERRUPTED_SHARE = 0.25  # of the trunks
 KINDS = {
     "single": 0.3,
     "branching": 0.3,
@@ -48,7 +46,7 @@ def random_cracks(
     shape: Shape,
     masonry: Masonry | None = None,
     kind: str | None = None,
-    interrupted_share: float = INTERRUPTED_SHARE,
+    interrupted_share: float = 0.25,
 ) -> list[Crack]:
     """One crack, one with branches, several, crossing or parallel ones, or a network of them.
 
@@ -58,7 +56,7 @@ def random_cracks(
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     width = log_uniform(rng, 1.0, 12.0)
     widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)
-    if rng.random() < WIDE_SHARE and widest > WIDE:
+    if rng.random() < 0.36 and widest > WIDE:
         width = log_uniform(rng, WIDE, widest)
     width = min(width, widest)
     if kind == "network":

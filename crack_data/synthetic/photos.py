@@ -22,8 +22,6 @@ from .rendering import cover_gaps, draw_cracks, open_cracks
 from .textures import ByteImage, cast_shadow, draw_ground, expose, spill
 
 MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
-CRACK_FREE_SHARE = 0.2
-MASONRY_SHARE = 0.2
 _DESCRIPTION = "Drawn cracks"
 
 
@@ -53,12 +51,12 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     shape = (height, width)
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(angle)), float(np.sin(angle)))
-    masonry = Masonry.random(rng, shape) if rng.random() < MASONRY_SHARE else None
+    masonry = Masonry.random(rng, shape) if rng.random() < 0.2 else None
     photo = draw_masonry(rng, shape, light, masonry) if masonry else draw_ground(rng, shape, light)
     if rng.random() < 0.4:
         spill(rng, photo)
     instances: list[ByteImage] = []
-    if rng.random() >= CRACK_FREE_SHARE:
+    if rng.random() >= 0.2:
         cracks = random_cracks(rng, shape, masonry)
         layer = draw_cracks(cracks, shape)
         open_cracks(rng, photo, layer, light)
@@ -80,22 +78,22 @@ def write_photos(
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
-    Files of the same names are replaced, and annotations of an earlier series removed. A
-    `CrackError` where the folder has a longer series, or annotations that are of no series.
-
-    Args:
-        folder, count, seed, height, width: where to, and what `draw_photo` draws.
-        noise: give the masks the faults of real ones.
-        instances: also write ``instances.json``: COCO annotations with one instance for each crack,
-            however many pieces of it can be seen, and apart from the cracks that it crosses.
+    ``noise`` gives masks the faults of real ones; ``instances`` adds ``instances.json``: COCO
+    annotations, one for each crack in whatever pieces it is seen. Files of the same names are
+    replaced, and annotations of an earlier series removed. A `CrackError` where the folder has a
+    longer series, or annotations that are of no series.
     """
     described = Path(folder, "instances.json")
     if described.exists() and info_of(read_json(described), "description") != _DESCRIPTION:
         raise CrackError(f"{described} is not of drawn photos; move it, or name another folder")
     if Path(folder, "images", f"drawn_{count:05d}.jpg").exists():
         raise CrackError(f"{folder} holds a longer series; remove it, or name another folder")
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    coco: dict[str, Any] = {
+        "info": {"description": _DESCRIPTION, "image_root": "images"},
+        "categories": [{"id": 1, "name": "crack"}],
+        "images": [],
+        "annotations": [],
+    }
     for index in trange(count, unit=" photos", leave=False, disable=None):
         photo = draw_photo(index, seed, height, width)
         described.unlink(missing_ok=True)  # it is of the photos that are replaced now
@@ -106,21 +104,16 @@ def write_photos(
         _write(Path(folder, "images", f"{name}.jpg"), photo.image)
         _write(Path(folder, "masks", f"{name}.png"), mask)
         size = {"height": height, "width": width}
-        images.append({"id": index + 1, "file_name": f"{name}.jpg", **size})
+        coco["images"].append({"id": index + 1, "file_name": f"{name}.jpg", **size})
         for instance in photo.instances:
             x, y, w, h = cv2.boundingRect(instance)
             part = instance[y : y + h, x : x + w] // 255
             entry = json.loads("{" + annotation(part, x, y, instance.shape, "rle"))
-            annotations.append({"id": len(annotations) + 1, "image_id": index + 1} | entry)
+            ids = {"id": len(coco["annotations"]) + 1, "image_id": index + 1}
+            coco["annotations"].append(ids | entry)
     if instances:
-        content = {
-            "info": {"description": _DESCRIPTION, "image_root": "images"},
-            "categories": [{"id": 1, "name": "crack"}],
-            "images": images,
-            "annotations": annotations,
-        }
         with atomic_write(described) as stream:
-            stream.write(json.dumps(content).encode())
+            stream.write(json.dumps(coco).encode())
 
 
 def _write(path: Path, image: ByteImage) -> None:

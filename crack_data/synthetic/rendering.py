@@ -125,29 +125,22 @@ def _trench(
 
 def cover_gaps(rng: Rng, photo: FloatImage, cracks: list[Crack]) -> None:
     """Lay sand or paint over some of the interruptions; others are healed or too faint to see."""
-    for crack in cracks:
-        for points in runs(crack.points, ~crack.visible):
-            kind = rng.choice(["none", "sand", "paint"])
-            reach = 0.375 * float(np.hypot(*(points[-1] - points[0])))
-            if kind != "none" and reach > 0:
-                _cover(rng, photo, points.mean(axis=0), reach, kind == "paint")
-
-
-def _cover(rng: Rng, photo: FloatImage, centre: np.ndarray, reach: float, paint: bool) -> None:
-    """Lay a patch of sand or paint, ``reach`` px in radius, in place."""
-    margin = int(2 * reach) + 4
-    x, y = np.rint(centre).astype(int).tolist()
-    top, left = max(y - margin, 0), max(x - margin, 0)
-    part = photo[top : max(y + margin, 0), left : max(x + margin, 0)]
-    if not part.size:
-        return
-    shape = part.shape[:2]
-    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    away = np.hypot(rows - np.float32(y - top), columns - np.float32(x - left))
-    away += 0.25 * reach * value_noise(rng, shape, max(4.0, reach / 2), octaves=3)
-    cover = 1 - smoothstep(away, 0.9 * reach, 1.25 * reach)
-    sand = photo.mean(axis=(0, 1)) * np.array([0.85, 1.0, 1.1])
-    colour = np.array(PAINTS[rng.integers(len(PAINTS))]) if paint else sand
-    colour = (colour * rng.uniform(0.75, 1.1)).astype(np.float32)
-    grain = (0.02 if paint else 0.1) * white_noise(rng, shape, 0.7)
-    part += cover[..., None] * (colour * (1 + grain)[..., None] - part)
+    for points in (x for crack in cracks for x in runs(crack.points, ~crack.visible)):
+        kind = rng.choice(["none", "sand", "paint"])
+        reach = 0.375 * float(np.hypot(*(points[-1] - points[0])))
+        margin = int(2 * reach) + 4
+        x, y = np.rint(points.mean(axis=0)).astype(int).tolist()
+        top, left = max(y - margin, 0), max(x - margin, 0)
+        part = photo[top : max(y + margin, 0), left : max(x + margin, 0)]
+        if kind == "none" or not reach or not part.size:
+            continue
+        shape = part.shape[:2]
+        rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+        away = np.hypot(rows - np.float32(y - top), columns - np.float32(x - left))
+        away += 0.25 * reach * value_noise(rng, shape, max(4.0, reach / 2), octaves=3)
+        cover = 1 - smoothstep(away, 0.9 * reach, 1.25 * reach)
+        sand = photo.mean(axis=(0, 1)) * np.array([0.85, 1.0, 1.1])
+        colour = np.array(PAINTS[rng.integers(len(PAINTS))]) if kind == "paint" else sand
+        colour = (colour * rng.uniform(0.75, 1.1)).astype(np.float32)
+        grain = (0.02 if kind == "paint" else 0.1) * white_noise(rng, shape, 0.7)
+        part += cover[..., None] * (colour * (1 + grain)[..., None] - part)

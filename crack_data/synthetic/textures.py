@@ -73,9 +73,7 @@ def tinted(rng: Rng, brightness: FloatImage, warmth: float = 0.0) -> FloatImage:
     turn = 0.3 * warmth + np.clip(rng.normal(0, 0.03), -0.05, 0.1)
     tint = (1 + rng.normal(0, 0.012, 3) + turn * np.array([-1, 0, 1])).astype(np.float32)
     hue = 0.006 * value_noise(rng, brightness.shape, 100, octaves=3)
-    return np.stack(
-        [brightness * tint[0] + hue, brightness * tint[1], brightness * tint[2] - hue], 2
-    )
+    return brightness[..., None] * tint + hue[..., None] * np.array([1, 0, -1], np.float32)
 
 
 def rotated_grid(
