@@ -13,25 +13,18 @@ from crack_data.errors import CrackError, run_tool
 from crack_data.synthetic import write_photos
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--count", default=100, type=int, metavar="N", help="photos (100)")
-    parser.add_argument("--size", default="480x320", metavar="WIDTHxHEIGHT", help="px (480x320)")
-    parser.add_argument("--seed", default=0, type=int, help="the same seed draws the same photos")
-    parser.add_argument("--noise", action="store_true", help="masks as faulty as real ones")
-    parser.add_argument(
-        "--instances",
-        action="store_true",
-        help="also write FOLDER/instances.json: COCO annotations, one for each crack",
-    )
-    return parser.parse_args()
-
-
 def main() -> None:
     """Draw the photos."""
-    args = parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--output", required=True, type=Path, metavar="FOLDER")
+    add("--count", default=100, type=int, metavar="N", help="photos (100)")
+    add("--size", default="480x320", metavar="WIDTHxHEIGHT", help="px (480x320)")
+    add("--seed", default=0, type=int, help="the same seed draws the same photos")
+    add("--noise", action="store_true", help="masks as faulty as real ones")
+    coco = "also write FOLDER/instances.json: COCO annotations, one for each crack"
+    add("--instances", action="store_true", help=coco)
+    args = parser.parse_args()
     if args.count < 1 or args.seed < 0:
         raise CrackError("--count must be 1 or more, --seed 0 or more")
     width, _, height = args.size.partition("x")

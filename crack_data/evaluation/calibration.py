@@ -32,12 +32,12 @@ from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..inference.predictor import CrackPredictor
 from ..segmentation import ignored_pixels, union_mask
+from .metrics import at_or_above
 
 logger = logging.getLogger(__name__)
 
 _LEVEL = 0.9  # share of photos whose true percentage the interval holds
-# Fewer groups than this do not hold a 90 % interval: the 5 % tails need 19 values each.
-_MIN_GROUPS = 40
+_MIN_GROUPS = 40  # for it: the 5 % tails need 19 values each
 
 
 class CalibrationPhoto(NamedTuple):
@@ -134,18 +134,16 @@ def rate_bound(count: int, total: int) -> float:
 def unbiased_threshold(photos: Sequence[CalibrationPhoto]) -> float:
     """The pixel threshold at which half of the photos are predicted too large, half too small.
 
-    Of the photos on which cracks were found, since a crack that is missed is missed at any
-    threshold, and drawing the others wider would not mend it. Thresholds lie between two levels of
-    the 8-bit crack map.
+    Of those on which cracks were found: others drawn wider do not mend a crack that is missed.
+    Thresholds lie between two levels of the 8-bit crack map.
     """
     found = [x for x in photos if x.true_percent > 0 and x.levels[1:].any()]
     if not found:
         raise CrackError(
             "the model finds no cracks on DATASETS.TEST; there is nothing to calibrate"
         )
-    true = np.array([photo.true_percent for photo in found])
-    # Shares at or above each level 1..255.
-    above = np.stack([np.cumsum(x.levels[::-1])[::-1][1:] / max(x.levels.sum(), 1) for x in found])
+    true, pixels = np.array([[x.true_percent, x.levels.sum()] for x in found]).T
+    above = at_or_above([x.levels for x in found]) / pixels[:, None]
     bias = np.median(100.0 * above - true[:, None], axis=0)
     return float((np.argmin(np.abs(bias)) + 0.5) / 255.0)
 
@@ -174,9 +172,7 @@ def predicted_percent(levels: np.ndarray, threshold: float) -> float:
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, tail: float) -> float:
-    """The value that at most ``tail`` of the groups exceed, corrected for their finite number.
-
-    The photo to come counts as one more group, whose error may be as large as any.
-    """
+    """The value that at most ``tail`` of the groups exceed, corrected for their finite number."""
+    # The photo to come counts as one more group, whose error may be as large as any.
     values, weights = np.append(values, values.max()), np.append(weights, 1.0)
     return float(np.quantile(values, 1.0 - tail, weights=weights, method="inverted_cdf"))

@@ -67,25 +67,22 @@ class CrackEvaluator(DatasetEvaluator):
     def process(self, inputs: Sequence[Record], outputs: Sequence[CrackPrediction]) -> None:
         """Compare predictions with the records that ``inputs`` name by their image_id."""
         for given, prediction in zip(inputs, outputs, strict=True):
-            image_id = given["image_id"]
-            self._photos[image_id] = self._compare(self._by_id[image_id], prediction)
-
-    def _compare(self, record: Record, prediction: CrackPrediction) -> PhotoResult:
-        size = prediction.height, prediction.width
-        ignored = ignored_pixels(record)
-        truth = true_instances(record, ignored)
-        drawn = counted_instances(prediction.instances, ignored)
-        rejected = counted_instances(prediction.rejected, ignored)
-        levels = prediction.probability
-        if self._cfg.MODEL.META_ARCHITECTURE != "CrackRCNN":
-            # Without a crack map: the best score of any instance, drawn or not.
-            scores = paint_scores([*prediction.instances, *prediction.rejected], size)
-            levels = np.rint(255 * scores).astype(np.uint8)
-        return PhotoResult(
-            count_photo(paint_scores(truth, size) > 0, prediction.mask, levels, ignored),
-            count_instances(truth, drawn),
-            encode_instances(size, truth, drawn, rejected, self._cfg.MODEL.CRACK_MAP.LINK_GAP),
-        )
+            record = self._by_id[given["image_id"]]
+            size = prediction.height, prediction.width
+            ignored = ignored_pixels(record)
+            truth = true_instances(record, ignored)
+            drawn = counted_instances(prediction.instances, ignored)
+            rejected = counted_instances(prediction.rejected, ignored)
+            levels, keys = prediction.probability, self._cfg.MODEL
+            if keys.META_ARCHITECTURE != "CrackRCNN":
+                # Without a crack map: the best score of any instance, drawn or not.
+                scores = paint_scores([*prediction.instances, *prediction.rejected], size)
+                levels = np.rint(255 * scores).astype(np.uint8)
+            self._photos[record["image_id"]] = PhotoResult(
+                count_photo(paint_scores(truth, size) > 0, prediction.mask, levels, ignored),
+                count_instances(truth, drawn),
+                encode_instances(size, truth, drawn, rejected, keys.CRACK_MAP.LINK_GAP),
+            )
 
     def evaluate(self) -> Results:
         """Metrics of all processes' photos, as {task: {name: value}}; written as files too.
@@ -154,8 +151,8 @@ def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> R
 def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, Any]:
     """Evaluate on each set of DATASETS.TEST and log a Markdown table of them.
 
-    Returns of a single set what `evaluate_dataset` does; of several that by name of the set and,
-    beside it, the means of what all of them define. Empty in all processes but the first.
+    Returns of a single set what `evaluate_dataset` does; of several that by the set's name, and
+    means of each metric that all of them have. Empty in all processes but the first.
     """
     names = cfg.DATASETS.TEST
     results = OrderedDict((name, evaluate_dataset(predictor, name, cfg)) for name in names)
@@ -164,7 +161,13 @@ def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, An
     logger.info("Results:\n%s", markdown_table(results))
     if len(results) == 1:
         return results[names[0]]
-    return OrderedDict(results, **_means(list(results.values())))
+    means: Results = OrderedDict()
+    for task in results[names[0]]:
+        each = [result.get(task, {}) for result in results.values()]
+        shared = [name for name in each[0] if all(name in other for other in each)]
+        if shared:
+            means[task] = {name: sum(x[name] for x in each) / len(each) for name in shared}
+    return OrderedDict(results, **means)
 
 
 def true_instances(record: Record, ignored: BoolMask) -> list[CrackInstance]:
@@ -212,14 +215,3 @@ def _metrics(photos: Sequence[PhotoResult]) -> Results:
             results["instances"][f"AP50_{name}"] = values["AP50"]
     results["width"] = {name: found for name, (_, found) in recall_by_width(pixels).items()}
     return results
-
-
-def _means(results: Sequence[Results]) -> dict[str, dict[str, float]]:
-    """Means over data sets of each metric that all of them have."""
-    means: dict[str, dict[str, float]] = {}
-    for task, first in results[0].items():
-        others = [result.get(task, {}) for result in results]
-        shared = [name for name in first if all(name in other for other in others)]
-        if shared:
-            means[task] = {name: sum(o[name] for o in others) / len(others) for name in shared}
-    return means

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import LEVELS, WIDTHS, PhotoCounts
+from .counts import LEVELS, WIDTHS, Counts, PhotoCounts
 
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], dict[str, Array]]
@@ -59,11 +59,8 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
     )
     error = 100 * (predicted - true) / np.maximum(area, 1)  # percentage points
     is_free = true == 0
-    # Shape (N, 255): pixels at or above each cut.
-    predicted_at, hit_at = (
-        np.cumsum(np.array(levels, float)[:, ::-1], axis=1)[:, ::-1][:, 1:]
-        for levels in ([x.map_all for x in photos], [x.map_true for x in photos])
-    )
+    predicted_at = at_or_above([x.map_all for x in photos])
+    hit_at = at_or_above([x.map_true for x in photos])
 
     def statistics(weights: Array) -> dict[str, Array]:
         t, p, h = (weights @ column for column in (true, predicted, hit))
@@ -92,6 +89,11 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
     return statistics
 
 
+def at_or_above(levels: Sequence[Counts]) -> Array:
+    """Pixels at or above each of the levels 1..255, (N, 255), of N photos' counts by level."""
+    return np.cumsum(np.array(levels, float)[:, ::-1], axis=1)[:, ::-1][:, 1:]
+
+
 def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
     """Metrics of a set of so many photos, those of `WITH_INTERVAL` with NAME_low and NAME_high."""
     result = {name: float(value[0]) for name, value in statistics(np.ones((1, photos))).items()}
@@ -104,9 +106,8 @@ def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
 def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[float, float]]:
     """Lower and upper bound of the 95 % interval of every statistic: percentile bootstrap.
 
-    Photos are drawn with replacement, never pixels: pixels of one photo depend on each other. NaN
-    (a resample that does not define a statistic) is left out. Source: Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993.
+    Photos are drawn, never pixels, which depend on each other. NaN, a resample that does not define
+    a statistic, is left out. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     drawn = np.random.default_rng(SEED).multinomial(
         photos, np.full(photos, 1 / photos), size=RESAMPLES
@@ -126,11 +127,8 @@ def ratio(part: Array, whole: Array) -> Array:
 
 
 def pool(weights: Array, counts: Array) -> Array:
-    """Counts of shape (N, K) summed over each resample's photos: shape (R, K).
-
-    Not ``@``: for matrices this small a threaded BLAS waits for its threads more than it
-    computes, ten times longer where other work keeps the cores busy.
-    """
+    """Counts of shape (N, K) summed over each resample's photos: shape (R, K)."""
+    # Not @: a threaded BLAS waits for its threads, ten times longer on busy cores.
     return np.einsum("rn,nk->rk", weights, counts)
 
 

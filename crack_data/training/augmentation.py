@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
+from ..synthetic.textures import log_uniform
+
 # What the models' pixel mean makes zero, like the padding of a batch.
 MEAN_BGR = (104.0, 116.0, 124.0)
 
@@ -34,26 +36,14 @@ class CropPlan:
 
 def draw_plan(mask: np.ndarray, rng: np.random.Generator, cfg: CfgNode) -> CropPlan:
     """Draw the geometry, as CRACK.AUG, ``cfg``, says, for a photo with this (H, W) mask."""
-    low, high = cfg.SCALE
-    scale = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    scale = log_uniform(rng, *cfg.SCALE)
     rotate = rng.random() < cfg.ROTATE_PROB
     degrees = float(rng.uniform(-1, 1) * cfg.ROTATE_DEGREES) if rotate else 0.0
-    return CropPlan(
-        scale=scale,
-        degrees=degrees + 90 * int(rng.integers(4)),
-        flip=bool(rng.random() < 0.5),
-        centre=_draw_centre(mask, cfg.CROP_SIZE / scale, rng, cfg.CRACK_CROP_PROB),
-        size=cfg.CROP_SIZE,
-        reflect=bool(rng.random() < 0.7),
-    )
-
-
-def _draw_centre(
-    mask: np.ndarray, side: float, rng: np.random.Generator, crack_probability: float
-) -> tuple[float, float]:
-    """Centre (x, y) of a crop that covers ``side`` px of the photo."""
+    degrees += 90 * int(rng.integers(4))
+    flip = bool(rng.random() < 0.5)
+    on_crack = rng.random() < cfg.CRACK_CROP_PROB
     size = np.array(mask.shape[::-1])  # width, height
-    on_crack = rng.random() < crack_probability
+    side = cfg.CROP_SIZE / scale  # that the crop covers of the photo, px
     centre = rng.uniform(0, size)
     pixels = np.flatnonzero(mask) if on_crack else np.empty(0)
     if len(pixels):
@@ -62,20 +52,17 @@ def _draw_centre(
         centre = np.array([column, row]) + rng.uniform(-0.4, 0.4, 2) * side
     # It leaves the photo only where that is smaller, and lies anywhere in a crop that shows it all.
     low, high = np.sort([np.full(2, side / 2), size - side / 2], axis=0)
-    x, y = np.clip(centre, low, high) - 0.5
-    return float(x), float(y)
+    x, y = (np.clip(centre, low, high) - 0.5).tolist()
+    return CropPlan(scale, degrees, flip, (x, y), cfg.CROP_SIZE, bool(rng.random() < 0.7))
 
 
 def crop_photo(
     image: np.ndarray, plan: CropPlan, fill: float | tuple[float, ...] = MEAN_BGR
 ) -> np.ndarray:
-    """Cut the crop out of a uint8 photo, (H, W, 3), or mask, (H, W): (size, size, …).
-
-    Outside the photo it has ``fill`` where it does not reflect.
-    """
+    """Cut the crop out of a uint8 photo, (H, W, 3), or mask, (H, W): (size, size, …)."""
     matrix = plan.matrix()
     if plan.scale < 0.9:
-        # Average pixels before a warp that makes the photo smaller: a warp alone would skip some.
+        # Average pixels first: a warp that makes the photo smaller would skip some.
         height, width = image.shape[:2]
         size = (max(1, round(width * plan.scale)), max(1, round(height * plan.scale)))
         ratio = np.array([size[0] / width, size[1] / height])
@@ -146,7 +133,7 @@ def cast_shadow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
     x, y = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
-    softness = np.exp(rng.uniform(np.log(1.5), np.log(40)))
+    softness = log_uniform(rng, 1.5, 40)
     columns = (np.arange(width, dtype=np.float32) - x) * np.float32(np.cos(angle))
     rows = (np.arange(height, dtype=np.float32) - y) * np.float32(np.sin(angle))
     lit = np.clip((columns + rows[:, None]) / np.float32(softness) + 0.5, 0, 1)

@@ -71,15 +71,11 @@ def set_aside(folder: str) -> Path:
 
 
 def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of ``model`` whose weights and buffers follow it, weighted by ``decay`` a step.
-
-    The first steps use a smaller decay, (1 + n) / (10 + n), so that the average does not remember
-    the initial weights in a short training.
-    """
+    """A copy of ``model`` whose weights and buffers follow it, weighted by ``decay`` a step."""
 
     def update(old: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        count = int(steps)
-        weight = 1 - min(decay, (1 + count) / (10 + count))
+        # At first less, so that the average does not remember the initial weights for long.
+        weight = 1 - min(decay, (1 + int(steps)) / (10 + int(steps)))
         return old.lerp(new, weight) if old.is_floating_point() else new
 
     return AveragedModel(model, avg_fn=update, use_buffers=True)
@@ -99,9 +95,8 @@ def match_optimizer_state(
 ) -> dict[str, Any]:
     """The state to load into ``optimizer``: moments as saved, rates and weight decay its own.
 
-    ``saved`` is the ``state_dict()`` of an optimizer of the same kind, whose parameters had
-    ``saved_names`` (see `parameter_names`) and may have been in other groups. A ValueError where
-    they are not the same parameters.
+    ``saved`` is the ``state_dict()`` of an optimizer of the same kind, whose `parameter_names` were
+    ``saved_names``, in any groups. A ValueError where they are not the same parameters.
     """
     if set(saved_names) != set(names):
         raise ValueError("other parameters are trained")
@@ -115,9 +110,9 @@ def match_optimizer_state(
 def release_weights(sources: Sequence[str], target: str) -> int:
     """Write the mean of the weights of checkpoints in fp16, and nothing else; return its bytes.
 
-    Of each the averaged weights are taken where it has them. A tensor that fp16 cannot hold stays
-    in fp32. The mean of a model and of what it became by training on is often better than both
-    (Wortsman et al. 2022, arXiv:2203.05482). A `CrackError` where they are of different models.
+    A tensor that fp16 cannot hold stays in fp32. The mean of a model and of what it became by
+    training on is often better than both (Wortsman et al. 2022, arXiv:2203.05482). A `CrackError`
+    where they are of different models.
     """
     weights = _plain_weights(sources[0])
     for count, source in enumerate(sources[1:], start=2):
@@ -148,8 +143,7 @@ def main() -> None:
     parser.add_argument("sources", nargs="+", help="one or more of the same model")
     parser.add_argument("target", help="file to write")
     args = parser.parse_args()
-    size = release_weights(args.sources, args.target)
-    print(f"{args.target}: {size / 1e6:.1f} MB")
+    print(f"{args.target}: {release_weights(args.sources, args.target) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

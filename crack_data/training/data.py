@@ -23,17 +23,13 @@ from .mapper import CrackMapper
 
 Batch = list[dict[str, Any]]
 
-# So many photos are tried for one sample before it is given up.
-MAX_TRIES = 10
-
 
 def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
     """Endless (position in the stream, index of the photo), from position ``start`` on.
 
-    A sample's position is all that its augmentation depends on besides the seed, so a run that
-    starts at position p continues exactly the run that stopped there, with any number of workers.
-    Several processes, of the same seed, take every n-th position each. ``weights``, shape
-    (photos,), say how often each photo is drawn, relative to the others.
+    With the seed, the position decides a sample's augmentation: a run that starts at position p
+    continues exactly the one that stopped there. Of several processes each takes every n-th
+    position. ``weights``, shape (photos,), say how often each photo is drawn.
     """
     photos: Sampler[int] = TrainingSampler(len(weights), seed=seed)
     if bool((weights != weights[0]).any()):
@@ -46,22 +42,21 @@ def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[
 
 def load_records(cfg: CfgNode) -> list[Record]:
     """The records of DATASETS.TRAIN, set after set, each with its "dataset_name"."""
-    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    keys = cfg.DATALOADER
     return [
         {**record, "dataset_name": name}
         for name in cfg.DATASETS.TRAIN
-        for record in get_detection_dataset_dicts([name], filter_empty=filter_empty)
+        for record in get_detection_dataset_dicts([name], keys.FILTER_EMPTY_ANNOTATIONS)
     ]
 
 
 def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
-    """(photos,) how often each record is drawn, relative to the others.
+    """(photos,) how often each record is drawn, by SAMPLING_WEIGHTS and CRACK_FREE_WEIGHT.
 
-    That is the weight of its set in CRACK.SAMPLING_WEIGHTS, times CRACK.CRACK_FREE_WEIGHT where it
-    has no crack. A `CrackError` where they leave no photo or do not go with DATASETS.TRAIN.
+    A `CrackError` where they leave no photo or do not go with DATASETS.TRAIN.
     """
-    crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
     of_set = value_by_set(cfg, "SAMPLING_WEIGHTS", default=1.0)
+    crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
     weights = torch.tensor(
         [of_set[x["dataset_name"]] * (1.0 if has_crack(x) else crack_free) for x in records]
     )
@@ -76,8 +71,8 @@ def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
 class TrainSamples(Dataset[dict[str, Any]]):
     """Maps (position, photo index) to a sample; an unreadable photo is replaced by another.
 
-    A sample's "skipped" lists the photos that could not be read, as (file name, reason); if no
-    replacement could be read either, it holds nothing else.
+    A sample's "skipped" lists the photos that could not be read, as (file name, reason); where no
+    other could be read either, it holds nothing else.
     """
 
     def __init__(self, cfg: CfgNode, records: list[Record], seed: int) -> None:
@@ -94,7 +89,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
             cv2.setNumThreads(0)  # the training needs the cores
         rng = np.random.default_rng([self.seed, position])
         skipped: list[tuple[str, str]] = []
-        for _ in range(MAX_TRIES):
+        for _ in range(10):  # photos; then the sample is given up
             record = self.records[index]
             try:
                 return {**self.mapper(record, rng), "skipped": skipped}
@@ -105,10 +100,9 @@ class TrainSamples(Dataset[dict[str, Any]]):
 
 
 class BatchLoader(DataLoader[dict[str, Any]]):
-    """Batches of samples, made in DATALOADER.NUM_WORKERS processes.
+    """Batches of samples, made in DATALOADER.NUM_WORKERS processes, which send them as bytes.
 
-    They come through pipes, as bytes: tensors would lie in /dev/shm, of which a Docker container
-    has 64 MB, and a worker that finds it full leaves the training waiting for ever.
+    Tensors would lie in /dev/shm, 64 MB in Docker: a worker that finds it full waits for ever.
     """
 
     def __iter__(self) -> Any:

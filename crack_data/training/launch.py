@@ -46,8 +46,7 @@ def start(args: argparse.Namespace) -> None:
     Without a GPU the processes compute on the CPU and talk through gloo.
     """
     try:
-        machines = args.num_machines, args.machine_rank, args.dist_url
-        launch(run, args.num_gpus, *machines, args=(args,))
+        launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except ProcessRaisedException as error:  # its message is the process's traceback
         _, ours, message = str(error).rpartition("CrackError: ")
         if not ours:
@@ -64,11 +63,8 @@ def run(args: argparse.Namespace) -> None:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
     check_values(cfg)
-    needed = {"DATASETS.TRAIN": cfg.DATASETS.TRAIN}
-    if args.eval_only:
-        needed = {"DATASETS.TEST": cfg.DATASETS.TEST, "MODEL.WEIGHTS": cfg.MODEL.WEIGHTS}
-    for key, value in needed.items():
-        if not value:
+    for key in ("DATASETS.TEST", "MODEL.WEIGHTS") if args.eval_only else ("DATASETS.TRAIN",):
+        if not value_at(cfg, key):
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     metric = cfg.CRACK.BEST_METRIC

@@ -51,8 +51,8 @@ class CrackTrainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build model, optimizer and hooks; nothing is loaded or trained yet."""
-        # Not DefaultTrainer's own constructor: it hands CPU modules to DistributedDataParallel as
-        # if they were on a GPU, and knows no autocast on the CPU.
+        # Not DefaultTrainer's own: it hands CPU modules to DistributedDataParallel as if they were
+        # on a GPU, and knows no autocast on the CPU.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
@@ -73,9 +73,8 @@ class CrackTrainer(DefaultTrainer):
         self.stepper = self._trainer = build_stepper(cfg, self.plain_model)
         self.monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
-        parts: dict[str, Any] = {"trainer": weakref.proxy(self)}
-        if self.average is not None:
-            parts["ema"] = self.average
+        average = {"ema": self.average} if self.average else {}
+        parts = {"trainer": weakref.proxy(self), **average}
         self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
         self.best = KeepBest()
         self.register_hooks(build_hooks(self))
@@ -130,10 +129,8 @@ class CrackTrainer(DefaultTrainer):
             yield self.monitor(batch)
 
     def train(self) -> None:
-        """Train to the end, or until a hook ends it.
-
-        Not Detectron2's own loop, which logs bad input with a traceback and knows no early end.
-        """
+        """Train to the end, or until a hook ends it."""
+        # Not by Detectron2's loop, which logs bad input with a traceback and knows no early end.
         logger.info(f"Starting training from iteration {self.start_iter}")
         if self.start_iter >= self.max_iter:
             logger.warning(f"SOLVER.MAX_ITER {self.max_iter} is reached: no iteration is left")
