@@ -35,8 +35,7 @@ from .checkpoints import (
     set_aside,
 )
 from .data import Batch, build_train_loader
-from .hooks import KeepBest, build_hooks, build_reporting_hooks
-from .loop import BatchMonitor, build_stepper
+from .loop import BatchMonitor, KeepBest, build_hooks, build_reporting_hooks, build_stepper
 from .report import cut_metrics
 
 logger = logging.getLogger("detectron2.crack_data.training")
