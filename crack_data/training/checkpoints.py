@@ -95,8 +95,8 @@ def match_optimizer_state(
 ) -> dict[str, Any]:
     """The state to load into ``optimizer``: moments as saved, rates and weight decay its own.
 
-    ``saved`` is the ``state_dict()`` of an optimizer of the same kind, whose `parameter_names` were
-    ``saved_names``, in any groups. A ValueError where they are not the same parameters.
+    ``saved`` is the ``state_dict()`` of one of the same kind, ``saved_names`` were its
+    `parameter_names`, in any groups. A ValueError where they are not the same parameters.
     """
     if set(saved_names) != set(names):
         raise ValueError("other parameters are trained")

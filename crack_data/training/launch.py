@@ -41,10 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def start(args: argparse.Namespace) -> None:
-    """`run` in as many processes as the command line says: --num-gpus is per machine.
-
-    Without a GPU the processes compute on the CPU and talk through gloo.
-    """
+    """`run` in as many processes as the command line says: --num-gpus is per machine."""
     try:
         launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except ProcessRaisedException as error:  # its message is the process's traceback
@@ -101,11 +98,8 @@ def unread_keys(cfg: CfgNode) -> list[str]:
 
 
 def adapt_to_random_weights(cfg: CfgNode) -> None:
-    """Let all layers learn, BatchNorm's statistics too, where no pretrained weights are loaded.
-
-    Without statistics of its own a frozen BatchNorm lets activations grow until the loss is NaN.
-    The config is changed in place.
-    """
+    """Let all layers learn, BatchNorm's statistics too, where no pretrained weights are loaded."""
+    # Without statistics of its own a frozen BatchNorm lets activations grow until the loss is NaN.
     if not cfg.MODEL.WEIGHTS and not cfg.MODEL.BACKBONE.WEIGHTS:
         cfg.MODEL.BACKBONE.FREEZE_AT = 0
         cfg.CRACK.FREEZE_BN_STATS = False

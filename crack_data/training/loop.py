@@ -52,12 +52,8 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
 
 
 def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Detectron2's parameter groups and gradient clipping around SGD or AdamW.
-
-    Parameters of the bottom-up network learn at SOLVER.BACKBONE_LR_FACTOR x SOLVER.BASE_LR.
-    """
-    solver = cfg.SOLVER
-    factor = solver.BACKBONE_LR_FACTOR
+    """Detectron2's parameter groups and gradient clipping around SGD or AdamW."""
+    solver, factor = cfg.SOLVER, cfg.SOLVER.BACKBONE_LR_FACTOR
     parameters = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
@@ -78,8 +74,7 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
 class CrackStepper(SimpleTrainer):
     """Detectron2's `SimpleTrainer` with autocast, accumulation and a check before each update.
 
-    It takes an optimizer step every ``accumulate`` iterations. A loss that is not finite raises
-    FloatingPointError before it reaches the weights.
+    A loss that is not finite raises FloatingPointError before it reaches the weights.
     """
 
     def __init__(
@@ -87,7 +82,7 @@ class CrackStepper(SimpleTrainer):
     ) -> None:
         super().__init__(model, (), optimizer)
         self.bf16 = bf16
-        self.accumulate = accumulate
+        self.accumulate = accumulate  # iterations that one optimizer step takes
 
     def run_step(self) -> None:
         """Compute one batch's gradients, and take a step where it is due."""
@@ -114,8 +109,7 @@ class BatchMonitor:
         self.photos = 0  # in the training set
         self.max_bad_share = max_bad_share
         self.bad: dict[str, str] = {}  # the unreadable ones so far, file name to reason
-        # image_id, file_name and dataset_name of the photos in the last batch.
-        self.last: list[dict[str, str]] = []
+        self.last: list[dict[str, str]] = []  # image_id and so on of the last batch's photos
 
     def __call__(self, batch: Batch) -> Batch:
         """Note what the batch says and return those of its samples that could be read.
@@ -163,12 +157,10 @@ def build_hooks(trainer: Any) -> list[HookBase]:
 
 
 def build_reporting_hooks(trainer: Any) -> list[HookBase]:
-    """What the main process does beside: write metrics, checkpoints, and in the end the report.
-
-    Writers know the latest value of a metric only, so they write at every evaluation; and before
-    each checkpoint, because what is not written then is not written after a resumption either.
-    """
+    """What the main process does beside: write metrics, checkpoints, and in the end the report."""
     cfg = trainer.cfg
+    # Writers know a metric's latest value only: they write at every evaluation; and before each
+    # checkpoint, since what is not written then is not written after a resumption either.
     period = math.gcd(20, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD)
     return [
         stock.PeriodicWriter(trainer.build_writers(), period=period),
@@ -206,10 +198,7 @@ def _save_checkpoint(trainer: Any) -> None:
 
 
 class KeepBest(HookBase):
-    """Saves the weights that were best on the evaluation data, and ends a training without gain.
-
-    See CRACK.BEST_METRIC and CRACK.PATIENCE.
-    """
+    """Saves the weights that were best on the evaluation data, and ends a training without gain."""
 
     def __init__(self) -> None:
         self.best: float | None = None  # highest value of the metric so far

@@ -21,18 +21,13 @@ from ..segmentation import ignored_pixels, instance_masks
 from . import augmentation
 from .augmentation import CropPlan, crop_labels, crop_mask
 
-# A pixel of a crop is crack when at least this share of it is. Just below one half: measured on
-# CFD, DeepCrack and crackseg448 at scales 0.7 to 1.4 this keeps 99.4 to 100 % of the centrelines
-# and draws cracks 2 to 5 % too large.
+# A pixel of a crop is crack when at least this share of it is: measured on CFD, DeepCrack and
+# crackseg448 at scales 0.7 to 1.4, that keeps 99.4 to 100 % of the centrelines and draws cracks
+# 2 to 5 % too large.
 CRACK_COVERAGE = 0.45
 # Pieces joined by pixels that are crack to this share are one: a crack of less than a pixel's width
 # comes apart at CRACK_COVERAGE (CFD at scale 0.7: 3.5 times the instances).
 LINK_COVERAGE = 0.2
-# Crops scaled below this ignore the pixels between the two: a crack thinner than a pixel is
-# neither there nor absent.
-FULL_SCALE = 0.7
-# Smaller pieces of a crack, cut off by the crop's edge, teach the detector nothing.
-MIN_INSTANCE_PIXELS = 8
 
 
 @dataclass(frozen=True)
@@ -40,10 +35,9 @@ class Truth:
     """What a data set says of one photo."""
 
     # int16 label maps (H, W), 0 for background; instances that overlap lie in different layers.
-    # Labels are numbered over all layers together.
     layers: list[np.ndarray]
-    # Labels of instances whose pieces lie farther apart than the linking gap by the data set's own
-    # decision: no crop takes them apart.
+    # Labels of instances that the data set itself has in pieces farther apart than the linking gap:
+    # no crop takes them apart.
     scattered: set[int]
     ignored: np.ndarray  # bool (H, W), pixels that do not count
 
@@ -68,9 +62,9 @@ class CrackMapper:
     def __call__(self, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one record in Detectron2's standard format, with "dataset_name".
 
-        To "image" (3, H, W) uint8 in INPUT.FORMAT; "instances" with gt_boxes, gt_classes, gt_masks
-        (`BitMasks`); "sem_seg" (H, W) uint8, 1 where there is crack, `IGNORED` where the pixel does
-        not count; "height", "width", "file_name", "image_id", "dataset_name".
+        "image" is uint8 (3, H, W) in INPUT.FORMAT; "instances" have gt_boxes, gt_classes and
+        gt_masks (`BitMasks`); "sem_seg" is uint8 (H, W), 1 for crack, `IGNORED` for what does not
+        count.
         """
         keys, image = self.augmentation, read_photo_of(record)
         truth = truth_of(record, self.link_gap)
@@ -116,11 +110,8 @@ def truth_of(record: dict[str, Any], link_gap: float) -> Truth:
 def crop_truth(
     truth: Truth, plan: CropPlan, link_gap: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Masks of the instances in a crop, bool (size, size), and the target of the crack map.
-
-    The target is uint8 (size, size): 0, 1 or `IGNORED`.
-    """
-    masks: list[np.ndarray] = []
+    """Masks of the instances in a crop, bool (size, size), and the crack map's target, uint8."""
+    masks = []
     union = np.zeros((plan.size, plan.size), np.uint8)
     for layer in truth.layers:
         coverage = crop_mask(layer > 0, plan)
@@ -133,11 +124,11 @@ def crop_truth(
             pieces = [inside] if label in truth.scattered else _pieces(inside, link_gap)
             for piece in pieces:
                 piece = piece & crack[box]
-                if np.count_nonzero(piece) >= MIN_INSTANCE_PIXELS:
+                if np.count_nonzero(piece) >= 8:  # less, at the crop's edge, teaches nothing
                     masks.append(np.zeros(union.shape, bool))
                     masks[-1][box] = piece
     target = (union >= 255 * CRACK_COVERAGE).view(np.uint8)
-    if plan.scale < FULL_SCALE:
+    if plan.scale < 0.7:  # a crack thinner than a pixel is neither there nor absent
         target[(target == 0) & (union >= 255 * LINK_COVERAGE)] = IGNORED
     if truth.ignored.any():
         target[crop_mask(truth.ignored, plan) > 127] = IGNORED

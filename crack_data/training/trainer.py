@@ -176,10 +176,9 @@ class CrackTrainer(DefaultTrainer):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; sets where training starts.
+        """The inverse of `state_dict`; rates, schedule, decay and SEED >= 0 stay the config's.
 
-        Rates, schedule, weight decay and a SEED of 0 or more are the config's, whatever they were
-        before. A ValueError where the state does not go with the config.
+        A ValueError where the state does not go with the config.
         """
         wanted = self.cfg.SOLVER.OPTIMIZER
         if state_dict["optimizer"] != wanted:
