@@ -57,12 +57,9 @@ class Calibration:
 
 
 def spread(levels: np.ndarray) -> float:
-    """How unsure the crack map is of a photo's percentage, in points.
-
-    The standard deviation that a sum of independent pixels would have is far too small, since
-    neighbours err together; the sum of min(p, 1 - p), the expected share of wrong pixels, is not.
-    ``levels`` are (256,) pixels by level of the crack map, x 255.
-    """
+    """How unsure the crack map is of a photo's percentage, in points, by its (256,) `levels`."""
+    # The expected share of wrong pixels. Of independent pixels it would be the sum's standard
+    # deviation, which is far too small: neighbours err together.
     p = np.arange(256) / 255.0
     return _LEAST_SPREAD + 100.0 * float(levels @ np.minimum(p, 1 - p)) / max(int(levels.sum()), 1)
 
@@ -73,20 +70,17 @@ def calibration_path(weights: str) -> Path:
 
 
 def read_calibration(weights: str) -> Calibration | None:
-    """The calibration of a checkpoint, None where it has none.
-
-    A `CrackError` where the file is damaged or of another checkpoint.
-    """
+    """The calibration of a checkpoint, if any; a `CrackError` where it is damaged or another's."""
     path = calibration_path(weights)
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = json.loads(storage.read_bytes(str(path)))
-        interval = content["interval"]
-        interval = None if interval is None else Interval(**interval)
-        found = Calibration(**{**content, "interval": interval})
+        if content["interval"] is not None:
+            content["interval"] = Interval(**content["interval"])
+        found = Calibration(**content)
         shares = (found.score_threshold, found.threshold, found.false_alarm_bound)
-        if not all(0.0 <= x <= 1.0 for x in (*shares, *(interval or ())[:1])):
+        if not all(0.0 <= x <= 1.0 for x in (*shares, *(found.interval or ())[:1])):
             raise ValueError("a threshold or share lies outside 0 to 1")
     except (ValueError, TypeError, KeyError) as error:
         raise CrackError(
@@ -104,11 +98,10 @@ def settle_thresholds(cfg: CfgNode, weights: str) -> Calibration | None:
     """Give MODEL.CRACK_MAP's two thresholds their values where the config leaves them at -1.
 
     They are those of the calibration of ``weights`` (a checkpoint, or "" for a model of none), else
-    the defaults above. The calibration is not read where the config has both, so that a faulty one
-    can be replaced. Returned is the calibration, None where there is none or the config has other
-    thresholds.
+    the defaults above. Returned is the calibration, None where the config has other thresholds.
     """
     keys = cfg.MODEL.CRACK_MAP
+    # Not read where the config has both, so that a faulty one can be replaced.
     is_needed = weights and min(keys.SCORE_THRESHOLD, keys.THRESHOLD) < 0
     found = read_calibration(weights) if is_needed else None
     if keys.SCORE_THRESHOLD < 0:

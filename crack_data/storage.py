@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import posixpath
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -32,16 +33,12 @@ SETTINGS = f"{RECORDS}/-settings.json"
 RESULTS = "predictions.json"
 _MARKS = (f"/{SETTINGS}", f"/{RESULTS}")
 
-_MAGIC = "*?["
-
 
 class PhotoFile(NamedTuple):
-    r"""A photo to predict."""
+    """A photo to predict."""
 
     path: str  # or URL
-    # How results call it: the path below the folder that was asked for, as text that UTF-8 can
-    # hold (bytes that are none, such as Latin-1's, as \udcNN).
-    file_name: str
+    file_name: str  # how results call it: the `printable` path below the folder that was asked for
 
 
 def find_photos(
@@ -49,15 +46,11 @@ def find_photos(
 ) -> list[PhotoFile]:
     """The photos that paths, URLs and globs name, each once, sorted by path.
 
-    A folder, also one that a glob finds, stands for the photos in it and in its subfolders, by
-    suffix; a glob may use ``**``. Hidden files and folders (macOS' ``._`` files among them) are
-    passed over, and so are folders of results and what lies below ``output``, the folder for
-    results. ``unread`` counts the files of other suffixes, and pipes. Photos of one name are called
-    by their paths below their common folder.
-
-    Raises:
-        CrackError: one names no photos, the storage cannot be reached, or the output folder is
-            that of the photos.
+    A folder, also one that a glob finds, stands for the photos in and below it, by suffix; a glob
+    may use ``**``. Hidden files and folders are passed over, and so are folders of results and what
+    lies below ``output``. ``unread`` counts the files of other suffixes, and pipes. Photos of one
+    name are called by their paths below their common folder. A `CrackError` where one names no
+    photos, the storage cannot be reached, or the output folder is that of the photos.
     """
     unread = Counter() if unread is None else unread
     folder = full_path(output).rstrip("/") if output else None
@@ -79,10 +72,10 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
             paths, base = [root], posixpath.dirname(root)
         elif fs.isdir(root):
             paths, base = fs.find(root), root
-        elif any(x in pattern for x in _MAGIC):
+        elif any(x in pattern for x in "*?["):
             there = fs.glob(root)
             paths = [y for x in there for y in (fs.find(x) if fs.isdir(x) else [x])]
-            base = posixpath.dirname(root[: min(root.index(x) for x in _MAGIC if x in root)])
+            base = posixpath.dirname(re.split(r"[*?[]", root)[0])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
     base = base.rstrip("/")
@@ -128,7 +121,7 @@ def count_kinds(unread: Counter[str]) -> str:
 
 
 def printable(path: str) -> str:
-    """A path as text that UTF-8 can hold."""
+    r"""A path as text that UTF-8 can hold: bytes that are none, such as Latin-1's, as \udcNN."""
     return path.encode("utf-8", "backslashreplace").decode()
 
 

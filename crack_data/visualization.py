@@ -32,14 +32,9 @@ def visualize(
 ) -> list[Path]:
     """Draw at most ``count`` samples of a data set into PNG files, and return these.
 
-    Args:
-        cfg: the training's config.
-        source: "annotation": whole photos of DATASETS.TRAIN with the instances of the COCO JSON;
-            "dataloader": the crops that the model is given, in the order of training;
-            "prediction": photos of each set of DATASETS.TEST with truth, prediction and errors.
-        folder: for ``00000_NAME.png`` and so on, or one ``contact_sheet_SET.png`` per set.
-        count: of each set for "prediction".
-        worst: for "prediction", the photos with the lowest F1; else they are spread evenly.
+    A ``source`` "annotation" is whole photos of DATASETS.TRAIN with the instances of the COCO JSON,
+    "dataloader" the crops that the model is given, in the order of training, "prediction" so many
+    photos of each set of DATASETS.TEST on a contact sheet, the ``worst`` or spread evenly.
     """
     key = "TEST" if source == "prediction" else "TRAIN"
     register_datasets_of(cfg, (key,))
@@ -82,10 +77,7 @@ def _batches(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:
-    """Draw bool masks (H, W) of instances, each in its colour, and ignored pixels in grey.
-
-    The image is RGB uint8 (H, W, 3), and what is returned too, `SCALE` times as large.
-    """
+    """Draw bool masks (H, W) of instances in colours, ignored pixels in grey, on an RGB image."""
     # Hues a golden ratio of the circle apart: neighbours in the list differ most.
     colours = [colorsys.hsv_to_rgb(0.618 * index % 1, 1, 1) for index in range(len(masks))]
     if ignored.any():

@@ -1,7 +1,4 @@
-"""Read checkpoints and put them into models: tensors only, whole, finite, and fitting.
-
-A checkpoint is read once; what was checked is what is loaded.
-"""
+"""Read checkpoints and put them into models: tensors only, whole, finite, and fitting."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ from .errors import CrackError, as_crack_error
 _FROM_CONFIG = ("pixel_mean", "pixel_std")
 # Stored by old checkpoints only, and computed from the config.
 _OBSOLETE = ("anchor_generator.cell_anchors", "num_batches_tracked")
-# Of the convolutions below the FPN, at least this share must be in the file. Heads may be missing
-# or have another number of classes: that is how a detector of something else is taken over.
+# Of the convolutions below the FPN, at least this share must be in the file; heads, those of a
+# detector of something else, may be missing or have another number of classes.
 _MIN_SHARE = 0.9
 # How torch.save began before it wrote zip archives.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -70,7 +67,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
     """Load a checkpoint of this very model, and return what `read_checkpoint` does.
 
-    Every weight must be there and fit: a `CrackError` else.
+    A `CrackError` where a weight is missing, unknown or does not fit.
     """
     content = read_checkpoint(path)
     found, wanted = content["model"], model.state_dict()
@@ -90,8 +87,7 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     """Load MODEL.WEIGHTS, whose heads may differ, or MODEL.BACKBONE.WEIGHTS below the FPN.
 
-    Keys of Detectron2's model zoo are matched to the model's as Detectron2 does. A `CrackError` as
-    of `read_checkpoint`, or where the file is of another architecture.
+    A `CrackError` as of `read_checkpoint`, or where the file is of another architecture.
     """
     path, network = cfg.MODEL.WEIGHTS, bottom_up(model)
     if not path and cfg.MODEL.BACKBONE.WEIGHTS:
@@ -110,13 +106,9 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
 
 
 def load_backbone_weights(network: nn.Module, path: str) -> None:
-    """Load ImageNet weights into the network below the FPN, whose keys are those of the file.
-
-    A `CrackError` where a tensor of the network is missing from the file or has another shape. Keys
-    that only the file has (the classifier) are passed over.
-    """
+    """Load ImageNet weights into the network below the FPN; a `CrackError` where one misfits."""
     stored, wanted = read_checkpoint(path)["model"], network.state_dict()
-    # BatchNorm's step counter is bookkeeping, and FrozenBN has none.
+    # BatchNorm's step counter is bookkeeping, and FrozenBN has none. The file has a classifier too.
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
     unfit = [x for x in names if x not in stored or stored[x].shape != wanted[x].shape]
     if unfit:
@@ -167,10 +159,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy._core", "numpy.core")
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+        return _ALLOWED[module, name]
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {

@@ -41,10 +41,9 @@ def encode_instances(
     rejected: Sequence[CrackInstance],
     link_gap: float,
 ) -> dict[str, EncodedInstances]:
-    """A photo's true and predicted instances by each of `DEFINITIONS`.
+    """A photo's true and predicted instances by each of `DEFINITIONS`; ``link_gap`` is in px.
 
-    Those ``rejected``, scored too low to be drawn, are joined among themselves only. ``link_gap``,
-    px, is that of the definition "linked".
+    Those ``rejected``, scored too low to be drawn, are joined among themselves only.
     """
     true, found, below = (
         instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
@@ -91,10 +90,7 @@ def paint_scores(instances: Sequence[CrackInstance], size: Size) -> NDArray[np.f
 
 
 def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str, float]:
-    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75 of a set, in percent, by pycocotools.
-
-    ``kind`` is "segm" or "bbox". A set without a true instance has none of them.
-    """
+    """COCO's AP (mean over IoU .5 to .95), AP50 and AP75, in percent; kind "segm" or "bbox"."""
     sizes = [photo.size for photo in photos]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _as_coco(sizes, [photo.truth for photo in photos])
@@ -105,7 +101,7 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
         evaluation.evaluate()
         evaluation.accumulate()
     precision = 100 * evaluation.eval["precision"][:, :, 0, 0, 0]  # (10 IoUs, 101 recalls)
-    if (precision < 0).all():
+    if (precision < 0).all():  # no true instance
         return {}
     at = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
     return {name: float(value.mean()) for name, value in at.items()}

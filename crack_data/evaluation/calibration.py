@@ -1,7 +1,5 @@
 """Calibration: thresholds and an interval for the percentage, chosen on labelled photos.
 
-What is chosen is stored as JSON beside the checkpoint (`crack_data.calibration` reads it):
-
 - the score threshold for a wanted rate of false alarms on crack-free photos, with the upper end of
   the rate's exact 95 % interval (Clopper and Pearson 1934);
 - the pixel threshold at which the predicted share of crack has no bias where cracks are found;
@@ -52,10 +50,8 @@ class CalibrationPhoto(NamedTuple):
 def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) -> Calibration:
     """Calibrate MODEL.WEIGHTS on DATASETS.TEST, which are registered.
 
-    Args:
-        cfg: a config for prediction; thresholds of MODEL.CRACK_MAP that it sets are kept.
-        group_by: regular expression; photos whose file names agree in it are one group.
-        false_alarm_rate: wanted share of crack-free photos that get a mask.
+    ``cfg`` is for prediction; the thresholds of MODEL.CRACK_MAP that it sets are kept. Photos whose
+    file names agree in ``group_by``, a regular expression, are one group.
     """
     records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
     cfg = cfg.clone()
@@ -110,10 +106,7 @@ def measure_photos(
 
 
 def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
-    """The lowest threshold at which at most ``rate`` of the crack-free photos get a mask.
-
-    ``best_scores`` are the best instance's of each of them, 0 without any.
-    """
+    """The lowest threshold at which at most ``rate`` of the crack-free photos' best scores pass."""
     if not best_scores:
         raise CrackError(
             "no photo of DATASETS.TEST is without crack; add crack-free ones, or choose the score "

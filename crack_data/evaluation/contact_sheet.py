@@ -59,11 +59,7 @@ class Strip(NamedTuple):
 def inspection_strips(
     dataset_name: str, predict: Predictor, photos: int = 30, worst: bool = False
 ) -> Iterator[Strip]:
-    """Predict at most ``photos`` photos of a data set of DatasetCatalog, one at a time.
-
-    With ``worst`` all are predicted, and those with the lowest F1 come, the worst first; else
-    photos spread evenly over the set. Photos are read by `read_photo_of`.
-    """
+    """Predict photos of a data set: the ``worst`` by F1, worst first, or some spread evenly."""
     records = DatasetCatalog.get(dataset_name)
     if worst:
         f1 = [_f1(*_strip(record, predict)[1:3]) for record in records]
@@ -99,11 +95,8 @@ def _f1(truth: Labels, mask: Labels) -> float:
 
 
 def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -> None:
-    """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo.
-
-    There is at least one strip; only one at a time is held at full size.
-    """
-    drawn = [_draw_strip(strip) for strip in strips]
+    """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo."""
+    drawn = [_draw_strip(strip) for strip in strips]  # one at a time is held at full size
     rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
     heights = [max(strip.height for strip in row) + _GAP for row in rows]
     step = drawn[0].width + _BETWEEN_STRIPS

@@ -1,8 +1,7 @@
 """One photo's prediction against its ground truth, reduced to counts of pixels.
 
-Every pixel metric of a test set is a function of these counts, so that a set of any size is
-evaluated in a few kilobytes a photo and can be resampled afterwards. Definitions:
-docs/evaluation.md.
+Every pixel metric of a test set is a function of these counts: a few kilobytes a photo, which can
+be resampled afterwards. Definitions: docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ LEVELS = 256
 WIDTHS = (0, 3, 6, 12, 25, 50)
 
 BoolMask = NDArray[np.bool_]
-ByteMap = NDArray[np.uint8]
 Counts = NDArray[np.integer]
 
 
@@ -41,7 +39,7 @@ class PhotoCounts:
 
 
 def count_photo(
-    truth: BoolMask, mask: BoolMask, crack_map: ByteMap, ignored: BoolMask | None = None
+    truth: BoolMask, mask: BoolMask, crack_map: NDArray[np.uint8], ignored: BoolMask | None = None
 ) -> PhotoCounts:
     """Count what the metrics need of one photo; all arrays have the shape (H, W).
 
@@ -67,15 +65,13 @@ def count_photo(
 
 
 def local_widths(mask: BoolMask) -> NDArray[np.float32]:
-    """Width of the crack at each of the mask's pixels, px, in the order of ``mask.nonzero()``.
-
-    It is twice the distance to the background, taken at the nearest pixel of the centreline.
-    """
+    """Width of the crack at each of the mask's pixels, px, in the order of ``mask.nonzero()``."""
     line = skeletonize(mask)
     depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     _, nearest = cv2.distanceTransformWithLabels(
         (~line).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
+    # Twice the distance to the background, taken at the nearest pixel of the centreline.
     depth_of = np.zeros(int(nearest.max()) + 1, np.float32)
     depth_of[nearest[line]] = depth[line]
     return 2 * depth_of[nearest[mask]]

@@ -47,10 +47,7 @@ class PhotoResult(NamedTuple):
 
 
 class CrackEvaluator(DatasetEvaluator):
-    """Metrics of pixels and of instances of a test set, as defined in docs/evaluation.md.
-
-    A Detectron2 evaluator whose outputs are `CrackPrediction`, in one process or several.
-    """
+    """Metrics of pixels and of instances of a test set, as defined in docs/evaluation.md."""
 
     def __init__(self, dataset_name: str, cfg: CfgNode) -> None:
         """Evaluate a data set of DatasetCatalog; files go to OUTPUT_DIR/inference/NAME."""
@@ -135,11 +132,9 @@ class CrackEvaluator(DatasetEvaluator):
 
 
 def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> Results:
-    """Predict all photos of a data set as a user would, and compare them with its annotations.
-
-    With several processes each takes every n-th photo. Returns what `CrackEvaluator.evaluate` does.
-    """
+    """Predict all photos of a data set as a user would: what `CrackEvaluator.evaluate` returns."""
     evaluator = CrackEvaluator(dataset_name, cfg)
+    # Of several processes each takes every n-th photo.
     records = evaluator.records[comm.get_rank() :: comm.get_world_size()]
 
     def predict(batch: Sequence[Record]) -> list[CrackPrediction]:

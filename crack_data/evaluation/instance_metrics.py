@@ -82,8 +82,7 @@ def count_instances(
 def cl_dice(true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered) -> Array:
     """Similarity "clDice" (Shit et al., CVPR 2021) with 2 px tolerance of each pair: shape (T, P).
 
-    The harmonic mean of two shares: of the prediction's centreline within 2 px of the true mask,
-    and of the true centreline within 2 px of the predicted mask.
+    The harmonic mean of the shares of each one's centreline within 2 px of the other's mask.
     """
     result = np.zeros((len(true), len(predicted)))
     for t, one in enumerate(true):
@@ -111,10 +110,9 @@ def _assign_parts(
 ) -> NDArray[np.bool_]:
     """Which prediction holds part of which true instance: bool, shape (T, P).
 
-    Pairs are taken in the order of the share that the prediction covers of the true centreline.
-    Each pair taken uses up that part of the centreline, and what of the prediction lies within
-    2 px of the true instance (in ``covered`` and ``predicted`` themselves); so where cracks cross,
-    neither is held by the other's prediction.
+    Pairs are taken by the share that the prediction covers of the true centreline. Each uses up
+    that part, and what of the prediction lies within 2 px of the true instance (in ``covered`` and
+    ``predicted`` themselves); so where cracks cross, neither is held by the other's prediction.
     """
     assigned = np.zeros((len(true), len(predicted)), bool)
     share = np.array([[part.mean() for part in row] for row in covered]).reshape(assigned.shape)

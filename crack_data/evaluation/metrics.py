@@ -49,10 +49,7 @@ def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, flo
 
 
 def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
-    """A function that gives every metric, shape (R,), for weights of shape (R, N).
-
-    False alarms are left out where no photo is crack-free.
-    """
+    """A function that gives every metric, shape (R,), for weights of shape (R, N)."""
     area, true, predicted, hit, predicted_near, true_near = (
         np.array([getattr(photo, name) for photo in photos], float)
         for name in ("area", "true", "predicted", "hit", "predicted_near", "true_near")

@@ -39,10 +39,7 @@ _PER_PHOTO = ("precision", "recall", "f1", "iou", "precision_2px", "recall_2px",
 
 
 def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One row per test set, 95 % intervals in parentheses, a dash for what a set does not define.
-
-    ``results`` has by test set what `CrackEvaluator.evaluate` returns.
-    """
+    """One row per test set, 95 % intervals in parentheses, a dash for what it does not define."""
     body = [
         [name, *(_cell(result.get(column[0], {}), *column[1:]) for column in _COLUMNS.values())]
         for name, result in results.items()

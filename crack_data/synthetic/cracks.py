@@ -50,8 +50,7 @@ def random_cracks(
 ) -> list[Crack]:
     """One crack, one with branches, several, crossing or parallel ones, or a network of them.
 
-    ``kind`` is one of `KINDS`, a random one where None. Half of the cracks run along the joints of
-    ``masonry``, where given.
+    ``kind`` is one of `KINDS`, a random one where None.
     """
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     width = log_uniform(rng, 1.0, 12.0)

@@ -39,10 +39,7 @@ class SyntheticPhoto:
 
 
 def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -> SyntheticPhoto:
-    """Draw photo number ``index`` of the series ``seed``, whatever others are drawn.
-
-    One photo in five shows no crack. A `CrackError` where a side is shorter or longer than allowed.
-    """
+    """Draw photo number ``index`` of the series ``seed``, whatever others are drawn."""
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise CrackError(
             f"drawn photos have sides of {MIN_SIDE} to {MAX_SIDE} px, not {width}x{height}"
@@ -56,7 +53,7 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     if rng.random() < 0.4:
         spill(rng, photo)
     instances: list[ByteImage] = []
-    if rng.random() >= 0.2:
+    if rng.random() >= 0.2:  # the others show no crack
         cracks = random_cracks(rng, shape, masonry)
         layer = draw_cracks(cracks, shape)
         open_cracks(rng, photo, layer, light)

@@ -81,10 +81,7 @@ def crop_mask(mask: np.ndarray, plan: CropPlan) -> np.ndarray:
 
 
 def crop_labels(labels: np.ndarray, plan: CropPlan) -> np.ndarray:
-    """Cut the same crop out of a (H, W) int16 label map: for each pixel the nearest label.
-
-    There is no background in it: `crop_mask` says which pixels are crack.
-    """
+    """Cut the same crop out of a (H, W) int16 label map: the nearest label of each pixel."""
     size = (plan.size, plan.size)
     if labels.max() == labels[labels > 0].min(initial=labels.max()):
         return np.full(size, labels.max(), np.int16)

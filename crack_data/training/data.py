@@ -51,10 +51,7 @@ def load_records(cfg: CfgNode) -> list[Record]:
 
 
 def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:
-    """(photos,) how often each record is drawn, by SAMPLING_WEIGHTS and CRACK_FREE_WEIGHT.
-
-    A `CrackError` where they leave no photo or do not go with DATASETS.TRAIN.
-    """
+    """(photos,) how often each record is drawn; a `CrackError` where the config leaves none."""
     of_set = value_by_set(cfg, "SAMPLING_WEIGHTS", default=1.0)
     crack_free = cfg.CRACK.CRACK_FREE_WEIGHT
     weights = torch.tensor(

@@ -72,10 +72,7 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
 
 
 class CrackStepper(SimpleTrainer):
-    """Detectron2's `SimpleTrainer` with autocast, accumulation and a check before each update.
-
-    A loss that is not finite raises FloatingPointError before it reaches the weights.
-    """
+    """Detectron2's `SimpleTrainer` with autocast, accumulation and a check before each update."""
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, accumulate: int
@@ -95,7 +92,7 @@ class CrackStepper(SimpleTrainer):
             losses = self.model(batch)
         SimpleTrainer.write_metrics(losses, data_time, self.iter)
         total = sum(losses.values())
-        if not torch.isfinite(total):
+        if not torch.isfinite(total):  # before it reaches the weights
             raise FloatingPointError(f"a loss is not finite: {losses}")
         (total / self.accumulate).backward()
         if (self.iter + 1) % self.accumulate == 0:
@@ -112,10 +109,7 @@ class BatchMonitor:
         self.last: list[dict[str, str]] = []  # image_id and so on of the last batch's photos
 
     def __call__(self, batch: Batch) -> Batch:
-        """Note what the batch says and return those of its samples that could be read.
-
-        A `CrackError` where more photos cannot be read than CRACK.MAX_BAD_PHOTOS allows.
-        """
+        """Note what the batch says and return its readable samples; a `CrackError` if too few."""
         for name, reason in (skipped for sample in batch for skipped in sample["skipped"]):
             if name not in self.bad:
                 self.bad[name] = reason

@@ -65,10 +65,10 @@ def write_report(trainer: Any) -> None:
 
 def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
     """Draw losses, evaluation (with CRACK.BEST_METRIC) and learning rate over the iterations."""
-    metrics = dict.fromkeys([best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"])
+    metrics = [best_metric, "crack/f1", "crack/f1_ods", "segm/AP50", "bbox/AP50"]
     panels = {
         "losses": sorted({name for row in rows for name in row if "loss" in name}),
-        "evaluation (AP in percent / 100)": list(metrics),
+        "evaluation (AP in percent / 100)": list(dict.fromkeys(metrics)),
         "learning rate": ["lr"],
     }
     figure = Figure(figsize=(18, 6), layout="constrained")
@@ -76,12 +76,9 @@ def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:
         axis.set(title=title, xlabel="iteration", yscale="log" if title == "losses" else "linear")
         axis.grid(alpha=0.3)
         for name in names:
-            scale = 0.01 if "/AP" in name else 1.0
-            points = [(i, scale * value) for i, value in series(rows, name).items()]
-            if points:
-                axis.plot(
-                    *zip(*points, strict=True), label=name, marker="o" if "/" in name else "."
-                )
+            if found := series(rows, name):
+                values = [0.01 * x if "/AP" in name else x for x in found.values()]
+                axis.plot(list(found), values, label=name, marker="o" if "/" in name else ".")
                 axis.legend()
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=80)
