@@ -47,9 +47,7 @@ def main() -> None:
         rows = rows_of(given.config_file, given.device, given.precision, given.output)
     else:
         rows = default_rows(given.device, given.precision, given.output)
-    extra = {}
-    if given.train:
-        extra["Training"] = measure_training(given.train)
+    extra = {"Training": measure_training(given.train)} if given.train else {}
     accuracy = measure_accuracy(rows, given.dataset) if given.dataset else {}
     results = measure(rows, photos, given.rounds)
     if given.tiles:

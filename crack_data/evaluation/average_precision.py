@@ -91,10 +91,9 @@ def paint_scores(instances: Sequence[CrackInstance], size: Size) -> NDArray[np.f
 
 def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str, float]:
     """COCO's AP (mean over IoU .5 to .95), AP50 and AP75, in percent; kind "segm" or "bbox"."""
-    sizes = [photo.size for photo in photos]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _as_coco(sizes, [photo.truth for photo in photos])
-        found = _as_coco(sizes, [photo.predicted for photo in photos])
+        truth = _as_coco([(photo.size, photo.truth) for photo in photos])
+        found = _as_coco([(photo.size, photo.predicted) for photo in photos])
         evaluation = COCOeval(truth, found, kind)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [100]  # the best of a photo count: COCO's rule
@@ -107,18 +106,18 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
     return {name: float(value.mean()) for name, value in at.items()}
 
 
-def _as_coco(sizes: Sequence[Size], instances: Sequence[Scored]) -> COCO:
+def _as_coco(photos: Sequence[tuple[Size, Scored]]) -> COCO:
     """Each photo's instances as pycocotools takes them, which adds their areas and boxes."""
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes)],
+        "images": [{"id": i, "height": h, "width": w} for i, ((h, w), _) in enumerate(photos)],
         "annotations": [],
         "categories": [{"id": 1, "name": "crack"}],
     }
     coco.createIndex()
     rows = [
         {"image_id": image_id, "category_id": 1, "segmentation": rle, "score": score}
-        for image_id, each in enumerate(instances)
-        for rle, score in each
+        for image_id, (_, instances) in enumerate(photos)
+        for rle, score in instances
     ]
     return coco.loadRes(rows) if rows else coco

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ from .metrics import WIDTH_RANGES, recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv
 
 Predictor = Callable[[np.ndarray], CrackPrediction]
-Results = OrderedDict[str, dict[str, float]]
+Results = dict[str, dict[str, float]]
 
 logger = logging.getLogger("detectron2.crack_data.evaluation")
 
@@ -90,7 +89,7 @@ class CrackEvaluator(DatasetEvaluator):
         comm.synchronize()
         gathered = comm.gather(self._photos, dst=0)
         if not comm.is_main_process():
-            return OrderedDict()
+            return {}
         found = {image_id: photo for part in gathered for image_id, photo in part.items()}
         # In the data set's order, so that the intervals do not hang on the number of processes.
         counted = [x for x in self._by_id if x in found and found[x].pixels.area]
@@ -143,26 +142,26 @@ def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> R
     return inference_on_dataset(predict, [[record] for record in records], evaluator)
 
 
-def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> OrderedDict[str, Any]:
+def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> dict[str, Any]:
     """Evaluate on each set of DATASETS.TEST and log a Markdown table of them.
 
     Returns of a single set what `evaluate_dataset` does; of several that by the set's name, and
     means of each metric that all of them have. Empty in all processes but the first.
     """
     names = cfg.DATASETS.TEST
-    results = OrderedDict((name, evaluate_dataset(predictor, name, cfg)) for name in names)
+    results = {name: evaluate_dataset(predictor, name, cfg) for name in names}
     if not comm.is_main_process():
-        return OrderedDict()
+        return {}
     logger.info("Results:\n%s", markdown_table(results))
     if len(results) == 1:
         return results[names[0]]
-    means: Results = OrderedDict()
+    means: Results = {}
     for task in results[names[0]]:
         each = [result.get(task, {}) for result in results.values()]
         shared = [name for name in each[0] if all(name in other for other in each)]
         if shared:
             means[task] = {name: sum(x[name] for x in each) / len(each) for name in shared}
-    return OrderedDict(results, **means)
+    return {**results, **means}
 
 
 def true_instances(record: Record, ignored: BoolMask) -> list[CrackInstance]:
@@ -199,7 +198,7 @@ def metric_names() -> list[str]:
 def _metrics(photos: Sequence[PhotoResult]) -> Results:
     pixels = [photo.pixels for photo in photos]
     encoded = {name: [photo.encoded[name] for photo in photos] for name in DEFINITIONS}
-    results: Results = OrderedDict()
+    results: Results = {}
     for kind in ("bbox", "segm"):
         if values := average_precision(encoded["own"], kind):
             results[kind] = values

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -78,7 +77,7 @@ class CrackTrainer(DefaultTrainer):
         self.best = KeepBest()
         self.register_hooks(build_hooks(self))
 
-    def evaluate(self) -> OrderedDict[str, Any]:
+    def evaluate(self) -> dict[str, Any]:
         """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
         predictor = CrackPredictor(self.cfg, self.ema_or_model())
         results = evaluate_datasets(predictor, predictor.cfg)
