@@ -1,9 +1,8 @@
 """Centrelines of cracks as GeoJSON: in the photo's pixels, or on the map where the photo has one.
 
 Coordinates are those of the photo's own coordinate reference system, which the foreign member
-"crs" names as GDAL does, for lengths in metres stay true and QGIS puts them where the photo lies;
-RFC 7946 leaves others than WGS84 to such agreement. Where the system has no EPSG code they are
-WGS84's. "crs" is null where there is none: pixels, or a world file alone.
+"crs" names as GDAL does; RFC 7946 leaves others than WGS84 to such agreement. Where the system has
+no EPSG code they are WGS84's. "crs" is null where there is none: pixels, or a world file alone.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
         return None
     count = 100
     middle = width / 2, height / 2
-    xs, ys = _apply(transform, np.add(middle, [(0, 0), (count, 0), (0, count)]))
+    xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
     longitude, latitude = np.radians(
         import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
     )
@@ -164,16 +163,9 @@ def to_geojson(
 def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
     if place is None:
         return line.round(2).tolist()
-    xs, ys = _apply(place.transform, line)
+    xs, ys = place.transform @ line.T
     has_code = place.crs is None or place.crs.to_epsg() is not None
     if not has_code:
         xs, ys = import_rasterio().warp.transform(place.crs, _WGS84, xs.tolist(), ys.tolist())
     in_degrees = not has_code or (place.crs is not None and place.crs.is_geographic)
     return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()
-
-
-def _apply(transform: Any, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Map coordinates x and y, (N,) each, of points (N, 2) in px."""
-    x, y = points.T
-    a, b, c, d, e, f = transform[:6]
-    return a * x + b * y + c, d * x + e * y + f
