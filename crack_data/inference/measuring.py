@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
@@ -102,15 +103,13 @@ def _trace(pixels: np.ndarray) -> list[Path]:
     total = np.bincount(here, there, len(pixels)).astype(int).tolist()
     paths = [[pixel] for pixel in np.flatnonzero(degree == 0).tolist()]
     walked: set[tuple[int, int]] = set()
-    on_path: set[int] = set()
     for start, first in pairs[np.argsort(degree[here] == 2, kind="stable")].tolist():
-        if (start, first) in walked or start in on_path:
+        if (start, first) in walked:
             continue
         path = [start, first]
         while not is_node[path[-1]] and path[-1] != start:
             path.append(total[path[-1]] - path[-2])
-        walked.add((path[-1], path[-2]))
-        on_path.update(path[1:-1], () if is_node[start] else (start,))
+        walked.update(pairwise(path), pairwise(path[::-1]))
         paths.append(path)
     return paths
 

@@ -12,9 +12,6 @@ from ..errors import CrackError
 from ..modeling.crack_rcnn import NetworkOutput
 from ..modeling.instances import Detection
 
-# The network pads its input to multiples of it.
-_STRIDE = 32
-
 Spans = list[tuple[int, int]]  # start and stop, px
 
 
@@ -41,7 +38,7 @@ def _spans(length: int, size: int, overlap: int) -> Spans:
         return [(0, length)]
     count = -(-(length - overlap) // (size - overlap))
     shortest = -(-(length + (count - 1) * overlap) // count)
-    size = min(size, -(-shortest // _STRIDE) * _STRIDE)
+    size = min(size, -(-shortest // 32) * 32)  # the network pads its input to multiples of it
     starts = np.linspace(0, length - size, count).round().astype(int).tolist()
     return [(start, start + size) for start in starts]
 
@@ -81,15 +78,12 @@ def run_tiles(
 
 def _weights(spans: Spans, overlap: int) -> list[np.ndarray]:
     """Weights of each tile along one side: they fall towards its neighbours and sum to 1."""
+    size = spans[0][1]
+    rise = (np.arange(size, dtype=np.float32) + 0.5) / overlap
+    fades = np.ones((len(spans), size), dtype=np.float32)
+    fades[1:] = np.minimum(fades[1:], rise)
+    fades[:-1] = np.minimum(fades[:-1], rise[::-1])
     total = np.zeros(spans[-1][1], dtype=np.float32)
-    fades = []
-    for index, (start, stop) in enumerate(spans):
-        place = np.arange(stop - start, dtype=np.float32) + 0.5
-        fade = np.ones(stop - start, dtype=np.float32)
-        if index > 0:
-            fade = np.minimum(fade, place / overlap)
-        if index < len(spans) - 1:
-            fade = np.minimum(fade, place[::-1] / overlap)
+    for fade, (start, stop) in zip(fades, spans, strict=True):
         total[start:stop] += fade
-        fades.append(fade)
     return [fade / total[start:stop] for fade, (start, stop) in zip(fades, spans, strict=True)]
