@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from ..photos import MAX_PIXELS
 from ..storage import PhotoFile
@@ -21,12 +20,11 @@ from .lines import find_place, find_scale, import_rasterio, to_geojson
 from .measuring import Measurement, measure, way_along
 from .prediction import Box, CrackPrediction
 from .predictor import CrackPredictor
-from .results import Record, Scale, instance_json, uncertainty
+from .results import OutputOptions, Record, Scale, instance_json, uncertainty
 
 # Side of a window, px, and how much of its surroundings is predicted with it on each side.
 WINDOW = 4096
 HALO = 256
-_CACHE = 128 * 2**20  # bytes of a raster's blocks that GDAL keeps
 
 
 class Part(NamedTuple):
@@ -44,7 +42,7 @@ class Joiner:
 
     def __init__(self) -> None:
         self.parts: list[Part] = []  # of all windows
-        self.links = [np.empty((0, 2), int)]  # pairs of parts, by number, that are one crack
+        self._linked = DisjointSet()  # of their numbers: a subset is one crack
         # Of each window that may still have neighbours to come, its row and the pixels (indices
         # into the raster, each once) of its parts, with their numbers.
         self._seen: list[tuple[int, np.ndarray, np.ndarray]] = []
@@ -56,22 +54,19 @@ class Joiner:
         numbers = len(self.parts) + np.repeat(range(len(parts)), [len(x) for _, x in parts])
         pixels, first = np.unique(np.concatenate([x for _, x in parts]), return_index=True)
         numbers = numbers[first]
-        self.parts += [part for part, _ in parts]
+        for part, _ in parts:
+            self._linked.add(len(self.parts))
+            self.parts.append(part)
         self._seen = [x for x in self._seen if x[0] >= row - 1]
         for _, others, theirs in self._seen:
             _, here, there = np.intersect1d(pixels, others, assume_unique=True, return_indices=True)
-            pairs = np.column_stack([numbers[here], theirs[there]])
-            self.links.append(np.unique(pairs, axis=0))
+            for pair in np.unique([numbers[here], theirs[there]], axis=1).T.tolist():
+                self._linked.merge(*pair)
         self._seen.append((row, pixels, numbers))
 
     def cracks(self) -> list[list[Part]]:
         """The parts of each crack, the best scored first."""
-        a, b = np.concatenate(self.links).T
-        graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(self.parts),) * 2)
-        count, labels = connected_components(graph, directed=False)
-        groups: list[list[Part]] = [[] for _ in range(count)]
-        for part, label in zip(self.parts, labels, strict=True):
-            groups[label].append(part)
+        groups = [[self.parts[x] for x in sorted(linked)] for linked in self._linked.subsets()]
         return sorted(groups, key=lambda group: -max(part.score for part in group))
 
 
@@ -80,8 +75,7 @@ def is_mosaic(path: str) -> bool:
     rasterio = import_rasterio()
     if not path.lower().endswith((".tif", ".tiff")):
         return False
-    # Of GDAL's many formats, some read other files and fetch URLs.
-    # rasterio wants names in UTF-8.
+    # Of GDAL's many formats, some read other files and fetch URLs. It wants names in UTF-8.
     with (
         suppress(rasterio.errors.RasterioIOError, UnicodeEncodeError),
         rasterio.open(path, driver="GTiff") as raster,
@@ -92,53 +86,42 @@ def is_mosaic(path: str) -> bool:
 
 
 def predict_mosaic(
-    predictor: CrackPredictor,
-    photo: PhotoFile,
-    threshold: float | None,
-    mm_per_px: float | None,
-    mask_file: Path,
+    predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions, mask_file: Path
 ) -> tuple[Record, bytes]:
     """Predict a raster window by window, and write its mask, a GeoTIFF in its place, 255 on cracks.
 
-    Args:
-        predictor: the model.
-        photo: the raster.
-        threshold: of the crack probability, or None for the model's own.
-        mm_per_px: scale where the raster has none of its own.
-        mask_file: to be written.
-
-    Returns:
-        what `results.to_json` gives, its instances without orientation and segmentation, and
-        "uncertainty"; and the centrelines, GeoJSON.
+    Returns what `results.to_json` gives, its instances without orientation and segmentation, and
+    "uncertainty"; and the centrelines, GeoJSON.
     """
     joiner, masked, levels = Joiner(), 0, np.zeros(256, dtype=int)
     rasterio = import_rasterio()
-    # GDAL would keep blocks in a twentieth of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), rasterio.open(photo.path, driver="GTiff") as raster:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=128 * 2**20),  # bytes; else a twentieth of the machine's memory
+        rasterio.open(photo.path, driver="GTiff") as raster,
+        rasterio.open(
+            mask_file, "w", driver="GTiff", width=raster.width, height=raster.height, count=1,
+            dtype="uint8", crs=raster.crs, transform=raster.transform, compress="deflate",
+            tiled=True, bigtiff="if_safer",
+        ) as out,
+    ):  # fmt: skip
         height, width = raster.shape
         place = find_place(photo.path, height, width)
         stretch = _stretch(raster)
-        with rasterio.open(
-            mask_file, "w", driver="GTiff", width=width, height=height, count=1, dtype="uint8",
-            crs=raster.crs, transform=raster.transform, compress="deflate", tiled=True,
-            bigtiff="if_safer",
-        ) as out:  # fmt: skip
-            for row, core, around in _windows(height, width):
-                image = _read(raster, around, stretch)
-                if image is None:
-                    continue
-                prediction = predictor(image, threshold)
-                levels += prediction.levels
-                (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
-                mask = prediction.mask[y0:y1, x0:x1]
-                masked += np.count_nonzero(mask)
-                window = core[1::2], core[::2]
-                out.write(mask.view(np.uint8) * np.uint8(255), 1, window=window)
-                joiner.add(row, list(_parts(prediction, core, around[:2], width)))
+        for row, core, around in _windows(height, width):
+            image = _read(raster, around, stretch)
+            if image is None:
+                continue
+            prediction = predictor(image, options.threshold)
+            levels += prediction.levels
+            (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
+            mask = prediction.mask[y0:y1, x0:x1]
+            masked += np.count_nonzero(mask)
+            out.write(mask.view(np.uint8) * np.uint8(255), 1, window=(core[1::2], core[::2]))
+            joiner.add(row, list(_parts(prediction, core, around[:2], width)))
     cracks = joiner.cracks()
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
-    scales = [find_scale(branches, place, mm_per_px) for branches in lines]
-    percent = 100.0 * masked / (height * width)
+    scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
+    percent, threshold = 100.0 * masked / (height * width), options.threshold
     record = {
         "file_name": photo.file_name,
         "height": height,

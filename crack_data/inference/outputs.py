@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,25 +18,12 @@ from .lines import find_place, find_scale, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
-from .results import Record, to_json, uncertainty
+from .results import OutputOptions, Record, to_json, uncertainty
 
 # How the names of a photo's files may end.
-Ending = Literal["_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson"]
-ENDINGS: tuple[Ending, ...] = get_args(Ending)
+ENDINGS = ("_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson")
 
-Files = dict[Ending, bytes | Path]  # contents, or files to copy
-
-
-class OutputOptions(NamedTuple):
-    """What to write for each photo."""
-
-    folder: str  # where to, path or URL
-    boxes: bool = False  # draw them on the overlay
-    scores: bool = False
-    mm_per_px: float | None = None  # scale of the photos
-    threshold: float | None = None  # of the crack probability; None: the model's own
-    geojson: bool = False  # write the cracks' centrelines as GeoJSON
-    labels: str | None = None  # format of labels to correct, of `labels_out.FORMATS`
+Files = dict[str, bytes | Path]  # contents, or files to copy, by ending
 
 
 class PhotoTask(NamedTuple):
@@ -63,8 +50,8 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
                 elif options.labels:
                     raise CrackError(f"raster {path} is too large for labels; leave --labels out")
                 else:
-                    scale, mask = options.mm_per_px, Path(temporary, "mask.tif")
-                    found, lines = predict_mosaic(predictor, photo, options.threshold, scale, mask)
+                    mask = Path(temporary, "mask.tif")
+                    found, lines = predict_mosaic(predictor, photo, options, mask)
                     files = {"_mask.tif": mask, "_lines.geojson": lines}
                 record |= {**found, "photo": storage.fingerprint(photo.path), "outputs": {}}
         except CrackError as error:
@@ -98,6 +85,5 @@ def _predict_whole(
         "_prob.png": encode_png(prediction.probability),
     }
     if options.geojson:
-        name, cracks = photo.file_name, record["instances"]
-        files["_lines.geojson"] = to_geojson(lines, cracks, name, place)
+        files["_lines.geojson"] = to_geojson(lines, record["instances"], photo.file_name, place)
     return record, files

@@ -16,6 +16,18 @@ from .prediction import Box, CrackPrediction
 Record = dict[str, Any]
 
 
+class OutputOptions(NamedTuple):
+    """What to write for each photo."""
+
+    folder: str  # where to, path or URL
+    boxes: bool = False  # draw them on the overlay
+    scores: bool = False
+    mm_per_px: float | None = None  # scale of the photos
+    threshold: float | None = None  # of the crack probability; None: the model's own
+    geojson: bool = False  # write the cracks' centrelines as GeoJSON
+    labels: str | None = None  # format of labels to correct, of `labels_out.FORMATS`
+
+
 class Scale(NamedTuple):
     """Mm per px along a crack and across it."""
 
@@ -40,31 +52,18 @@ def to_json(
 ) -> Record:
     """Everything about one photo's prediction but its pictures, as `json.dumps` takes it.
 
-    Args:
-        prediction: of the photo.
-        name: how the photo is called in the result.
-        measured: `measure` of each instance, where that has been done.
-        scales: of each instance; given them, lengths and widths come in mm too.
-
-    Returns:
-        "file_name", "height" and "width" (px), "threshold", "percent_masked", "percent_unmasked",
-        with a calibrated model "percent_masked_low" and "percent_masked_high" (a 90 % interval),
-        and "instances", each with what `instance_json` gives, "orientation_deg" and
-        "segmentation" (compressed COCO RLE at the photo's size).
+    Lengths and widths (``measured`` by `measure`, here where that was not done) come in mm too
+    where an instance has one of the ``scales``. An instance is what `instance_json` gives,
+    "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
+    calibrated model, "percent_masked_low" and "percent_masked_high" are a 90 % interval.
     """
-    size = (prediction.height, prediction.width)
-    record: Record = {
-        "file_name": name,
-        "height": prediction.height,
-        "width": prediction.width,
-        "threshold": prediction.threshold,
-        "percent_masked": prediction.percent_masked,
-        "percent_unmasked": prediction.percent_unmasked,
-    }
+    keys = ("height", "width", "threshold", "percent_masked", "percent_unmasked")
+    record: Record = {"file_name": name, **{key: getattr(prediction, key) for key in keys}}
     if prediction.percent_range is not None:
         record["percent_masked_low"], record["percent_masked_high"] = prediction.percent_range
     measured = measured or [measure(x) for x in prediction.instances]
     scales = scales or [None] * len(measured)
+    size = (prediction.height, prediction.width)
     record["instances"] = [
         instance_json(instance.score, instance.box, instance.area, each, scale)
         | {"orientation_deg": round(each.orientation_deg, 1)}
@@ -77,11 +76,7 @@ def to_json(
 def instance_json(
     score: float, box: Box, area: int, measured: Measurement, scale: Scale | None
 ) -> Record:
-    """An instance in px and, with a scale, in mm.
-
-    "score", "bbox" (x, y, width, height), "area", "length_px", "mean_width_px", "max_width_px";
-    "length_mm", "mean_width_mm", "max_width_mm", "area_mm2".
-    """
+    """An instance in px and, with a scale, in mm; "bbox" is x, y, width, height."""
     x0, y0, x1, y1 = box
     result: Record = {"score": round(score, 4), "bbox": [x0, y0, x1 - x0, y1 - y0], "area": area}
     for key in ("length", "mean_width", "max_width"):
@@ -96,10 +91,9 @@ def instance_json(
 
 
 def uncertainty(counts: np.ndarray) -> float:
-    """How unsure the model is of a photo's crack pixels, from 0 (sure) to 1.
+    """How unsure the model is of a photo's crack pixels, from 0 (sure, or there are none) to 1.
 
-    The mean of 4 p (1 - p) over the pixels with a probability p > .05; 0 where there are none.
-    ``counts``, (256,), are pixels by level of the crack map, as `CrackPrediction.levels`.
+    The mean of 4 p (1 - p) over the pixels with p > .05; ``counts`` as `CrackPrediction.levels`.
     """
     p = np.arange(256) / 255.0
     counts = counts * (p > 0.05)
@@ -112,22 +106,22 @@ def to_document(records: list[Record], settings: Record) -> Record:
     "images" carry the percentages, "errors" the photos that could not be used, "settings" what the
     numbers depend on.
     """
-    images: list[Record] = []
-    annotations: list[Record] = []
-    for image_id, record in enumerate(records, start=1):
-        if "error" in record:
-            continue
-        images.append({"id": image_id, **record})
-        for instance in images[-1].pop("instances"):
-            ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": 1}
-            annotations.append({**ids, **instance, "iscrowd": 0})
-    return {
+    document: Record = {
         "settings": settings,
-        "images": images,
-        "annotations": annotations,
+        "images": [],
+        "annotations": [],
         "categories": [{"id": 1, "name": "crack"}],
         "errors": [record for record in records if "error" in record],
     }
+    for image_id, record in enumerate(records, start=1):
+        if "error" in record:
+            continue
+        image = {"id": image_id, **record}
+        document["images"].append(image)
+        for instance in image.pop("instances"):
+            ids = {"id": len(document["annotations"]) + 1, "image_id": image_id, "category_id": 1}
+            document["annotations"].append({**ids, **instance, "iscrowd": 0})
+    return document
 
 
 def to_csv(records: list[Record]) -> str:
