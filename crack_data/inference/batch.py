@@ -25,8 +25,6 @@ from .predictor import CrackPredictor
 from .results import Record, to_csv, to_document
 
 _CSV = "predictions.csv"
-# Photos that a Ray actor takes at a time, and repeats when it dies among them.
-_PHOTOS_PER_BLOCK = 8
 
 
 def run_prediction(
@@ -39,20 +37,14 @@ def run_prediction(
 ) -> int:
     """Predict photos and write everything about them; return how many could not be used.
 
-    Args:
-        cfg: the model; MODEL.WEIGHTS is an existing checkpoint.
-        photos: of `storage.find_photos`.
-        options: what to write and where.
-        resume: keep what is complete in the output folder.
-        ray_address: None: here; "local": a Ray cluster of this machine's processors; else the
-            address of one, as `ray.init` takes it.
-        by_uncertainty: list the photos that the model is least sure of first.
+    ``photos`` are those of `storage.find_photos`; to ``resume`` is to keep what is complete in the
+    output folder, ``by_uncertainty`` lists those first that the model is least sure of. A
+    ``ray_address`` is as `ray.init` takes it, "local" a cluster of this machine's processors.
     """
     folder, settings = options.folder, run_settings(cfg, options)
     if options.labels:
         check_labels(folder)
     known = _read_complete(photos, folder, settings) if resume else {}
-    kept = len(known)
     tasks = _name_outputs(photos, known)
     earlier = _find_earlier(folder, tasks, known)
     started = time.perf_counter()
@@ -79,7 +71,7 @@ def run_prediction(
     bad = sum("error" in record for record in records)
     print(
         f"{len(tasks)} photos in {seconds:.1f} s ({len(tasks) / seconds:.2f} photos/s), "
-        f"{kept} were complete, {bad} could not be used; results in {folder}"
+        f"{len(photos) - len(tasks)} were complete, {bad} could not be used; results in {folder}"
         + (f" ({len(stale)} files of earlier runs were removed)" if stale else "")
     )
     return bad
@@ -137,8 +129,7 @@ def _read_complete(
 def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record]) -> dict[str, int]:
     """Sizes, by name, of the files that earlier runs have written of these photos.
 
-    Raises:
-        CrackError: the folder is none of results, and holds a file that this run would overwrite.
+    A `CrackError` where a folder that is none of results holds a file that would be overwritten.
     """
     there = storage.list_files(folder)
     names = [*(task.name for task in tasks), *(record["name"] for record in known.values())]
@@ -152,10 +143,9 @@ def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record])
                 )
     again = {SETTINGS, *(f"{RECORDS}/{task.name}.json" for task in tasks)}
     found: dict[str, int] = {}
-    for name in there:
-        if name in again:
-            with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
-                found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
+    for name in sorted(again & there.keys()):
+        with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
+            found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
     # What the settings list may be of other photos, of a run before.
     return {name: found[name] for name in taken & found.keys() if there.get(name) == found[name]}
 
@@ -196,8 +186,7 @@ class PhotoActor:
     """Lives in a process of its own, holds one model, and predicts photo after photo."""
 
     def __init__(self, cfg: CfgNode, options: OutputOptions) -> None:
-        self.predictor = CrackPredictor(cfg)
-        self.options = options
+        self.predictor, self.options = CrackPredictor(cfg), options
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         """Predict the photo of a row, {"task": JSON}: {"record": JSON}."""
@@ -212,10 +201,8 @@ def _predict_by_ray(
     """Predict photos on a Ray cluster, every machine of which reaches weights, photos and output.
 
     A worker that dies is replaced and its photos are predicted again; files are written whole, so
-    that nothing is lost or doubled. Records come as they become ready.
-
-    Raises:
-        CrackError: Ray is not installed or there is no cluster at the address.
+    that nothing is lost or doubled. Records come as they become ready. A `CrackError` says that
+    Ray is not installed or there is no cluster at the address.
     """
     try:
         import ray
@@ -226,7 +213,8 @@ def _predict_by_ray(
         with as_crack_error(f"no Ray cluster answers at {address}"):
             ray.init(address=address, log_to_driver=False)
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    blocks = min(len(tasks), max(2 * processors, len(tasks) // _PHOTOS_PER_BLOCK))
+    # Eight photos, which an actor takes at a time, and repeats when it dies among them.
+    blocks = min(len(tasks), max(2 * processors, len(tasks) // 8))
     # As JSON: Arrow holds no path that is not UTF-8.
     rows = [{"task": json.dumps(task)} for task in tasks]
     context = ray.data.DataContext.get_current()
@@ -243,15 +231,14 @@ def _predict_by_ray(
 
 def _follow(records: Iterable[Record], total: int) -> Iterator[Record]:
     """Pass records on, with a bar on a terminal and, in a log too, a line for each photo."""
-    with tqdm(total=total, unit="photo", disable=not sys.stderr.isatty()) as bar:
-        for record in records:
-            yield record
-            if "error" in record:
-                bar.write(f"error: {record['error']}", file=sys.stderr)
-            else:
-                masked, cracks = record["percent_masked"], len(record["instances"])
-                bar.write(f"{record['file_name']}: {masked:.2f} % masked, cracks: {cracks}")
-            bar.update()
+    # None: no bar where standard error is no terminal.
+    for record in tqdm(records, total=total, unit="photo", disable=None):
+        yield record
+        if "error" in record:
+            tqdm.write(f"error: {record['error']}", file=sys.stderr)
+        else:
+            masked, cracks = record["percent_masked"], len(record["instances"])
+            tqdm.write(f"{record['file_name']}: {masked:.2f} % masked, cracks: {cracks}")
 
 
 def _write_tables(records: list[Record], settings: dict[str, Any], options: OutputOptions) -> None:

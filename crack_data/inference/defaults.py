@@ -27,11 +27,9 @@ def load_predict_config(
 ) -> CfgNode:
     """The config for prediction, not frozen, with a checkpoint named.
 
-    Args:
-        config_file: YAML file; None: the shipped model's.
-        weights: checkpoint; None: the config's MODEL.WEIGHTS, looked for below the working folder
-            and then beside the shipped configs.
-        overrides: ``KEY VALUE`` pairs, flattened.
+    ``config_file`` is YAML (None: the shipped model's), ``overrides`` ``KEY VALUE`` pairs,
+    flattened. Without ``weights`` the checkpoint is the config's MODEL.WEIGHTS, looked for below
+    the working folder and then beside the shipped configs.
     """
     name = config_file or str(shipped("configs/predict_mobilenet.yaml"))
     cfg = load_config(name, overrides)

@@ -14,7 +14,6 @@ _COLOURS: tuple[Colour, ...] = (
     (60, 60, 255), (255, 190, 0), (0, 200, 255), (255, 80, 220), (80, 230, 60),
     (255, 120, 60), (0, 130, 255), (220, 230, 0), (170, 90, 255), (60, 255, 210),
 )  # fmt: skip
-_FILL = 0.45
 
 
 def draw_prediction(
@@ -29,13 +28,9 @@ def draw_prediction(
 def draw_on(
     canvas: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> None:
-    """Colour the instances on a photo: a see-through fill within a bright outline.
+    """Colour the instances on a photo, BGR uint8 (H, W, 3): a see-through fill, a bright outline.
 
-    Args:
-        canvas: the photo, uint8 (height, width, 3), BGR; drawn on in place.
-        prediction: its prediction.
-        boxes: draw each instance's box too.
-        scores: write each instance's score, in percent, beside it.
+    And, where asked for, their ``boxes``, and ``scores`` in percent beside them.
     """
     # Lines of so many px show when the photo fills a screen.
     line = max(1, round(max(prediction.height, prediction.width) / 900))
@@ -70,7 +65,7 @@ def _draw_mask(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * line + 1, 2 * line + 1))
     crop[cv2.dilate(mask, kernel) > mask] = colour
     inside = mask.view(bool)
-    crop[inside] = crop[inside] * (1.0 - _FILL) + np.array(colour) * _FILL
+    crop[inside] = crop[inside] * 0.55 + np.array(colour) * 0.45
 
 
 def _write_score(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line: int) -> None:

@@ -28,24 +28,21 @@ FORMATS = ("coco", "labelme", "label-studio")
 LABEL = "crack"
 _FOLDER = "labels"
 _WRITTEN = ".written"  # hashes of the label files beside it
-# px that a simplified polygon may lie beside the mask's rim.
-_TOLERANCE = 0.4
 
 Polygon = list[list[float]]
 
 
 def crack_polygons(mask: np.ndarray) -> list[Polygon]:
-    """Outlines of a crack's pieces, each a list of x, y in px from the photo's top left corner.
+    """Outlines, x, y in px of the photo, of the pieces of a crack with this mask, bool (H, W).
 
-    ``mask`` is bool, (H, W) of the photo. A hole is tied to the outline by a line that is followed
-    there and back, for none of the formats has holes.
+    A hole is tied to the outline by a line there and back, for none of the formats has holes.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     polygons = []
     for label, (x, y, width, height, _) in enumerate(stats[1:].tolist(), start=1):
         piece = np.pad(labels[y : y + height, x : x + width] == label, 1)
         rings = find_contours(piece.astype(np.float32), 0.5, fully_connected="high")
-        rings = [approximate_polygon(ring, _TOLERANCE)[:-1] for ring in rings]
+        rings = [approximate_polygon(ring, tolerance=0.4)[:-1] for ring in rings]  # px
         # The outline is larger than any hole in it.
         outline, *holes = sorted(rings, key=lambda ring: -np.ptp(ring, axis=0).sum())
         for hole in holes:
@@ -58,14 +55,12 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
 
 
 def check_labels(folder: str) -> list[str]:
-    """Paths of the label files of earlier runs; a `CrackError` where somebody has corrected one.
-
-    Pictures of photos in a subfolder of the same name lie among them.
-    """
+    """Paths of the label files of earlier runs; a `CrackError` where somebody has corrected one."""
     place = storage.join(folder, _FOLDER)
     there = storage.list_files(place)
     hashes = storage.read_bytes(storage.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
     known = json.loads(hashes)
+    # Pictures of photos in a subfolder of the same name lie among them.
     paths = {name: storage.join(place, name) for name in there if name.endswith(".json")}
     for name, path in paths.items():
         if storage.fingerprint(path)["sha256"] != known.get(name):
@@ -73,14 +68,13 @@ def check_labels(folder: str) -> list[str]:
                 f"{path} is not as it was written and may hold corrections; move {place} away or "
                 "name another output folder"
             )
-    return [*paths.values(), *([storage.join(place, _WRITTEN)] if _WRITTEN in there else [])]
+    return list(paths.values())
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write the labels of a run to ``labels`` in the output folder, in the place of earlier ones.
+    """Write the labels of a run, of these `FORMATS`, in the place of earlier ones.
 
-    ``records`` are those of `outputs.predict_photo`, ``labels`` is of `FORMATS`; errors as of
-    `check_labels`.
+    ``records`` are those of `outputs.predict_photo`; errors as of `check_labels`.
     """
     usable = [record for record in records if "error" not in record]
     place = storage.join(folder, _FOLDER)

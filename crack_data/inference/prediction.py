@@ -25,10 +25,7 @@ class CrackInstance:
     def from_mask(
         cls, score: float, mask: np.ndarray, origin: tuple[int, int] = (0, 0)
     ) -> CrackInstance | None:
-        """Crop a mask, bool (h, w), to its pixels; None where it has none.
-
-        ``origin`` is x, y in px of its top left pixel on the photo.
-        """
+        """Crop a mask, bool (h, w) at ``origin`` x, y in px, to its pixels; None without any."""
         x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
         if not width:
             return None

@@ -26,9 +26,6 @@ from .tiling import run_tiles
 
 logger = logging.getLogger("detectron2.crack_data.inference")
 
-# At least this many instances a photo are returned: the rejected fill up what is drawn.
-_MIN_INSTANCES = 100
-
 
 class CrackPredictor:
     """Predicts photos of any size with one model, around Detectron2's `DefaultPredictor`.
@@ -45,12 +42,8 @@ class CrackPredictor:
     def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:
         """Build the model of ``cfg`` and load MODEL.WEIGHTS (empty: random weights).
 
-        Args:
-            cfg: the config.
-            model: one of this config, such as one in training, whose weights to copy instead.
-
-        Raises:
-            CrackError: no such checkpoint, it does not fit the config, or a key has no such value.
+        Or copy those of ``model``, of this config, such as one in training. A `CrackError` says
+        that there is no such checkpoint, it does not fit the config, or a key has no such value.
         """
         self.cfg = cfg = cfg.clone()
         cfg.defrost()
@@ -85,13 +78,10 @@ class CrackPredictor:
         threshold: float | None = None,
         before_tile: Callable[[], None] | None = None,
     ) -> CrackPrediction:
-        """Find the cracks.
+        """Find the cracks on an upright photo, uint8 (H, W, 3), blue first.
 
-        Args:
-            image_bgr: the photo, upright, uint8 (H, W, 3), blue first.
-            threshold: a pixel is crack where its probability exceeds this, in [0, 1];
-                None: MODEL.CRACK_MAP.THRESHOLD.
-            before_tile: called before each tile; what it raises ends the prediction.
+        A pixel is crack where its probability exceeds ``threshold``, in [0, 1] (None:
+        MODEL.CRACK_MAP.THRESHOLD). What ``before_tile``, called before each, raises ends it.
         """
         if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
             wrong = f"{image_bgr.dtype} {image_bgr.shape}"
@@ -107,14 +97,14 @@ class CrackPredictor:
         components.labels[output.probability <= 255.0 * threshold] = 0
         best = np.argsort(-scores, kind="stable")
         instances = _cut(components, scores, best[drawn[best]])
-        rejected = best[~drawn[best] & (scores[best] > 0)]
-        rejected = rejected[: max(0, _MIN_INSTANCES - len(instances))]
+        # The rejected fill up what is drawn to at least 100.
+        rejected = best[~drawn[best] & (scores[best] > 0)][: max(0, 100 - len(instances))]
+        others = _cut(components, scores, rejected)
         # The interval holds for the calibrated threshold alone.
         calibration = self.calibration if threshold == self.threshold else None
         interval = calibration.interval if calibration else None
         levels = np.bincount(output.probability.ravel(), minlength=256)
         height, width = probability.shape
-        others = _cut(components, scores, rejected)
         return CrackPrediction(
             height, width, instances, others, probability, threshold, levels, interval
         )
@@ -137,18 +127,18 @@ class CrackPredictor:
         output = self.predictor(image_bgr)["instances"].to("cpu")
         height, width = image_bgr.shape[:2]
         probability = np.zeros((height, width), np.uint8)
-        instances: list[CrackInstance] = []
+        drawn: list[CrackInstance] = []
         rejected: list[CrackInstance] = []
         for index in output.scores.argsort(descending=True).tolist():
             score, mask = float(output.scores[index]), output.pred_masks[index].numpy()
             is_drawn = score >= self.score_threshold and score > threshold
             if instance := CrackInstance.from_mask(score, mask):
-                (instances if is_drawn else rejected).append(instance)
+                (drawn if is_drawn else rejected).append(instance)
             if is_drawn:
                 probability[mask] = np.maximum(probability[mask], round(255 * score))
         levels = np.bincount(probability.ravel(), minlength=256)
         return CrackPrediction(
-            height, width, tuple(instances), tuple(rejected), probability, threshold, levels
+            height, width, tuple(drawn), tuple(rejected), probability, threshold, levels
         )
 
 
