@@ -54,10 +54,10 @@ def run(app: CrackApp) -> NoReturn:
     app.worker.start()
     asyncio.run(server.run())
     _LOG.info("stopped")
-    failure = app.worker.failure
-    if failure is not None:
-        print(f"error: {failure}", file=sys.stderr, flush=True)
-    os._exit(0 if failure is None else 1)  # a usual end would wait for the inference thread
+    if app.worker.failure is not None:
+        print(f"error: {app.worker.failure}", file=sys.stderr, flush=True)
+    # A usual end would wait for the inference thread.
+    os._exit(0 if app.worker.failure is None else 1)
 
 
 class Server(httputil.HTTPServerConnectionDelegate):
@@ -66,10 +66,9 @@ class Server(httputil.HTTPServerConnectionDelegate):
     def __init__(self, app: CrackApp) -> None:
         """Open the port; a `CrackError` says why that cannot be done."""
         self.app, self.settings = app, app.settings
-        self.container = WSGIContainer(app)
         # Beside the photos, room for the routes that answer at once.
         self.threads = ThreadPoolExecutor(self.settings.queue_size + 4, "http")
-        self.exchanges: list[Exchange] = []
+        self._exchanges: list[Exchange] = []
         self.stopping = threading.Event()
         host, port = self.settings.host, self.settings.port
         with as_crack_error(f"cannot listen on --host {host} and --port {port}"):
@@ -81,11 +80,9 @@ class Server(httputil.HTTPServerConnectionDelegate):
         host, timeout = self.settings.host, self.settings.client_timeout_s
         where = f"[{host}]" if ":" in host else host
         _LOG.info("listening on http://%s:%d", where, self.port, extra={"port": self.port})
+        # The app refuses large bodies with a sentence; what is too much is not kept.
         http = HTTPServer(
-            self,
-            idle_connection_timeout=timeout,
-            body_timeout=timeout,
-            max_body_size=2**62,  # the app refuses with a sentence; what is too much is not kept
+            self, idle_connection_timeout=timeout, body_timeout=timeout, max_body_size=2**62
         )
         http.add_sockets(self._sockets)
         while not self.stopping.is_set() and self.app.worker.failure is None:
@@ -95,21 +92,15 @@ class Server(httputil.HTTPServerConnectionDelegate):
         _LOG.info("stopping: no new connections, finishing what is running")
         http.stop()
         grace_ends = time.monotonic() + self.settings.shutdown_grace_s
-        while time.monotonic() < grace_ends and any(x.request for x in self._open()):
+        while time.monotonic() < grace_ends and any(x.request for x in self.exchanges()):
             await asyncio.sleep(0.02)
         await http.close_all_connections()
         self.threads.shutdown(wait=False)
 
-    def _open(self) -> list[Exchange]:
+    def exchanges(self) -> list[Exchange]:
         """The exchanges that are not over, oldest first."""
-        self.exchanges = [x for x in self.exchanges if not x.over]
-        return self.exchanges
-
-    @property
-    def memory_full(self) -> bool:
-        """Whether bodies and answers take all that they may: two of the largest for each slot."""
-        limit = 2 * (self.settings.queue_size + 1) * self.settings.max_bytes
-        return sum(x.held for x in self._open()) >= limit
+        self._exchanges = [x for x in self._exchanges if not x.over]
+        return self._exchanges
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
@@ -120,33 +111,26 @@ class Server(httputil.HTTPServerConnectionDelegate):
         without headers first; else the new one.
         """
         new = Exchange(self, request_conn)
-        same = [x for x in self._open() if x.address == new.address]
-        crowd = same if len(same) >= CONNECTIONS_PER_ADDRESS else self.exchanges
+        same = [x for x in self.exchanges() if x.address == new.address]
+        crowd = same if len(same) >= CONNECTIONS_PER_ADDRESS else self._exchanges
         if crowd is same or len(crowd) >= CONNECTIONS:
             incomplete = [x for x in crowd if x.answering is None]
             min(incomplete, key=lambda x: x.request is not None, default=new).stream.close()
-        self.exchanges.append(new)
+        self._exchanges.append(new)
         return new
 
 
 class Exchange(httputil.HTTPMessageDelegate):
-    """One request and its answer, or an open connection that has not sent its headers yet.
-
-    Attributes:
-        request: None until its headers came.
-        answering: the task that answers; None until the request came in full.
-        held: bytes that the body or the answer takes.
-    """
+    """One request and its answer, or an open connection that has not sent its headers yet."""
 
     def __init__(self, server: Server, connection: Any) -> None:
         self._server, self._connection = server, connection
         self.stream = connection.stream
         self.address: str = connection.context.remote_ip
-        self.request: httputil.HTTPServerRequest | None = None
-        self.answering: asyncio.Task | None = None
-        self.held = 0
-        self._body = bytearray()
-        self._size = 0
+        self.request: httputil.HTTPServerRequest | None = None  # until its headers came
+        self.answering: asyncio.Task | None = None  # until the request came in full
+        self.held = 0  # bytes that the body or the answer takes
+        self._body, self._size = bytearray(), 0
         self._no_memory = False
 
     @property
@@ -166,9 +150,11 @@ class Exchange(httputil.HTTPMessageDelegate):
         It is read to its end all the same: most clients report a connection that is closed while
         they send, and not the answer that says why.
         """
+        settings = self._server.settings
         self._size += len(chunk)
-        self._no_memory = self._no_memory or self._server.memory_full
-        if self._no_memory or self._size > self._server.settings.max_bytes:
+        limit = 2 * (settings.queue_size + 1) * settings.max_bytes  # two of the largest a slot
+        self._no_memory |= sum(x.held for x in self._server.exchanges()) >= limit
+        if self._no_memory or self._size > settings.max_bytes:
             self._body.clear()
         else:
             self._body += chunk
@@ -184,7 +170,16 @@ class Exchange(httputil.HTTPMessageDelegate):
             answer = await asyncio.get_running_loop().run_in_executor(
                 server.threads, Response.from_app, server.app, self._environ()
             )
-            self._write(answer)
+            body = answer.get_data()
+            self.held = len(body)
+            if server.stopping.is_set():
+                answer.headers["Connection"] = "close"
+            headers = httputil.HTTPHeaders({"Date": http_date()})
+            for name, value in answer.headers:
+                headers.add(name, value)
+            start_line = httputil.parse_response_start_line(f"HTTP/1.1 {answer.status}")
+            self._connection.write_headers(start_line, headers, chunk=body)
+            self._connection.finish()
             # Done when everything before it has gone to the client's side.
             await asyncio.wait_for(self.stream.write(b""), server.settings.client_timeout_s)
         except asyncio.TimeoutError:
@@ -203,20 +198,7 @@ class Exchange(httputil.HTTPMessageDelegate):
         request.headers.pop("Transfer-Encoding", None)  # it is undone
         request.headers["Content-Length"] = str(self._size)
         request.host = "localhost"  # the app reads the header, or refuses it
-        environ = self._server.container.environ(request)
+        environ = WSGIContainer(self._server.app).environ(request)
         environ |= {"wsgi.input": io.BytesIO(self._body), NO_MEMORY: self._no_memory}
         self._body.clear()
         return {**environ, CLIENT_GONE: self.stream.closed}
-
-    def _write(self, answer: Response) -> None:
-        body = answer.get_data()
-        self.held = len(body)
-        if self._server.stopping.is_set():
-            answer.headers["Connection"] = "close"
-        headers = httputil.HTTPHeaders({"Date": http_date()})
-        for name, value in answer.headers:
-            headers.add(name, value)
-        reason = answer.status.partition(" ")[2]
-        start_line = httputil.ResponseStartLine("HTTP/1.1", answer.status_code, reason)
-        self._connection.write_headers(start_line, headers, chunk=body)
-        self._connection.finish()
