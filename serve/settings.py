@@ -65,11 +65,8 @@ def parse_settings(
 ) -> Settings:
     """Read the settings from flags (first choice), environment variables, and defaults.
 
-    A flag's value that is not of its setting's type ends the process as argparse does it.
-
-    Raises:
-        CrackError: a value is out of its range, or not of its form; a variable's is not of its
-            setting's type.
+    A `CrackError` names a value out of its range or form, and a variable's of another type; a
+    flag's of another type ends the process as argparse does it.
     """
     parser = argparse.ArgumentParser(
         prog="python -m serve",

@@ -21,9 +21,7 @@ from crack_data.photos import PhotoError, decode_photo
 
 from .answers import MEDIA_TYPES
 
-MAX_SIDE = 65_500  # px: the longest that a JPEG can have
 FIELDS = ("image", "file", "file1")
-
 _CHOICES: dict[str, dict[str, Any]] = {
     "format": {name: name for name in MEDIA_TYPES},
     "overlay": {"true": True, "1": True, "false": False, "0": False},
@@ -56,7 +54,14 @@ def read_upload(request: Request) -> tuple[str, bytes, dict[str, Any]]:
     try:
         return *_find_photo(request, options), options
     except RequestEntityTooLarge as error:
-        raise RequestEntityTooLarge(_limit_sentence(request)) from error
+        limit = request.max_content_length or 0
+        what = (
+            f"the form's texts are larger than the limit of {request.max_form_memory_size} bytes, "
+            f"or it has more than {request.max_form_parts} fields"
+        )
+        if request.content_length is None or request.content_length > limit:
+            what = f"the request's body is larger than the limit of {limit} bytes (--max-bytes)"
+        raise RequestEntityTooLarge(what) from error
 
 
 def _read_options(kind: str, pairs: Iterable[tuple[str, str]], options: dict[str, Any]) -> None:
@@ -112,21 +117,10 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
     return file.filename or "photo", file.read()
 
 
-def _limit_sentence(request: Request) -> str:
-    limit = request.max_content_length or 0
-    if request.content_length is None or request.content_length > limit:
-        return f"the request's body is larger than the limit of {limit} bytes (--max-bytes)"
-    return (
-        f"the form's texts are larger than the limit of {request.max_form_memory_size} bytes, or "
-        f"it has more than {request.max_form_parts} fields"
-    )
-
-
 def decode(data: bytes, max_pixels: int, check: Callable[[], None]) -> np.ndarray:
-    """Decode a file to an upright BGR uint8 photo, shape (height, width, 3), one at a time.
+    """Decode a file to an upright BGR uint8 photo, (H, W, 3), one at a time.
 
-    ``check`` is called when its turn comes; what it raises ends it. A bad file raises the exception
-    of `_STATUS_OF`, as does a photo of more than ``max_pixels`` or with a side over `MAX_SIDE`.
+    ``check`` is called when its turn comes. A bad file raises the exception of `_STATUS_OF`.
     """
     try:
         with _DECODING:
@@ -135,8 +129,8 @@ def decode(data: bytes, max_pixels: int, check: Callable[[], None]) -> np.ndarra
     except PhotoError as error:
         raise _STATUS_OF[error.kind](str(error)) from error
     height, width = image.shape[:2]
-    if max(height, width) > MAX_SIDE:
+    if max(height, width) > 65_500:  # the longest side that a JPEG can have
         raise RequestEntityTooLarge(
-            f"the photo is {width} x {height} pixels; the limit of a side is {MAX_SIDE}"
+            f"the photo is {width} x {height} pixels; the limit of a side is 65500"
         )
     return image

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 Predictor = Callable[[np.ndarray, float | None, Callable[[], None]], "CrackPrediction"]
 
 _LOG = logging.getLogger(__name__)
-# After so many failures in a row a black photo, BGR, tells whether the model or the photos are at
-# fault: else three bad photos could stop the server.
+# After so many failures in a row a black photo, BGR, tells whether model or photos are at fault.
 _FAILURES = 3
 BLANK = np.zeros((320, 480, 3), np.uint8)
 
@@ -55,9 +54,9 @@ class Turn:
         """Raise `ClientGone` if the client has left, `GatewayTimeout` after the deadline."""
         self.check_client()
         if not self.left_s():
-            limit = f"{self._deadline_s:g} s"
             raise GatewayTimeout(
-                f"the photo was not decoded and at the model within {limit} and was not predicted"
+                f"the photo was not decoded and at the model within {self._deadline_s:g} s and was "
+                "not predicted"
             )
 
     def check_client(self) -> None:
@@ -67,11 +66,7 @@ class Turn:
 
 
 class InferenceWorker:
-    """Builds the predictor in its thread, then predicts one photo at a time.
-
-    Attributes:
-        failure: why no photo can be predicted any more; None while the model loads or works.
-    """
+    """Builds the predictor in its thread, then predicts one photo at a time."""
 
     def __init__(self, build: Callable[[], Predictor], settings: Settings) -> None:
         """Prepare the thread, in which ``build`` makes the predictor; `start` starts it."""
@@ -82,6 +77,7 @@ class InferenceWorker:
         self._model = threading.Lock()  # held by the photo whose turn it is
         self._predictor: Predictor | None = None
         self._failed_in_a_row = 0
+        # Why no photo can be predicted any more; None while the model loads or works.
         self.failure: Exception | None = None
 
     def start(self) -> None:
@@ -116,8 +112,7 @@ class InferenceWorker:
     def slot(self, gone: Callable[[], bool]) -> Iterator[Turn]:
         """Hold one of queue_size + 1 slots, from before a photo is decoded to its answer.
 
-        Decoded photos are large: taking the slot first bounds the memory as well as the line.
-        Raises `ServiceUnavailable` if all are taken, or there is no working predictor.
+        That bounds the memory, too. `ServiceUnavailable`: all are taken, or there is no model.
         """
         self.check_ready()
         if not self._slots.acquire(blocking=False):
@@ -132,10 +127,8 @@ class InferenceWorker:
     ) -> tuple[CrackPrediction, float]:
         """Predict a photo, BGR uint8 (H, W, 3), when its turn comes; also the ms that it waited.
 
-        Raises:
-            GatewayTimeout: the turn did not come before the deadline; nothing was computed.
-            ClientGone: the client left; at most the tile at hand was computed.
-            ServiceUnavailable: the model does not work any more.
+        Raises what `Turn.check` does, `ClientGone` before each tile too, and `ServiceUnavailable`
+        where the model does not work any more.
         """
         turn.check()
         arrived = time.monotonic()
@@ -168,9 +161,9 @@ class InferenceWorker:
         except Exception as error:
             self._failed_in_a_row += 1
             if image is BLANK:
-                reason = f"{type(error).__name__}: {error}"
                 self.failure = CrackError(
-                    f"the model failed on {_FAILURES} photos in a row and on a blank one: {reason}"
+                    f"the model failed on {_FAILURES} photos in a row and on a blank one: "
+                    f"{type(error).__name__}: {error}"
                 )
             elif self._failed_in_a_row >= _FAILURES:
                 with suppress(Exception):
