@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -28,8 +27,6 @@ from crack_data.segmentation import union_mask
 
 CONFIG = "configs/crack_mobilenet.yaml"
 SHIPPED = "checkpoints/crack_mobilenet.pth"
-SAMPLES = 6
-RED = (40, 40, 230)  # BGR
 Metrics = dict[str, float]
 
 
@@ -140,12 +137,12 @@ def copy_samples(output: Path) -> dict[str, float]:
     records.sort(key=lambda record: -int(union_mask(record).sum()))
     (output / "samples").mkdir()
     (output / "truth").mkdir()
-    truth = {}
-    for record in [*records[: SAMPLES - 1], *records[SAMPLES - 1 :][-1:]]:
+    truth, red = {}, np.array((40, 40, 230))  # BGR
+    for record in [*records[:5], *records[5:][-1:]]:
         photo, mask = read_photo(record["file_name"]), union_mask(record)
         place = output / "samples" / Path(record["file_name"]).name
         shutil.copy(record["file_name"], place)
-        photo[mask] = (0.4 * photo[mask] + 0.6 * np.array(RED)).astype(np.uint8)
+        photo[mask] = (0.4 * photo[mask] + 0.6 * red).astype(np.uint8)
         cv2.imwrite(str(output / "truth" / f"{place.stem}.png"), photo)
         truth[place.name] = 100 * float(mask.mean())
     return truth
@@ -165,7 +162,7 @@ def judge(shell: Shell, output: Path, name: str, weights: str, test: str) -> Met
         shown=0,
     )
     written = next((output / f"evaluation_{name}").glob("inference/*/crack_metrics.json"))
-    found: Metrics = _read_json(written)["metrics"]
+    found: Metrics = json.loads(written.read_bytes())["metrics"]
     print(f"  pixel F1 {found['f1']:.3f}, coverage error {found['coverage_mae']:.2f} points")
     return found
 
@@ -228,7 +225,7 @@ def write_page(
     output: Path = args.output
     photos = {}
     for model in metrics:
-        images = _read_json(output / model / "predictions.json")["images"]
+        images = json.loads((output / model / "predictions.json").read_bytes())["images"]
         photos[model] = {Path(image["file_name"]).name: image for image in images}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
@@ -239,16 +236,12 @@ def write_page(
         truth=truth,
         iterations=args.iterations,
         drawn=args.images is None,
-        calibration=_read_json(calibration) if calibration.is_file() else None,
+        calibration=json.loads(calibration.read_bytes()) if calibration.is_file() else None,
         benchmark=(output / "benchmark" / "benchmark.md").read_text("utf-8"),
         headers=headers,
     )
     with atomic_write(output / "index.html") as file:
         file.write(html.encode())
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
 
 
 if __name__ == "__main__":
