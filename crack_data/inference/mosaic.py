@@ -106,11 +106,7 @@ def predict_mosaic(
     ):  # fmt: skip
         height, width = raster.shape
         place = find_place(photo.path, height, width)
-        stretch = _stretch(raster)
-        for row, core, around in _windows(height, width):
-            image = _read(raster, around, stretch)
-            if image is None:
-                continue
+        for row, core, around, image in _windows(raster):
             prediction = predictor(image, options.threshold)
             levels += prediction.levels
             (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
@@ -135,14 +131,18 @@ def predict_mosaic(
     return record, to_geojson(lines, record["instances"], photo.file_name, place)
 
 
-def _windows(height: int, width: int) -> Iterator[tuple[int, Box, Box]]:
-    """Row, window and the window with its surroundings, as x0, y0, x1, y1."""
+def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray]]:
+    """Row, window (x0, y0, x1, y1), it with its surroundings, and their picture, where any is."""
+    height, width = raster.shape
+    stretch = _stretch(raster)
     for row, y in enumerate(range(0, height, WINDOW)):
         for x in range(0, width, WINDOW):
             x1, y1 = min(x + WINDOW, width), min(y + WINDOW, height)
             left, top = max(x - HALO, 0), max(y - HALO, 0)
-            right, bottom = min(x1 + HALO, width), min(y1 + HALO, height)
-            yield row, (x, y, x1, y1), (left, top, right, bottom)
+            around = left, top, min(x1 + HALO, width), min(y1 + HALO, height)
+            image = _read(raster, around, stretch)
+            if image is not None:
+                yield row, (x, y, x1, y1), around, image
 
 
 def _stretch(raster: Any) -> tuple[float, float]:
