@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -47,16 +46,14 @@ def compile_for_cpu(model: CrackRCNN, precision: str) -> None:
 
 
 def choose_precision(wanted: str) -> str:
-    """CRACK.INFERENCE.PRECISION as "fp32" or "bf16"; "auto" is bf16 where it is native."""
-    if wanted == "auto":
-        return "bf16" if has_native_bf16() else "fp32"
-    return wanted
+    """CRACK.INFERENCE.PRECISION as "fp32" or "bf16"; "auto" is bf16 where it is native.
 
-
-def has_native_bf16() -> bool:
-    """Whether the processor multiplies bf16 (AMX, AVX512-BF16), which is slow where emulated."""
+    That is with AMX or AVX512-BF16; it is slow where emulated.
+    """
+    if wanted != "auto":
+        return wanted
     able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
 
 
 class CompiledModule(nn.Module):
@@ -69,10 +66,7 @@ class CompiledModule(nn.Module):
     def __init__(
         self, module: nn.Module, example: torch.Tensor, axes: dict[int, str], precision: str
     ) -> None:
-        """Compile a module in evaluation mode to compute in "fp32" or "bf16".
-
-        ``axes`` are those of its input, such as ``example``, whose length varies, and their names.
-        """
+        """Compile a module for "fp32" or "bf16"; the ``axes`` of its input vary in length."""
         super().__init__()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -101,9 +95,7 @@ class CompiledDense(CompiledModule):
     """`CrackRCNN.dense`, compiled as one network."""
 
     def __init__(self, model: CrackRCNN, precision: str) -> None:
-        heads = model.roi_heads
-        masks = heads.mask_in_features if heads.mask_on else []
-        names = sorted({*heads.box_in_features, *masks})
+        names = model.roi_heads.in_features
         example = torch.zeros(1, 3, 128, 128)
         axes = {0: "photos", 2: "height", 3: "width"}
         super().__init__(_DenseOutputs(model, names).eval(), example, axes, precision)
@@ -136,16 +128,12 @@ class _DenseOutputs(nn.Module):
         return (*(x.permute(0, 2, 3, 1) for x in maps), logits)
 
 
-def to_onnx(
-    module: nn.Module,
-    example: torch.Tensor,
-    axes: dict[str, dict[int, str]],
-    outputs: Sequence[str] = (),
-) -> bytes:
-    """Trace a module of one input, the first name in ``axes``, whose axes there vary in length.
+def to_onnx(module: nn.Module, example: torch.Tensor, axes: dict[str, dict[int, str]]) -> bytes:
+    """Trace a module; ``axes`` are those that vary in length, by input (one, first) and output.
 
     The tracing exporter takes a quarter of the default one's time, which counts at start.
     """
+    given, *returned = axes
     buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of every Python number
@@ -155,8 +143,8 @@ def to_onnx(
             buffer,
             dynamo=False,
             opset_version=17,
-            input_names=[next(iter(axes))],
-            output_names=list(outputs),
+            input_names=[given],
+            output_names=returned,
             dynamic_axes=axes,
         )
     return buffer.getvalue()

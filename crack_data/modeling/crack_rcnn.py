@@ -29,9 +29,6 @@ Features = dict[str, torch.Tensor]
 # Objectness logits (N, A, h, w) and box deltas (N, A x 4, h, w) of each level.
 RPNOutputs = tuple[list[torch.Tensor], list[torch.Tensor]]
 
-# Instances that the model's output holds: masks of a photo's size, one each, take memory.
-_MAX_INSTANCES = 100
-
 
 @dataclass(frozen=True)
 class NetworkOutput:
@@ -54,7 +51,6 @@ class CrackRCNN(GeneralizedRCNN):
 
     @configurable
     def __init__(self, *, crack_map_head: nn.Module, settings: CfgNode, **kwargs: Any) -> None:
-        """Args: settings: MODEL.CRACK_MAP; kwargs: as in the base class."""
         super().__init__(**kwargs)
         self.crack_map_head = crack_map_head
         self.settings = settings
@@ -77,7 +73,10 @@ class CrackRCNN(GeneralizedRCNN):
         return features, outputs, self.crack_map_head(features, images)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As in the base class; in training the losses include "loss_crack_map"."""
+        """As in the base class; in training the losses include "loss_crack_map".
+
+        That is on "sem_seg" where a sample has it, else on the union of its masks.
+        """
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -87,11 +86,16 @@ class CrackRCNN(GeneralizedRCNN):
         probabilities = _to_uint8(logits.detach().float().sigmoid())
         proposals, _ = add_map_proposals(proposals, probabilities, self.settings)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
-        return {
-            "loss_crack_map": self._crack_map_loss(logits, batched_inputs),
-            **proposal_losses,
-            **detector_losses,
-        }
+        target = logits.new_full(logits.shape, IGNORED)
+        for row, given in zip(target, batched_inputs, strict=True):
+            shown = given.get("sem_seg")
+            if shown is None:
+                shown = given["instances"].gt_masks.tensor.any(dim=0)
+            row[: shown.shape[0], : shown.shape[1]] = shown
+        weight = (target != IGNORED).to(target)
+        loss = crack_map_loss(logits, (target == 1).to(target), weight, self.settings.DICE_WEIGHT)
+        weighted = self.settings.LOSS_WEIGHT * loss
+        return {"loss_crack_map": weighted, **proposal_losses, **detector_losses}
 
     def propose(
         self, images: ImageList, outputs: RPNOutputs, truth: list[Instances] | None
@@ -109,34 +113,20 @@ class CrackRCNN(GeneralizedRCNN):
             losses = rpn.losses(anchors, objectness, labels, deltas, boxes)
         return rpn.predict_proposals(anchors, objectness, deltas, images.image_sizes), losses
 
-    def _crack_map_loss(
-        self, logits: torch.Tensor, batched_inputs: list[dict[str, Any]]
-    ) -> torch.Tensor:
-        """The loss on "sem_seg" where a sample has it, else on the union of its masks."""
-        target = logits.new_full(logits.shape, IGNORED)
-        for row, given in zip(target, batched_inputs, strict=True):
-            shown = given.get("sem_seg")
-            if shown is None:
-                shown = given["instances"].gt_masks.tensor.any(dim=0)
-            row[: shown.shape[0], : shown.shape[1]] = shown
-        weight = (target != IGNORED).to(target)
-        loss = crack_map_loss(logits, (target == 1).to(target), weight, self.settings.DICE_WEIGHT)
-        return self.settings.LOSS_WEIGHT * loss
-
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect cracks and draw them on Detectron2's inputs: "image" (3, H, W), "height", "width".
 
-        Returns:
-            for each photo {"instances": Instances with pred_boxes, scores, pred_classes and
-            pred_masks (N, height, width) bool, best first, "crack_map": (height, width) float32
-            probability, zero outside the cracks scored at least SCORE_THRESHOLD}.
+        Returned are each photo's "instances" with pred_boxes, scores, pred_classes and pred_masks
+        (N, height, width) bool, best first, and "crack_map", (height, width) float32 probability,
+        zero outside the cracks scored at least SCORE_THRESHOLD.
         """
         threshold = self.settings.THRESHOLD
         threshold = threshold if threshold >= 0 else DEFAULT_THRESHOLD
         outputs = []
         for found in self.run_network(batched_inputs):
             components, scores = self.find_cracks(found)
-            best = np.argsort(-scores, kind="stable")[:_MAX_INSTANCES]
+            # A hundred: masks of the photo's size, one each, take memory.
+            best = np.argsort(-scores, kind="stable")[:100]
             best = best[scores[best] > 0]
             masks = components.labels == (best + 1)[:, None, None]
             masks &= found.probability > 255 * threshold

@@ -18,21 +18,8 @@ from scipy.ndimage import find_objects
 
 from ..convert.linking import link_pieces
 
-Box = tuple[int, int, int, int]
-
-# Boxes end a little early on the faint tips of a crack: each side moves out by this share of it.
-_MARGIN = 0.05
-# A crack has the detector's score that this share of its pixels reaches: part of a long crack may
-# lie outside every box.
-_COVERED_SHARE = 0.4
-# A crack shorter than this, px, is less sure to be one, in proportion.
-_FULL_LENGTH = 80
 # Rows that are counted at a time, so that a large photo takes little memory.
 _BAND = 1024
-# At most this many of a map's cracks become proposals, the most confident; and the logit that ranks
-# them above the RPN's own.
-_MAX_PROPOSALS = 50
-_OBJECTNESS_LOGIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Detection:
     """What the detector found."""
 
     score: float  # in [0, 1]
-    box: Box  # x0, y0, x1, y1, px, half-open, within the photo
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1, px, half-open, within the photo
     # (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
     mask: np.ndarray | None = None
 
@@ -75,17 +62,19 @@ def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
         total += np.bincount(band[inside], levels[inside], len(total))
     length = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     mean = total[1:] / (255 * area[1:])
-    return Components(labels, boxes, mean * np.minimum(1.0, length / _FULL_LENGTH))
+    # A crack shorter than 80 px is less sure to be one, in proportion.
+    return Components(labels, boxes, mean * np.minimum(1.0, length / 80))
 
 
 def to_detections(instances: Instances) -> list[Detection]:
     """Detectron2's instances at the photo's size, with masks or boxes widened by a margin."""
-    shape, scores = instances.image_size, instances.scores.tolist()
+    (height, width), scores = instances.image_size, instances.scores.tolist()
     if not instances.has("pred_masks"):
         corners = instances.pred_boxes.tensor.float().cpu().numpy()
-        margin = _MARGIN * (corners[:, 2:] - corners[:, :2])
+        # They end a little early on the faint tips of a crack.
+        margin = 0.05 * (corners[:, 2:] - corners[:, :2])
         low = np.floor(corners[:, :2] - margin).clip(min=0)
-        high = np.minimum(np.ceil(corners[:, 2:] + margin), (shape[1], shape[0]))
+        high = np.minimum(np.ceil(corners[:, 2:] + margin), (width, height))
         boxes = np.concatenate([low, high], axis=1).astype(int).tolist()
         return [Detection(score, tuple(box)) for score, box in zip(scores, boxes, strict=True)]
     masks = instances.pred_masks.cpu()
@@ -99,7 +88,7 @@ def to_detections(instances: Instances) -> list[Detection]:
 def add_map_proposals(
     proposals: list[Instances], probabilities: np.ndarray, settings: CfgNode
 ) -> tuple[list[Instances], list[Components]]:
-    """Append the cracks of each photo's crack map to its proposals; return both.
+    """Append the 50 surest cracks of each photo's crack map to its proposals; return both.
 
     In training they are the false alarms that the box head has to learn to reject; at prediction
     they are boxes that fit a thin crack better than any anchor. ``probabilities`` are crack maps,
@@ -109,11 +98,12 @@ def add_map_proposals(
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
         found = find_components(probability[:height, :width], settings)
-        best = (-found.confidence).argsort(kind="stable")[:_MAX_PROPOSALS]
+        best = (-found.confidence).argsort(kind="stable")[:50]
         boxes = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
         added = Instances(given.image_size)
         added.proposal_boxes = Boxes(boxes)
-        added.objectness_logits = given.objectness_logits.new_full((len(best),), _OBJECTNESS_LOGIT)
+        # Above the RPN's own.
+        added.objectness_logits = given.objectness_logits.new_full((len(best),), 10.0)
         joined.append(Instances.cat([given, added]))
         components.append(found)
     return joined, components
@@ -124,7 +114,8 @@ def score_components(
 ) -> np.ndarray:
     """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
 
-    The detector's is the one that `_COVERED_SHARE` of the crack's pixels reaches.
+    The detector's is the one that 40 % of the crack's pixels reach: part of a long crack may lie
+    outside every box.
     """
     # Number the scores from the best, 0, to that of the pixels under no detection.
     ranked = sorted(detections, key=lambda x: -x.score)
@@ -137,7 +128,7 @@ def score_components(
         key = labels[inside].astype(np.int64) * len(scores) + rank
         counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
     reached = counts[1:].cumsum(axis=1)
-    wanted = np.floor(_COVERED_SHARE * (reached[:, -1:] - 1))
+    wanted = np.floor(0.4 * (reached[:, -1:] - 1))
     detector = np.maximum(scores[(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)
 
@@ -151,11 +142,8 @@ def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]
     """For each pixel of a band of rows the position of the best detection over it."""
     painted = np.full(shape, len(ranked), np.int32)
     for rank in reversed(range(len(ranked))):
-        x0, y0, x1, y1 = ranked[rank].box
-        top, bottom = max(y0, start), min(y1, start + shape[0])
-        if top >= bottom:
-            continue
+        (x0, y0, x1, y1), mask = ranked[rank].box, ranked[rank].mask
+        top, bottom = np.clip((y0, y1), start, start + shape[0])
         view = painted[top - start : bottom - start, x0:x1]
-        mask = ranked[rank].mask
         view[... if mask is None else mask[top - y0 : bottom - y0]] = rank
     return painted

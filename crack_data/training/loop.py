@@ -22,7 +22,7 @@ from torch import nn
 
 from ..errors import CrackError
 from ..files import atomic_write
-from ..modeling.compiled import has_native_bf16
+from ..modeling.compiled import choose_precision
 from ..weights import bottom_up
 from .checkpoints import remove_older
 from .data import Batch
@@ -43,7 +43,7 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
     placing = {"device_ids": None} if on_cpu else {}
     model = create_ddp_model(model, **placing)
     if on_cpu or not solver.AMP.ENABLED:
-        bf16 = solver.CPU_BF16 and on_cpu and has_native_bf16()
+        bf16 = solver.CPU_BF16 and on_cpu and choose_precision("auto") == "bf16"
         logger.info(f"Training computes in {'bf16' if bf16 else 'fp32'}")
         return CrackStepper(model, optimizer, bf16, solver.ACCUMULATE)
     if solver.ACCUMULATE > 1:
