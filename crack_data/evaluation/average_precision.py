@@ -18,10 +18,6 @@ from ..convert.coco import encode_mask
 from ..convert.linking import link_pieces
 from ..inference.prediction import CrackInstance
 
-# What one instance is: what the data set says; a connected component; components linked over small
-# gaps; all cracks of the photo together.
-DEFINITIONS = ("own", "components", "linked", "single")
-
 Size = tuple[int, int]  # height and width of a photo, px
 Scored = list[tuple[dict[str, Any], float]]  # run-length codes of full size, and scores
 
@@ -41,7 +37,7 @@ def encode_instances(
     rejected: Sequence[CrackInstance],
     link_gap: float,
 ) -> dict[str, EncodedInstances]:
-    """A photo's true and predicted instances by each of `DEFINITIONS`; ``link_gap`` is in px.
+    """A photo's true and predicted instances as of `instances_by_definition`.
 
     Those ``rejected``, scored too low to be drawn, are joined among themselves only.
     """
@@ -54,14 +50,18 @@ def encode_instances(
 
     return {
         name: EncodedInstances(size, encode(true[name]), encode(found[name] + below[name]))
-        for name in DEFINITIONS
+        for name in true
     }
 
 
 def instances_by_definition(
     instances: Sequence[CrackInstance], size: Size, link_gap: float
 ) -> dict[str, list[CrackInstance]]:
-    """The same pixels as instances by each of `DEFINITIONS`, scored like their best pixel."""
+    """The same pixels as instances by four definitions, scored like their best pixel.
+
+    "own" is what the data set says; "components" are connected, "linked" ones joined over gaps of
+    ``link_gap`` px; "single" is all cracks of the photo together.
+    """
     scores = paint_scores(instances, size)
     count, labels = cv2.connectedComponents((scores > 0).view(np.uint8), connectivity=8)
     groups = {

@@ -45,13 +45,11 @@ def count_photo(
 
     ``crack_map`` is crack probability x 255, rounded; ``ignored`` pixels are counted nowhere.
     """
-    area = truth.size
-    if ignored is not None:
-        truth, mask, crack_map = truth & ~ignored, mask & ~ignored, crack_map * ~ignored
-        area -= int(np.count_nonzero(ignored))
+    counted = np.ones_like(truth) if ignored is None else ~ignored
+    truth, mask, crack_map = truth & counted, mask & counted, crack_map * counted
     bins = np.digitize(local_widths(truth), WIDTHS) - 1
     return PhotoCounts(
-        area=area,
+        area=int(np.count_nonzero(counted)),
         true=int(np.count_nonzero(truth)),
         predicted=int(np.count_nonzero(mask)),
         hit=int(np.count_nonzero(truth & mask)),

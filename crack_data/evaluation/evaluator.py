@@ -19,13 +19,7 @@ from ..errors import CrackError
 from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
 from ..segmentation import Record, ignored_pixels, instance_masks
-from .average_precision import (
-    DEFINITIONS,
-    EncodedInstances,
-    average_precision,
-    encode_instances,
-    paint_scores,
-)
+from .average_precision import EncodedInstances, average_precision, encode_instances, paint_scores
 from .counts import BoolMask, PhotoCounts, count_photo
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
 from .metrics import WIDTH_RANGES, recall_by_width, summarize
@@ -197,15 +191,15 @@ def metric_names() -> list[str]:
 
 def _metrics(photos: Sequence[PhotoResult]) -> Results:
     pixels = [photo.pixels for photo in photos]
-    encoded = {name: [photo.encoded[name] for photo in photos] for name in DEFINITIONS}
+    own = [photo.encoded["own"] for photo in photos]
     results: Results = {}
     for kind in ("bbox", "segm"):
-        if values := average_precision(encoded["own"], kind):
+        if values := average_precision(own, kind):
             results[kind] = values
     results["crack"] = summarize(pixels)
     results["instances"] = summarize_instances([photo.instances for photo in photos])
-    for name in DEFINITIONS[1:]:
-        if values := average_precision(encoded[name], "segm"):
+    for name in ("components", "linked", "single"):
+        if values := average_precision([photo.encoded[name] for photo in photos], "segm"):
             results["instances"][f"AP50_{name}"] = values["AP50"]
     results["width"] = {name: found for name, (_, found) in recall_by_width(pixels).items()}
     return results

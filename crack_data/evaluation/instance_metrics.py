@@ -65,7 +65,12 @@ def count_instances(
     """Compare the instances of one photo; both kinds may overlap, none is empty."""
     true_traces, traces = [Trace(x) for x in truth], [Trace(x) for x in predicted]
     covered = [[trace.covers(true.line) for trace in traces] for true in true_traces]
-    matched = _matches(cl_dice(true_traces, traces, covered))
+    similarity = cl_dice(true_traces, traces, covered)
+    matched = np.zeros(len(THRESHOLDS), np.int32)
+    while similarity.size and similarity.max() >= THRESHOLDS[0]:  # the most similar pair first
+        t, p = np.unravel_index(similarity.argmax(), similarity.shape)
+        matched += similarity[t, p] >= THRESHOLDS
+        similarity[t, :] = similarity[:, p] = 0
     line_covered = sum(int(np.any(row, axis=0).sum()) for row in covered if row)
     assigned = _assign_parts(true_traces, traces, covered)
     return InstanceCounts(
@@ -92,17 +97,6 @@ def cl_dice(true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered)
                 precision = one.covers(other.line).mean()
                 result[t, p] = 2 * precision * recall / (precision + recall)
     return result
-
-
-def _matches(similarity: Array) -> Counts:
-    """One-to-one matches at each threshold: of all pairs the most similar first."""
-    free = similarity.copy()
-    matched = np.zeros(len(THRESHOLDS), np.int32)
-    while free.size and free.max() >= THRESHOLDS[0]:
-        t, p = np.unravel_index(free.argmax(), free.shape)
-        matched += free[t, p] >= THRESHOLDS
-        free[t, :] = free[:, p] = 0
-    return matched
 
 
 def _assign_parts(

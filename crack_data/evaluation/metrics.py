@@ -23,9 +23,7 @@ WITH_INTERVAL = (
     "f1", "precision", "recall", "iou", "f1_ods", "f1_2px", "coverage_mae", "coverage_bias",
     "false_alarm_rate", "avF1", "centreline_coverage", "false_splits", "false_merges",
 )  # fmt: skip
-RESAMPLES = 1000
 CONFIDENCE = 0.95
-SEED = 20190210
 WIDTH_RANGES = [*map("{}-{}".format, WIDTHS, WIDTHS[1:]), f"{WIDTHS[-1]} and more"]
 # Levels 1..255 as cuts, where a pixel is crack when its level is at least the cut. The crack map
 # is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
@@ -106,9 +104,8 @@ def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[
     Photos are drawn, never pixels, which depend on each other. NaN, a resample that does not define
     a statistic, is left out. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
-    drawn = np.random.default_rng(SEED).multinomial(
-        photos, np.full(photos, 1 / photos), size=RESAMPLES
-    )
+    rng = np.random.default_rng(20190210)
+    drawn = rng.multinomial(photos, np.full(photos, 1 / photos), size=1000)
     tail = 50 * (1 - CONFIDENCE)
     bounds = {}
     for name, values in statistics(drawn.astype(np.float64)).items():

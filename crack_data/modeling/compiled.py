@@ -46,12 +46,10 @@ def compile_for_cpu(model: CrackRCNN, precision: str) -> None:
 
 
 def choose_precision(wanted: str) -> str:
-    """CRACK.INFERENCE.PRECISION as "fp32" or "bf16"; "auto" is bf16 where it is native.
-
-    That is with AMX or AVX512-BF16; it is slow where emulated.
-    """
+    """CRACK.INFERENCE.PRECISION as "fp32" or "bf16"; "auto" is bf16 where it is native."""
     if wanted != "auto":
         return wanted
+    # Where the processor emulates bf16 it is slow.
     able = torch.cpu.get_capabilities()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
 
@@ -129,10 +127,7 @@ class _DenseOutputs(nn.Module):
 
 
 def to_onnx(module: nn.Module, example: torch.Tensor, axes: dict[str, dict[int, str]]) -> bytes:
-    """Trace a module; ``axes`` are those that vary in length, by input (one, first) and output.
-
-    The tracing exporter takes a quarter of the default one's time, which counts at start.
-    """
+    """Trace a module; ``axes`` are those that vary in length, by input (one, first) and output."""
     given, *returned = axes
     buffer: Any = io.BytesIO()  # which the exporter's annotation does not know
     with warnings.catch_warnings(), torch.no_grad():
@@ -141,7 +136,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor, axes: dict[str, dict[int, 
             module,
             (example,),
             buffer,
-            dynamo=False,
+            dynamo=False,  # which takes a quarter of the other one's time, which counts at start
             opset_version=17,
             input_names=[given],
             output_names=returned,

@@ -73,10 +73,7 @@ class CrackRCNN(GeneralizedRCNN):
         return features, outputs, self.crack_map_head(features, images)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As in the base class; in training the losses include "loss_crack_map".
-
-        That is on "sem_seg" where a sample has it, else on the union of its masks.
-        """
+        """As in the base class; in training the losses include "loss_crack_map"."""
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -89,7 +86,7 @@ class CrackRCNN(GeneralizedRCNN):
         target = logits.new_full(logits.shape, IGNORED)
         for row, given in zip(target, batched_inputs, strict=True):
             shown = given.get("sem_seg")
-            if shown is None:
+            if shown is None:  # the union of the masks stands in for it
                 shown = given["instances"].gt_masks.tensor.any(dim=0)
             row[: shown.shape[0], : shown.shape[1]] = shown
         weight = (target != IGNORED).to(target)

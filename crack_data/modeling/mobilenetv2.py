@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec, get_norm
-from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import FPN, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 from torchvision.models import mobilenet_v2
@@ -30,10 +29,7 @@ class MobileNetV2(Backbone):
         out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
         freeze_at: int = 0,
     ) -> None:
-        """See MODEL.MOBILENETV2 in `crack_data.config`; the first ``freeze_at`` stages stay as is.
-
-        A ValueError where there is no such stage.
-        """
+        """See MODEL.MOBILENETV2 in `crack_data.config`; a ValueError for unknown stages."""
         super().__init__()
         unknown = [name for name in out_features if name not in _STAGES]
         if unknown or not out_features:
@@ -52,11 +48,8 @@ class MobileNetV2(Backbone):
                 FrozenBatchNorm2d.convert_frozen_batchnorm(layer)
 
     def forward(self, x: Any) -> dict[str, torch.Tensor]:
-        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
-
-        What it has computed before passes through: see `DetailFPN`.
-        """
-        if isinstance(x, dict):
+        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}."""
+        if isinstance(x, dict):  # what `DetailFPN` had it compute
             return x
         outputs = {}
         for name, (start, end) in _STAGES.items():

@@ -30,8 +30,7 @@ class CropPlan:
         linear = cv2.getRotationMatrix2D((0, 0), self.degrees, self.scale)[:, :2]
         if self.flip:
             linear[0] *= -1
-        middle = np.full(2, (self.size - 1) / 2)
-        return np.column_stack([linear, middle - linear @ np.array(self.centre)])
+        return np.column_stack([linear, (self.size - 1) / 2 - linear @ self.centre])
 
 
 def draw_plan(mask: np.ndarray, rng: np.random.Generator, cfg: CfgNode) -> CropPlan:

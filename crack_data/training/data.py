@@ -42,11 +42,10 @@ def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[
 
 def load_records(cfg: CfgNode) -> list[Record]:
     """The records of DATASETS.TRAIN, set after set, each with its "dataset_name"."""
-    keys = cfg.DATALOADER
     return [
         {**record, "dataset_name": name}
         for name in cfg.DATASETS.TRAIN
-        for record in get_detection_dataset_dicts([name], keys.FILTER_EMPTY_ANNOTATIONS)
+        for record in get_detection_dataset_dicts([name], cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     ]
 
 

@@ -16,16 +16,9 @@ from .. import modeling  # noqa: F401 - registers the models
 from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
-from ..evaluation import evaluate_datasets
-from ..evaluation.evaluator import metric_names
+from ..evaluation.evaluator import evaluate_datasets, metric_names
 from ..inference.predictor import CrackPredictor
 from .trainer import CrackTrainer
-
-# Keys of Detectron2 for which this project has others.
-_UNREAD = (
-    "INPUT.MIN_SIZE_TRAIN", "INPUT.CROP.ENABLED", "INPUT.RANDOM_FLIP", "DATALOADER.SAMPLER_TRAIN",
-    "DATALOADER.REPEAT_THRESHOLD", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED",
-)  # fmt: skip
 
 logger = logging.getLogger("detectron2.crack_data.training")
 
@@ -52,10 +45,7 @@ def start(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS; ``args`` are of `parse_args`.
-
-    A `CrackError` for bad input, a full disk, or a data-loading process that died.
-    """
+    """Train, or with ``args.eval_only`` evaluate MODEL.WEIGHTS; a `CrackError` for bad input."""
     if not args.config_file:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
@@ -92,9 +82,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def unread_keys(cfg: CfgNode) -> list[str]:
-    """The keys that are set and have no effect."""
+    """The keys of Detectron2 that are set and have no effect: this project has others."""
+    keys = (
+        "INPUT.MIN_SIZE_TRAIN", "INPUT.CROP.ENABLED", "INPUT.RANDOM_FLIP",
+        "DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD", "TEST.AUG.ENABLED",
+        "TEST.PRECISE_BN.ENABLED",
+    )  # fmt: skip
     default = get_cfg()
-    return [x for x in _UNREAD if value_at(cfg, x) != value_at(default, x)]
+    return [x for x in keys if value_at(cfg, x) != value_at(default, x)]
 
 
 def adapt_to_random_weights(cfg: CfgNode) -> None:

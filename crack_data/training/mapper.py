@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Instances
-from scipy import ndimage
+from skimage.measure import regionprops
 
 from ..config import value_by_set
 from ..convert.linking import link_pieces
@@ -19,7 +19,6 @@ from ..datasets import read_photo_of
 from ..modeling.crack_map_head import IGNORED
 from ..segmentation import ignored_pixels, instance_masks
 from . import augmentation
-from .augmentation import CropPlan, crop_labels, crop_mask
 
 # A pixel of a crop is crack when at least this share of it is: measured on CFD, DeepCrack and
 # crackseg448 at scales 0.7 to 1.4, that keeps 99.4 to 100 % of the centrelines and draws cracks
@@ -75,7 +74,7 @@ class CrackMapper:
             masks, target = crop_truth(truth, plan, self.link_gap)
             ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
         else:
-            masks = [layer == label for layer in truth.layers for label, _ in _boxes(layer)]
+            masks = [layer == x.label for layer in truth.layers for x in regionprops(layer)]
             target = truth.union()
             target[truth.ignored] = IGNORED
         if self.image_format == "RGB":
@@ -108,44 +107,36 @@ def truth_of(record: dict[str, Any], link_gap: float) -> Truth:
 
 
 def crop_truth(
-    truth: Truth, plan: CropPlan, link_gap: float
+    truth: Truth, plan: augmentation.CropPlan, link_gap: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Masks of the instances in a crop, bool (size, size), and the crack map's target, uint8."""
     masks = []
     union = np.zeros((plan.size, plan.size), np.uint8)
     for layer in truth.layers:
-        coverage = crop_mask(layer > 0, plan)
+        coverage = augmentation.crop_mask(layer > 0, plan)
         np.maximum(union, coverage, out=union)
-        labels = crop_labels(layer, plan)
+        labels = augmentation.crop_labels(layer, plan)
         labels[coverage < 255 * LINK_COVERAGE] = 0
         crack = coverage >= 255 * CRACK_COVERAGE
-        for label, box in _boxes(labels):
-            inside = labels[box] == label
-            pieces = [inside] if label in truth.scattered else _pieces(inside, link_gap)
-            for piece in pieces:
-                piece = piece & crack[box]
+        for region in regionprops(labels):
+            one = region.label in truth.scattered
+            for piece in [region.image] if one else _pieces(region.image, link_gap):
+                piece = piece & crack[region.slice]
                 if np.count_nonzero(piece) >= 8:  # less, at the crop's edge, teaches nothing
                     masks.append(np.zeros(union.shape, bool))
-                    masks[-1][box] = piece
+                    masks[-1][region.slice] = piece
     target = (union >= 255 * CRACK_COVERAGE).view(np.uint8)
     if plan.scale < 0.7:  # a crack thinner than a pixel is neither there nor absent
         target[(target == 0) & (union >= 255 * LINK_COVERAGE)] = IGNORED
     if truth.ignored.any():
-        target[crop_mask(truth.ignored, plan) > 127] = IGNORED
+        target[augmentation.crop_mask(truth.ignored, plan) > 127] = IGNORED
     return masks, target
 
 
 def ignore_rim(target: np.ndarray, width: float) -> None:
     """Mark crack pixels of a target, (H, W), at most ``width`` px inside as `IGNORED`, in place."""
-    if width > 0:
-        depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
-        target[(depth > 0) & (depth <= width)] = IGNORED
-
-
-def _boxes(labels: np.ndarray) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Each label of a label map (H, W), with the box that holds it."""
-    boxes = enumerate(ndimage.find_objects(labels), start=1)
-    return ((label, box) for label, box in boxes if box is not None)
+    depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
+    target[(depth > 0) & (depth <= width)] = IGNORED
 
 
 def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:

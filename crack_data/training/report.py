@@ -14,10 +14,6 @@ from ..files import atomic_write
 
 Rows = list[dict[str, Any]]
 
-# The metrics that the page shows, of those there are.
-_PIXELS = ("f1", "f1_ods", "precision", "recall", "f1_2px", "coverage_mae", "false_alarm_rate")
-SHOWN = (*(f"crack/{name}" for name in _PIXELS), "segm/AP50", "bbox/AP50")
-
 
 def read_metrics(path: Path) -> Rows:
     """The lines of a metrics.json, without those that are damaged; [] where it is missing."""
@@ -103,8 +99,10 @@ def _facts(trainer: Any, rows: Rows) -> str:
 
 
 def _metrics(rows: Rows, best_metric: str, best_iteration: int) -> str:
+    pixels = ("f1", "f1_ods", "precision", "recall", "f1_2px", "coverage_mae", "false_alarm_rate")
+    shown = [best_metric, *(f"crack/{name}" for name in pixels), "segm/AP50", "bbox/AP50"]
     lines = []
-    for name in dict.fromkeys([best_metric, *SHOWN]):
+    for name in dict.fromkeys(shown):
         if values := series(rows, name):
             best = f"{values[best_iteration]:.4f}" if best_iteration in values else ""
             lines.append((name, best, f"{list(values.values())[-1]:.4f}"))

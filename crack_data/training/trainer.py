@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
-from detectron2.engine.train_loop import TrainerBase
+from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -25,14 +24,7 @@ from ..evaluation import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
 from ..weights import load_initial_weights
-from .checkpoints import (
-    CrackCheckpointer,
-    build_ema,
-    match_optimizer_state,
-    parameter_names,
-    save_state,
-    set_aside,
-)
+from . import checkpoints
 from .data import Batch, build_train_loader
 from .loop import BatchMonitor, KeepBest, build_hooks, build_reporting_hooks, build_stepper
 from .report import cut_metrics
@@ -66,14 +58,14 @@ class CrackTrainer(DefaultTrainer):
         if cfg.MODEL.DEVICE == "cpu":
             use_bag_pooling(self.plain_model)
         decay = cfg.CRACK.EMA_DECAY
-        self.average = build_ema(self.plain_model, decay) if decay > 0 else None
+        self.average = checkpoints.build_ema(self.plain_model, decay) if decay > 0 else None
         # Its model, optimizer and data_loader are the trainer's, by DefaultTrainer's properties.
         self.stepper = self._trainer = build_stepper(cfg, self.plain_model)
         self.monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         average = {"ema": self.average} if self.average else {}
         parts = {"trainer": weakref.proxy(self), **average}
-        self.checkpointer = CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
+        self.checkpointer = checkpoints.CrackCheckpointer(self.plain_model, cfg.OUTPUT_DIR, **parts)
         self.best = KeepBest()
         self.register_hooks(build_hooks(self))
 
@@ -94,7 +86,7 @@ class CrackTrainer(DefaultTrainer):
         """Save the weights of `ema_or_model` as NAME.pth, without any other state."""
         if comm.is_main_process():
             state = {"model": self.ema_or_model().state_dict(), "iteration": self.iter}
-            save_state(state, Path(self.cfg.OUTPUT_DIR, f"{name}.pth"))
+            checkpoints.save_state(state, Path(self.cfg.OUTPUT_DIR, f"{name}.pth"))
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
@@ -110,7 +102,8 @@ class CrackTrainer(DefaultTrainer):
             load_initial_weights(self.cfg, self.plain_model)
             comm.synchronize()  # all have loaded what may lie in there
             if exists and comm.is_main_process():
-                logger.warning(f"The earlier training in {folder} is now in {set_aside(folder)}")
+                aside = checkpoints.set_aside(folder)
+                logger.warning(f"The earlier training in {folder} is now in {aside}")
         if comm.is_main_process():
             # Before the writers open it: what is in there of later iterations comes again.
             cut_metrics(Path(folder, "metrics.json"), self.start_iter)
@@ -166,7 +159,7 @@ class CrackTrainer(DefaultTrainer):
         return {
             **TrainerBase.state_dict(self),
             "stepper": self.stepper.state_dict(),
-            "parameters": parameter_names(self.optimizer, self.plain_model),
+            "parameters": checkpoints.parameter_names(self.optimizer, self.plain_model),
             "optimizer": self.cfg.SOLVER.OPTIMIZER,
             "config": self.cfg.dump(),
             "seed": self.seed,
@@ -182,9 +175,9 @@ class CrackTrainer(DefaultTrainer):
         wanted = self.cfg.SOLVER.OPTIMIZER
         if state_dict["optimizer"] != wanted:
             raise ValueError(f"SOLVER.OPTIMIZER was {state_dict['optimizer']}, not {wanted}")
-        names = parameter_names(self.optimizer, self.plain_model)
+        names = checkpoints.parameter_names(self.optimizer, self.plain_model)
         stepper = dict(state_dict["stepper"])
-        stepper["optimizer"] = match_optimizer_state(
+        stepper["optimizer"] = checkpoints.match_optimizer_state(
             stepper["optimizer"], state_dict["parameters"], self.optimizer, names
         )
         self.stepper.load_state_dict(stepper)
