@@ -8,7 +8,7 @@ dimensions, see docs/evaluation.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ PART = 0.1
 Covered = list[list[BoolMask]]
 
 
-@dataclass(frozen=True)
-class InstanceCounts:
+class InstanceCounts(NamedTuple):
     """What the instance metrics need of one photo."""
 
     true: int  # number of instances
@@ -129,11 +128,8 @@ def _assign_parts(
 
 def summarize_instances(photos: Sequence[InstanceCounts]) -> dict[str, float]:
     """Instance metrics of a set of at least one photo, by the names in docs/evaluation.md."""
-    matched = np.array([photo.matched for photo in photos], float)
-    true, predicted, line, covered, splits, merges = (
-        np.array([getattr(photo, name) for photo in photos], float)
-        for name in ("true", "predicted", "line", "line_covered", "false_splits", "false_merges")
-    )
+    columns = (np.array(column, float) for column in zip(*photos, strict=True))
+    true, predicted, matched, line, covered, splits, merges = columns
 
     def statistics(weights: Array) -> dict[str, Array]:
         instances = (weights @ (true + predicted))[:, None]

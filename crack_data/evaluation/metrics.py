@@ -18,7 +18,6 @@ from .counts import LEVELS, WIDTHS, Counts, PhotoCounts
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], dict[str, Array]]
 
-# Metrics reported with a 95 % interval, as NAME_low and NAME_high.
 WITH_INTERVAL = (
     "f1", "precision", "recall", "iou", "f1_ods", "f1_2px", "coverage_mae", "coverage_bias",
     "false_alarm_rate", "avF1", "centreline_coverage", "false_splits", "false_merges",

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.structures import BitMasks, Boxes, Instances
 from scipy.ndimage import find_objects
 
@@ -94,19 +95,15 @@ def add_map_proposals(
     they are boxes that fit a thin crack better than any anchor. ``probabilities`` are crack maps,
     (N, H, W) uint8, x 255, padded to one size.
     """
-    joined, components = [], []
+    boxes, components = [], []
     for given, probability in zip(proposals, probabilities, strict=True):
         height, width = given.image_size
         found = find_components(probability[:height, :width], settings)
         best = (-found.confidence).argsort(kind="stable")[:50]
-        boxes = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
-        added = Instances(given.image_size)
-        added.proposal_boxes = Boxes(boxes)
-        # Above the RPN's own.
-        added.objectness_logits = given.objectness_logits.new_full((len(best),), 10.0)
-        joined.append(Instances.cat([given, added]))
+        corners = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
+        boxes.append(Boxes(corners))
         components.append(found)
-    return joined, components
+    return add_ground_truth_to_proposals(boxes, proposals), components
 
 
 def score_components(
