@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from flask import Request, g, json, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotAcceptable
-from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wrappers import Response
 
 from crack_data.inference.drawing import draw_prediction, encode_png
@@ -26,10 +25,8 @@ MEDIA_TYPES = {
 _ACCEPTABLE = {"image/png": "png", "image/jpeg": "jpeg", "application/json": "json"}
 
 
-def choose_form(request: Request, wanted: str | None) -> str:
-    """The form of the answer: the option's, else the ``Accept`` header's, or `NotAcceptable`."""
-    if wanted is not None:
-        return wanted
+def choose_form(request: Request) -> str:
+    """The form that the ``Accept`` header asks for; `NotAcceptable` where there is none."""
     accepted = request.accept_mimetypes
     best = accepted.best_match(_ACCEPTABLE) if accepted else "image/png"
     if best is None:
@@ -40,9 +37,9 @@ def choose_form(request: Request, wanted: str | None) -> str:
 def encode_answer(
     image: np.ndarray, prediction: CrackPrediction, name: str, form: str, overlay: bool
 ) -> bytes:
-    """Write the body of an answer about a photo, BGR uint8 (H, W, 3), that a client calls ``name``.
+    """The body of an answer about a photo, BGR uint8 (H, W, 3), in a form of `MEDIA_TYPES`.
 
-    ``form`` is a key of `MEDIA_TYPES`; ``overlay`` puts the drawn photo into the JSON as well.
+    ``overlay`` puts the drawn photo into the JSON as well.
     """
     if form == "mask":
         return encode_png(prediction.mask.view(np.uint8) * np.uint8(255))
@@ -83,7 +80,7 @@ def problem_response(error: HTTPException) -> Response:
         )
     document = {
         "type": "about:blank",  # so the title is the status phrase
-        "title": HTTP_STATUS_CODES[response.status_code],
+        "title": error.name,
         "status": response.status_code,
         "detail": detail,
         "instance": request.path,

@@ -1,11 +1,12 @@
-"""The application factory and its routes."""
+"""The application factory and its routes, and what browsers are told with each answer."""
 
 from __future__ import annotations
 
 import hmac
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from crack_data import __version__
 from crack_data.inference.drawing import instance_colour
 
 from . import answers
-from .browsers import install_browser_headers, under_prefix
-from .logs import MEGAPIXELS, STAGES, install_access_log
+from .logs import MEGAPIXELS, STAGES, begin_request, log_answer
 from .settings import Settings
 from .uploads import MemoryRequest, decode, read_upload
 from .worker import BLANK, ClientGone, InferenceWorker, Predictor
@@ -29,6 +29,32 @@ from .worker import BLANK, ClientGone, InferenceWorker, Predictor
 # body was dropped because there was no memory for it.
 CLIENT_GONE, NO_MEMORY = "serve.client_gone", "serve.no_memory"
 
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Nothing may be cached but /static.
+    "Cache-Control": "no-store",
+}
+# Where pages of another origin may ask, for them and for their browser's question beforehand.
+_CORS_HEADERS = {
+    "Access-Control-Expose-Headers": (
+        "X-Crack-Percent-Masked, X-Crack-Percent-Unmasked, X-Crack-Percent-Low, "
+        "X-Crack-Percent-High, X-Crack-Count, Server-Timing, X-Request-ID"
+    ),
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-ID",
+    "Access-Control-Max-Age": "600",
+}
+
 
 class CrackApp(Flask):
     """A Flask app that owns an inference worker."""
@@ -36,7 +62,6 @@ class CrackApp(Flask):
     request_class = MemoryRequest
     settings: Settings
     worker: InferenceWorker
-    description: dict[str, Any]  # of the routes, OpenAPI's
 
     def predict(self) -> Response:
         """Find the cracks on a photo."""
@@ -48,7 +73,7 @@ class CrackApp(Flask):
         with self.worker.slot(gone) as turn:
             started = time.perf_counter()
             name, data, options = read_upload(request)
-            form = answers.choose_form(request, options.get("format"))
+            form = options.get("format") or answers.choose_form(request)
             image = decode(data, self.settings.max_pixels, turn.check)
             decoded = time.perf_counter()
             prediction, waited_ms = self.worker.predict(image, options.get("threshold"), turn)
@@ -70,22 +95,10 @@ class CrackApp(Flask):
         response.headers.update({"Server-Timing": timing, "Vary": "Accept"})
         return response
 
-    def healthz(self) -> dict[str, str]:
-        """Say that the process is alive."""
-        return {"status": "alive"}
-
     def readyz(self) -> dict[str, str]:
         """Say whether photos can be predicted now."""
         self.worker.check_ready()
         return {"status": "ready"}
-
-    def metrics(self) -> Response:
-        """Give the metrics to Prometheus."""
-        return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
-
-    def openapi(self) -> dict[str, Any]:
-        """Describe the routes for programs."""
-        return self.description
 
     def index(self) -> str:
         """Show the page for people."""
@@ -97,31 +110,55 @@ class CrackApp(Flask):
             megabytes=round(self.settings.max_bytes / 1e6),
         )
 
+    def add_browser_headers(self, response: Response) -> Response:
+        """Add the security headers, and where an origin is given those of CORS."""
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if self.settings.cors_origin:
+            response.headers["Access-Control-Allow-Origin"] = self.settings.cors_origin
+            response.headers.update(_CORS_HEADERS)
+        return response
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
+        """Answer with links below the path that a proxy serves the app under.
+
+        The proxy says it by X-Forwarded-Prefix, unless a setting does, and may strip it or not.
+        """
+        base = self.settings.url_prefix or environ.get("HTTP_X_FORWARDED_PREFIX", "")
+        if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", base):
+            base, path = base.rstrip("/"), environ["PATH_INFO"]
+            environ["SCRIPT_NAME"] = base
+            if path == base or path.startswith(base + "/"):
+                environ["PATH_INFO"] = path[len(base) :] or "/"
+        return super().wsgi_app(environ, start_response)
+
 
 def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackApp:
     """Build the WSGI app; its first request, or ``app.worker.start()``, starts loading the model.
 
-    ``predictor``, called as a `CrackPredictor` is, is used instead of loading the model that the
-    settings name. ``app.worker.close()`` ends the app's thread.
+    A ``predictor`` stands in for the settings' model; ``app.worker.close()`` ends the app's thread.
     """
     app = CrackApp(__name__)
     app.settings = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
     app.worker = InferenceWorker(lambda: predictor or load_predictor(settings), settings)
-    app.description = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text("utf-8"))
-    app.description["info"]["version"] = __version__
+    description = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text("utf-8"))
+    description["info"]["version"] = __version__
     app.before_request(app.worker.start)
-    install_access_log(app)
-    install_browser_headers(app, settings.cors_origin)
-    app.wsgi_app = under_prefix(app.wsgi_app, settings.url_prefix)  # type: ignore[method-assign]
+    app.before_request(begin_request)
+    app.after_request(log_answer)  # the last to run: Flask goes backwards
+    app.after_request(app.add_browser_headers)
     app.register_error_handler(HTTPException, answers.problem_response)
     # Nobody reads this; the logs and metrics show the status as nginx would write it.
     app.register_error_handler(ClientGone, lambda _: Response(status="499 Client Closed Request"))
     app.post("/predict")(app.predict)
-    for view in (app.healthz, app.readyz, app.metrics):
-        app.get(f"/{view.__name__}")(view)
-    app.get("/openapi.json")(app.openapi)
     app.get("/")(app.index)
+    app.get("/readyz")(app.readyz)
+    app.get("/healthz", endpoint="healthz")(lambda: {"status": "alive"})
+    app.get("/openapi.json", endpoint="openapi")(lambda: description)
+    app.get("/metrics", endpoint="metrics")(
+        lambda: Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    )
     return app
 
 
@@ -130,14 +167,14 @@ def load_predictor(settings: Settings) -> Predictor:
 
     Detectron2 is imported here, in the inference thread, so that the port opens at once.
     """
-    # Threads that spin while they wait for each other take seconds instead of milliseconds as soon
-    # as other processes want the same cores. OpenMP reads this when torch is first imported.
+    # Threads that wait for each other must not spin on cores that another process needs. OpenMP
+    # reads it when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from crack_data.inference.defaults import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
-    config, weights = settings.config_file or None, settings.weights or None
-    predictor = CrackPredictor(load_predict_config(config, weights))
+    cfg = load_predict_config(settings.config_file, settings.weights or None)
+    predictor = CrackPredictor(cfg)
     predictor(BLANK)
     return predictor
 

@@ -13,21 +13,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 from werkzeug.exceptions import GatewayTimeout, ServiceUnavailable
 
 from crack_data.errors import CrackError
+from crack_data.inference.prediction import CrackPrediction
 
 from .logs import QUEUE_DEPTH
 from .settings import Settings
 
-if TYPE_CHECKING:
-    from crack_data.inference.prediction import CrackPrediction
-
 # Called with a BGR uint8 photo, a threshold or None, and a function to call before each tile.
-Predictor = Callable[[np.ndarray, float | None, Callable[[], None]], "CrackPrediction"]
+Predictor = Callable[[np.ndarray, float | None, Callable[[], None]], CrackPrediction]
 
 _LOG = logging.getLogger(__name__)
 # After so many failures in a row a black photo, BGR, tells whether model or photos are at fault.
@@ -40,7 +37,7 @@ class ClientGone(Exception):
 
 
 class Turn:
-    """One photo's place in line: until when it may wait, and whether its client still does."""
+    """One photo's place in line, which its deadline or its client may end."""
 
     def __init__(self, deadline_s: float, gone: Callable[[], bool]) -> None:
         self._deadline_s, self._gone = deadline_s, gone
@@ -66,10 +63,9 @@ class Turn:
 
 
 class InferenceWorker:
-    """Builds the predictor in its thread, then predicts one photo at a time."""
+    """Builds the predictor in its thread, once `start` was called, then predicts photo by photo."""
 
     def __init__(self, build: Callable[[], Predictor], settings: Settings) -> None:
-        """Prepare the thread, in which ``build`` makes the predictor; `start` starts it."""
         self._build, self._settings = build, settings
         self._slots = threading.BoundedSemaphore(settings.queue_size + 1)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
@@ -81,10 +77,7 @@ class InferenceWorker:
         self.failure: Exception | None = None
 
     def start(self) -> None:
-        """Start the thread and the building of the predictor, unless that was done before.
-
-        Not in the constructor: a server that forks after the app is made would lose the thread.
-        """
+        """Start building the predictor, once; a server that forks before that keeps the thread."""
         if self._started.acquire(blocking=False):
             self._thread.submit(self._load)
 
@@ -110,10 +103,7 @@ class InferenceWorker:
 
     @contextmanager
     def slot(self, gone: Callable[[], bool]) -> Iterator[Turn]:
-        """Hold one of queue_size + 1 slots, from before a photo is decoded to its answer.
-
-        That bounds the memory, too. `ServiceUnavailable`: all are taken, or there is no model.
-        """
+        """Hold one of queue_size + 1 slots, which bound memory, too; or `ServiceUnavailable`."""
         self.check_ready()
         if not self._slots.acquire(blocking=False):
             raise ServiceUnavailable("the queue is full; try again", retry_after=1)
