@@ -37,9 +37,8 @@ def run_prediction(
 ) -> int:
     """Predict photos and write everything about them; return how many could not be used.
 
-    ``photos`` are those of `storage.find_photos`; to ``resume`` is to keep what is complete in the
-    output folder, ``by_uncertainty`` lists those first that the model is least sure of. A
-    ``ray_address`` is as `ray.init` takes it, "local" a cluster of this machine's processors.
+    To ``resume`` is to keep what is complete in the output folder; ``by_uncertainty`` lists those
+    first that the model is least sure of; ``ray_address`` is as `ray.init` takes it.
     """
     folder, settings = options.folder, run_settings(cfg, options)
     if options.labels:
@@ -81,8 +80,7 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     """What the results of a run depend on, as JSON has it."""
     model = cfg.clone()
     model.defrost()
-    # Where the weights lie does not matter, only what they are.
-    model.MODEL.WEIGHTS = model.OUTPUT_DIR = ""
+    model.MODEL.WEIGHTS = model.OUTPUT_DIR = ""  # not where they lie, but what they are matters
     digest = hashlib.sha256(model.dump().encode()).hexdigest()
     calibration = settle_thresholds(model, cfg.MODEL.WEIGHTS)
     given = options._asdict()
@@ -231,8 +229,7 @@ def _predict_by_ray(
 
 def _follow(records: Iterable[Record], total: int) -> Iterator[Record]:
     """Pass records on, with a bar on a terminal and, in a log too, a line for each photo."""
-    # None: no bar where standard error is no terminal.
-    for record in tqdm(records, total=total, unit="photo", disable=None):
+    for record in tqdm(records, total=total, unit="photo", disable=None):  # None: in a log
         yield record
         if "error" in record:
             tqdm.write(f"error: {record['error']}", file=sys.stderr)

@@ -14,11 +14,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(path: str) -> Path:
-    """Where a file under configs/ or checkpoints/ lies, or would lie in a checkout.
-
-    A wheel carries both folders inside `crack_data`.
-    """
-    carried = _PACKAGE / path
+    """Where a file under configs/ or checkpoints/ lies, or would lie in a checkout."""
+    carried = _PACKAGE / path  # in a wheel
     return carried if carried.exists() else _PACKAGE.parent / path
 
 

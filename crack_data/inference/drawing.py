@@ -28,10 +28,7 @@ def draw_prediction(
 def draw_on(
     canvas: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> None:
-    """Colour the instances on a photo, BGR uint8 (H, W, 3): a see-through fill, a bright outline.
-
-    And, where asked for, their ``boxes``, and ``scores`` in percent beside them.
-    """
+    """Colour the instances on a photo, BGR uint8 (H, W, 3): see-through fills, bright outlines."""
     # Lines of so many px show when the photo fills a screen.
     line = max(1, round(max(prediction.height, prediction.width) / 900))
     # The best is drawn last, on top.

@@ -24,13 +24,9 @@ from .. import storage
 from ..errors import CrackError, as_crack_error
 from .results import Scale
 
-# px that a simplified line may lie beside the centreline.
-_TOLERANCE = 0.1
 _WGS84 = "OGC:CRS84"
 # Semi-major axis in m and squared eccentricity of WGS84's ellipsoid.
 _AXIS, _ECCENTRICITY2 = 6378137.0, 0.00669437999014
-# Of what the other results say of a photo and a crack, what a feature has no use for.
-_LEFT_OUT = ("bbox", "orientation_deg", "segmentation")
 
 
 class MapPlace(NamedTuple):
@@ -38,8 +34,8 @@ class MapPlace(NamedTuple):
 
     transform: Any  # rasterio's, from column and row (of a pixel's corner) to map coordinates
     crs: Any  # rasterio's coordinate reference system; None where none is known
-    # (2, 2), mm to the east and to the north of a step of 1 px to the right (first column) and down
-    # (second), in the photo's middle; None without a system.
+    # (2, 2), mm to the east and north of 1 px to the right (first column) and down (second), in
+    # the photo's middle; None without a system.
     ground: np.ndarray | None
 
 
@@ -91,7 +87,8 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     if transform is None:
         return None
     crs = crs or _read_beside(path, (".prj",), rasterio.crs.CRS.from_wkt)
-    return MapPlace(transform, crs, _ground_steps(transform, crs, height, width))
+    ground = None if crs is None else _ground_steps(transform, crs, height, width)
+    return MapPlace(transform, crs, ground)
 
 
 def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any]) -> Any:
@@ -115,10 +112,8 @@ def _parse_world_file(text: str) -> Any:
     return import_rasterio().Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
 
 
-def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarray | None:
+def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarray:
     """`MapPlace.ground`, whatever the projection's own scale there."""
-    if crs is None:
-        return None
     count = 100
     middle = width / 2, height / 2
     xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
@@ -139,16 +134,17 @@ def to_geojson(
 ) -> bytes:
     """A GeoJSON file (RFC 7946) of one photo: a feature for each crack, numbered from 1.
 
-    ``lines`` are the branches of each crack, (N, 2) x, y in px; ``entries`` `results.instance_json`
-    of each; ``photo`` its name.
+    ``lines`` are its branches, (N, 2) x, y in px; ``entries`` what `results.instance_json` gives.
     """
     features = []
     for number, (branches, entry) in enumerate(zip(lines, entries, strict=True), start=1):
-        coordinates = [_on_map(approximate_polygon(x, _TOLERANCE), place) for x in branches]
+        # Simplified lines lie at most a tenth of a px beside the centreline.
+        coordinates = [_on_map(approximate_polygon(x, 0.1), place) for x in branches]
         geometry: dict[str, Any] = {"type": "MultiLineString", "coordinates": coordinates}
         if len(coordinates) == 1:
             geometry = {"type": "LineString", "coordinates": coordinates[0]}
-        known = {key: value for key, value in entry.items() if key not in _LEFT_OUT}
+        left_out = ("bbox", "orientation_deg", "segmentation")
+        known = {key: value for key, value in entry.items() if key not in left_out}
         properties = {"photo": photo, "crack": number, **known}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     crs = None
@@ -156,8 +152,7 @@ def to_geojson(
         code = place.crs.to_epsg()
         name = "OGC:1.3:CRS84" if code in (None, 4326) else f"EPSG::{code}"
         crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
-    document = {"type": "FeatureCollection", "crs": crs, "features": features}
-    return json.dumps(document).encode()
+    return json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}).encode()
 
 
 def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:

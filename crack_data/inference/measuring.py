@@ -24,15 +24,6 @@ _RADII, _PX = 1.5, 2.0
 Path = list[int]  # indices of skeleton pixels, each a neighbour of the one before
 
 
-class Branch(NamedTuple):
-    """A stretch of centreline between free ends, which lie on the mask's rim, and junctions."""
-
-    points: np.ndarray  # (N, 2) row, column in px within the mask, whole at pixel centres
-    radius: np.ndarray  # (N,) half the width there, px
-    # (N,) whether a junction is near, where a circle is wider than the cracks that meet.
-    near: np.ndarray
-
-
 class Measurement(NamedTuple):
     """Measurements of one crack, and the centreline that they were taken along."""
 
@@ -46,24 +37,28 @@ class Measurement(NamedTuple):
 def measure(instance: CrackInstance) -> Measurement:
     """Measure one crack, which may have several pieces: lengths to 5 %, widths to 1 px."""
     mask = instance.mask
-    branches = centreline(mask)
-    length = float(sum(way_along(branch.points)[-1] for branch in branches))
+    branches, radii, near = centreline(mask)
+    length = float(sum(way_along(branch)[-1] for branch in branches))
     moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     # Image rows run downwards, angles anticlockwise: hence the minus.
     twice = math.atan2(-2.0 * moments["mu11"], moments["mu20"] - moments["mu02"])
     orientation = math.degrees(0.5 * twice) % 180.0
     mean_width = np.count_nonzero(mask) / length
-    radii = np.concatenate([branch.radius[~branch.near] for branch in branches])
-    widest = radii.max() if len(radii) else max(branch.radius.max() for branch in branches)
+    widest = radii.max() if near.all() else radii[~near].max()
     origin = np.array(instance.box[:2]) + 0.5
-    lines = tuple(branch.points[:, ::-1] + origin for branch in branches)
+    lines = tuple(branch[:, ::-1] + origin for branch in branches)
     # Of lines 2 px wide, half the width is known to 1/4 px only.
     max_width = max(2.0 * float(widest), mean_width)
     return Measurement(length, mean_width, max_width, orientation, lines)
 
 
-def centreline(mask: np.ndarray) -> list[Branch]:
-    """Thin a mask, bool (H, W) with a pixel set; prune, smooth, extend free ends to the rim."""
+def centreline(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Thin a mask, bool (H, W) with a pixel set; prune, smooth, extend free ends to the rim.
+
+    Returns the branches between free ends and junctions, (N, 2) row, column in px within the mask,
+    whole at pixel centres; and of all their points half the width, px, and whether a junction is
+    near, where a circle is wider than the cracks that meet.
+    """
     framed = np.pad(mask, 1).view(np.uint8)
     away = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     pixels = np.argwhere(skeletonize(framed, method="lee"))  # which keeps lines 2 px wide whole
@@ -73,7 +68,7 @@ def centreline(mask: np.ndarray) -> list[Branch]:
     points = pixels - 1.0
     paths = _prune(_trace(pixels), points, radii)
     degrees = _count_ends(paths)
-    branches = []
+    branches, radius_at, is_near = [], [], []
     for path in paths:
         line, radius = points[path], radii[path]
         if len(path) > 2:
@@ -89,8 +84,10 @@ def centreline(mask: np.ndarray) -> list[Branch]:
         way = way_along(line)
         near = (way < 2.0 * radius[0]) & (first > 2)
         near |= (way[-1] - way < 2.0 * radius[-1]) & (last > 2)
-        branches.append(Branch(line, radius, near))
-    return branches
+        branches.append(line)
+        radius_at.append(radius)
+        is_near.append(near)
+    return branches, np.concatenate(radius_at), np.concatenate(is_near)
 
 
 def _trace(pixels: np.ndarray) -> list[Path]:

@@ -43,8 +43,8 @@ class Joiner:
     def __init__(self) -> None:
         self.parts: list[Part] = []  # of all windows
         self._linked = DisjointSet()  # of their numbers: a subset is one crack
-        # Of each window that may still have neighbours to come, its row and the pixels (indices
-        # into the raster, each once) of its parts, with their numbers.
+        # Of each window that may have neighbours to come: row, pixels of its parts (indices into
+        # the raster, each once), their numbers.
         self._seen: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def add(self, row: int, parts: list[tuple[Part, np.ndarray]]) -> None:
@@ -80,8 +80,8 @@ def is_mosaic(path: str) -> bool:
         suppress(rasterio.errors.RasterioIOError, UnicodeEncodeError),
         rasterio.open(path, driver="GTiff") as raster,
     ):
-        if raster.height * raster.width > MAX_PIXELS:
-            return find_place(path, *raster.shape) is not None
+        is_large = raster.height * raster.width > MAX_PIXELS
+        return is_large and find_place(path, *raster.shape) is not None
     return False
 
 
@@ -132,39 +132,29 @@ def predict_mosaic(
 
 
 def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray]]:
-    """Row, window (x0, y0, x1, y1), it with its surroundings, and their picture, where any is."""
+    """Row, window (x0, y0, x1, y1), it with its surroundings, and their picture, where any is.
+
+    The picture is BGR uint8 (H, W, 3), stretched as photos are, by a small copy of the raster.
+    """
     height, width = raster.shape
-    stretch = _stretch(raster)
+    if raster.dtypes[0] != "uint8":
+        bands = [1, 2, 3] if raster.count >= 3 else [1]
+        size = len(bands), min(height, 1024), min(width, 1024)
+        samples = raster.read(bands, out_shape=size, masked=True).compressed()
+        base, factor = sample_range(samples[:, None])
     for row, y in enumerate(range(0, height, WINDOW)):
         for x in range(0, width, WINDOW):
             x1, y1 = min(x + WINDOW, width), min(y + WINDOW, height)
             left, top = max(x - HALO, 0), max(y - HALO, 0)
             around = left, top, min(x1 + HALO, width), min(y1 + HALO, height)
-            image = _read(raster, around, stretch)
-            if image is not None:
-                yield row, (x, y, x1, y1), around, image
-
-
-def _stretch(raster: Any) -> tuple[float, float]:
-    """What to subtract from samples and to multiply the rest by: as for photos, of a small copy."""
-    if raster.dtypes[0] == "uint8":
-        return 0.0, 1.0
-    size = min(raster.height, 1024), min(raster.width, 1024)
-    bands = [1, 2, 3] if raster.count >= 3 else [1]
-    samples = raster.read(bands, out_shape=(len(bands), *size), masked=True).compressed()
-    return sample_range(samples[:, None])
-
-
-def _read(raster: Any, box: Box, stretch: tuple[float, float]) -> np.ndarray | None:
-    """A window as BGR uint8 (H, W, 3); None where the raster holds nothing."""
-    window = box[1::2], box[::2]  # rows and columns
-    if not raster.dataset_mask(window=window).any():
-        return None
-    bands = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)
-    if bands.dtype != np.uint8:
-        base, factor = stretch
-        bands = np.rint(np.nan_to_num((bands - base) * factor)).clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+            window = around[1::2], around[::2]  # rows and columns
+            if not raster.dataset_mask(window=window).any():
+                continue
+            image = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)
+            if image.dtype != np.uint8:
+                image = np.rint(np.nan_to_num((image - base) * factor)).clip(0, 255)
+            image = np.ascontiguousarray(image.transpose(1, 2, 0), np.uint8)
+            yield row, (x, y, x1, y1), around, image
 
 
 def _parts(

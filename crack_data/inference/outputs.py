@@ -23,8 +23,6 @@ from .results import OutputOptions, Record, to_json, uncertainty
 # How the names of a photo's files may end.
 ENDINGS = ("_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson")
 
-Files = dict[str, bytes | Path]  # contents, or files to copy, by ending
-
 
 class PhotoTask(NamedTuple):
     """A photo to predict, and what its output files begin with, a path below the output folder."""
@@ -67,7 +65,7 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
 
 def _predict_whole(
     predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions
-) -> tuple[Record, Files]:
+) -> tuple[Record, dict[str, bytes | Path]]:
     image = read_photo(photo.path)
     place = find_place(photo.path, *image.shape[:2]) if options.geojson else None
     if place and read_header(photo.path)[2] != 1:  # its orientation
@@ -79,7 +77,7 @@ def _predict_whole(
     record = to_json(prediction, photo.file_name, measured, scales)
     record["uncertainty"] = uncertainty(prediction.levels)
     draw_on(image, prediction, options.boxes, options.scores)
-    files: Files = {
+    files: dict[str, bytes | Path] = {  # contents, or files to copy, by ending
         "_overlay.png": encode_png(image),
         "_mask.png": encode_png(prediction.mask.view(np.uint8) * np.uint8(255)),
         "_prob.png": encode_png(prediction.probability),

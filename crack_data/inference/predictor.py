@@ -34,9 +34,8 @@ class CrackPredictor:
     tiles; cracks are found once, on the whole photo's map. Call it from one thread: the model is
     not reentrant.
 
-    Attributes:
-        threshold: of pixels, where a call gives none.
-        calibration: of the checkpoint, where its thresholds are used.
+    ``threshold`` is that of pixels where a call gives none, ``calibration`` the checkpoint's where
+    its thresholds are used.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:
@@ -52,8 +51,15 @@ class CrackPredictor:
         check_values(cfg)
         weights = cfg.MODEL.WEIGHTS if model is None else ""
         self.calibration = settle_thresholds(cfg, weights)
+        bare = cfg.clone()
+        bare.MODEL.WEIGHTS = ""
         cfg.freeze()
-        self.predictor = _build(cfg)
+        logging.disable(logging.INFO)  # Detectron2 would log that there is no checkpoint
+        try:
+            with as_crack_error("no model can be built from the config"):
+                self.predictor = DefaultPredictor(bare)
+        finally:
+            logging.disable(logging.NOTSET)
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())
@@ -62,21 +68,19 @@ class CrackPredictor:
             _check_computes(self.model, weights)
             logger.info(f"The weights are those of {weights}")
         self.draws_map = isinstance(self.model, CrackRCNN)
-        self.score_threshold = float(cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD)
+        keys, speed = cfg.MODEL.CRACK_MAP, cfg.CRACK.INFERENCE
+        self.score_threshold = float(keys.SCORE_THRESHOLD)
         # Other models than CrackRCNN draw no map; their scores stand in for it.
-        self.threshold = (
-            float(cfg.MODEL.CRACK_MAP.THRESHOLD) if self.draws_map else self.score_threshold
-        )
-        keys = cfg.CRACK.INFERENCE
-        if self.draws_map and cfg.MODEL.DEVICE == "cpu" and keys.FAST == "auto":
-            compile_for_cpu(self.model, keys.PRECISION)
+        self.threshold = float(keys.THRESHOLD) if self.draws_map else self.score_threshold
+        if self.draws_map and cfg.MODEL.DEVICE == "cpu" and speed.FAST == "auto":
+            compile_for_cpu(self.model, speed.PRECISION)
 
     @torch.inference_mode()
     def __call__(
         self,
         image_bgr: np.ndarray,
         threshold: float | None = None,
-        before_tile: Callable[[], None] | None = None,
+        before_tile: Callable[[], None] = lambda: None,
     ) -> CrackPrediction:
         """Find the cracks on an upright photo, uint8 (H, W, 3), blue first.
 
@@ -109,12 +113,9 @@ class CrackPredictor:
             height, width, instances, others, probability, threshold, levels, interval
         )
 
-    def _run_network(
-        self, before_tile: Callable[[], None] | None, image_bgr: np.ndarray
-    ) -> NetworkOutput:
+    def _run_network(self, before_tile: Callable[[], None], image_bgr: np.ndarray) -> NetworkOutput:
         """Run the network on a photo or tile, resized as INPUT.MIN_SIZE_TEST says."""
-        if before_tile is not None:
-            before_tile()
+        before_tile()
         height, width = image_bgr.shape[:2]
         resized = self.predictor.aug.get_transform(image_bgr).apply_image(image_bgr)
         if self.predictor.input_format == "RGB":
@@ -140,19 +141,6 @@ class CrackPredictor:
         return CrackPrediction(
             height, width, tuple(drawn), tuple(rejected), probability, threshold, levels
         )
-
-
-def _build(cfg: CfgNode) -> DefaultPredictor:
-    """Detectron2's predictor before it has weights."""
-    bare = cfg.clone()
-    bare.defrost()
-    bare.MODEL.WEIGHTS = ""
-    logging.disable(logging.INFO)  # it would log that there is no checkpoint
-    try:
-        with as_crack_error("no model can be built from the config"):
-            return DefaultPredictor(bare)
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 @torch.inference_mode()

@@ -52,9 +52,8 @@ def to_json(
 ) -> Record:
     """Everything about one photo's prediction but its pictures, as `json.dumps` takes it.
 
-    Lengths and widths (``measured`` by `measure`, here where that was not done) come in mm too
-    where an instance has one of the ``scales``. An instance is what `instance_json` gives,
-    "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
+    ``measured`` is by `measure`, here where that was not done. An instance is what `instance_json`
+    gives, "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
     calibrated model, "percent_masked_low" and "percent_masked_high" are a 90 % interval.
     """
     keys = ("height", "width", "threshold", "percent_masked", "percent_unmasked")

@@ -31,8 +31,7 @@ def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
 def _spans(length: int, size: int, overlap: int) -> Spans:
     """Evenly spread tiles of one length that cover ``length`` and overlap by at least ``overlap``.
 
-    As few as tiles of ``size`` would be, and then as short as they may be: the overlap is computed
-    twice.
+    As few as tiles of ``size`` would be, and then as short as they may be.
     """
     if length <= size:
         return [(0, length)]
