@@ -9,8 +9,8 @@ evaluation.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,9 +25,7 @@ from crack_data.inference.defaults import load_predict_config
 
 def main() -> None:
     """Calibrate and say what came of it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
     add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
@@ -36,7 +34,7 @@ def main() -> None:
         "--false-alarms", type=float, default=0.02, metavar="SHARE",
         help="wanted share of crack-free photos that get a mask (default: 0.02)",
     )  # fmt: skip
-    add("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to change")
+    add("overrides", nargs=REMAINDER, metavar="KEY VALUE", help="config keys to change")
     given = parser.parse_args()
     if not 0.0 <= given.false_alarms < 1.0:
         raise CrackError(f"--false-alarms {given.false_alarms} is no share; give 0 to 1")
@@ -51,8 +49,9 @@ def main() -> None:
     interval = "no interval: too few photos"
     if found.interval is not None:
         level, low, high = found.interval
-        percent = f"{100 * level:.0f} %"
-        interval = f"{percent} interval from {low:+.2f} to {high:+.2f} x the map's own spread"
+        interval = (
+            f"{100 * level:.0f} % interval from {low:+.2f} to {high:+.2f} x the map's own spread"
+        )
     print(
         f"{path}: score threshold {found.score_threshold:.4f} ({100 * found.false_alarm_rate:.1f} "
         f"% of {found.crack_free_photos} crack-free photos get a mask; at most "

@@ -9,12 +9,10 @@ Labels are COCO JSON (CVAT, Label Studio, Roboflow), labelme JSON, or YOLO-seg t
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,11 +25,9 @@ from crack_data.convert.worker import CHOICES, ConversionOptions
 from crack_data.errors import CrackError, run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
     parser.add_argument("--masks", type=Path, metavar="DIR")
     parser.add_argument("--labels", type=Path, metavar="FILE|DIR", help="instead of --masks")
@@ -57,11 +53,7 @@ def parse_args() -> argparse.Namespace:
     gap = "pieces that face each other across up to N px are one crack, 0: none (36)"
     add("--link-gap", type=int, metavar="N", help=gap)
     add("--connectivity", type=int, choices=(4, 8))
-    _add_rest(parser.add_argument_group("instances, splits and checks").add_argument)
-    return parser.parse_args()
-
-
-def _add_rest(add: Callable[..., Any]) -> None:
+    add = parser.add_argument_group("instances, splits and checks").add_argument
     add("--instances", default="components", choices=CHOICES["instances"])
     add("--mask-format", default="rle", choices=CHOICES["mask_format"])
     add("--drop-empty", action="store_true", help="leave out photos without crack")
@@ -74,14 +66,16 @@ def _add_rest(add: Callable[..., Any]) -> None:
     flagged = f"leave out suspicious pairs: {', '.join(FLAGS)}; may be repeated"
     add("--skip-flagged", action="append", default=[], metavar="KIND", help=flagged)
     add("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
+    return parser.parse_args()
 
 
-def options_of(args: argparse.Namespace) -> ConversionOptions:
-    """The options that a command line says."""
-    given: dict[str, Any] = {name: x for name, x in vars(args).items() if x is not None}
+def main() -> None:
+    """Convert and say what came of it."""
+    args = parse_args()
+    given = {name: x for name, x in vars(args).items() if x is not None}
     changes = {f.name: given[f.name] for f in fields(CleaningOptions) if f.name in given}
     same = {f.name: given[f.name] for f in fields(ConversionOptions) if f.name in given}
-    return ConversionOptions(**same | {
+    options = ConversionOptions(**same | {
         "masks": args.masks,
         "cleaning": replace(PRESETS[args.preset], **changes),
         "shares": parse_shares(args.split),
@@ -90,12 +84,6 @@ def options_of(args: argparse.Namespace) -> ConversionOptions:
         "categories": tuple(filter(None, map(str.strip, args.category.split(",")))),
         "skip_flagged": tuple(args.skip_flagged),
     })  # fmt: skip
-
-
-def main() -> int:
-    """Convert and say what came of it."""
-    args = parse_args()
-    options = options_of(args)
     if args.report and (args.report.is_file() or args.report == Path()):
         raise CrackError(f"--report {args.report} must be a folder of its own")
     result = convert(options)
@@ -104,7 +92,6 @@ def main() -> int:
         from crack_data.report import write_report  # draws pictures; slow to import
 
         print(f"report: {write_report(result, options, args.report)}")
-    return 0
 
 
 def print_result(result: ConversionResult) -> None:
@@ -119,10 +106,8 @@ def print_result(result: ConversionResult) -> None:
             if kind in record.flags
         ]
         _list(f"suspicious, {kind}", flagged, most=20)  # those of one mask may be thousands
-    _list(
-        "near-duplicates across splits",
-        [f"{a.photo} ({a.split}), {b.photo} ({b.split})" for a, b, _ in result.near_duplicates],
-    )
+    pairs = [f"{a.photo} ({a.split}), {b.photo} ({b.split})" for a, b, _ in result.near_duplicates]
+    _list("near-duplicates across splits", pairs)
     for note in result.notes:
         print(note)
     for split, path in result.outputs.items():

@@ -198,9 +198,8 @@ def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> str:
     """Post a photo to a server with a model, by curl, and return what the answer's headers say."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = shell.start(
-        "Serve the tuned model", f"python -m serve --weights {weights} --port {port}"
-    )
+    command = f"python -m serve --weights {weights} --port {port}"
+    server = shell.start("Serve the tuned model", command)
     try:
         shell.run(
             "Wait until its model is loaded",

@@ -9,8 +9,8 @@ pixels to cracks, as prediction does, is left to whoever runs the file.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +88,7 @@ def compare(module: CrackTensors, data: bytes, images: list[torch.Tensor]) -> st
 
 def main() -> None:
     """Export and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--output", required=True, metavar="ONNX", help="the file to write")
     add("--images", nargs="+", required=True, metavar="PHOTO|DIR", help="photos to compare on")

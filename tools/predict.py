@@ -78,8 +78,7 @@ def main() -> int:
     )  # fmt: skip
     address = (given.address or "local") if given.engine == "ray" else None
     by_uncertainty = given.sort_by == "uncertainty"
-    bad = run_prediction(cfg, photos, options, given.resume, address, by_uncertainty)
-    return 1 if bad else 0
+    return bool(run_prediction(cfg, photos, options, given.resume, address, by_uncertainty))
 
 
 if __name__ == "__main__":

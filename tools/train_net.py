@@ -14,11 +14,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from crack_data.errors import run_tool
 from crack_data.training.launch import parse_args, start
 
-
-def main() -> None:
-    """Do what the command line says; --help shows it."""
-    start(parse_args())
-
-
 if __name__ == "__main__":
-    run_tool(main)
+    run_tool(lambda: start(parse_args()))
