@@ -173,8 +173,7 @@ def load_predictor(settings: Settings) -> Predictor:
     from crack_data.inference.defaults import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
-    cfg = load_predict_config(settings.config_file, settings.weights or None)
-    predictor = CrackPredictor(cfg)
+    predictor = CrackPredictor(load_predict_config(settings.config_file, settings.weights or None))
     predictor(BLANK)
     return predictor
 
