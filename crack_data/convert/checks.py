@@ -22,7 +22,6 @@ FLAGS = {  # what each means, and in which unit its value is
     "empty": "1: no crack in the mask of a photo whose name says crack",
     "duplicate_mask": "number of photos in the set that share this very mask",
 }
-MAX_COVERAGE = 40.0
 # Six masks of CRACK500's 251 are known to stand upside down: they gain 0.19 to 0.37, the next of
 # 1743 pairs of four sets gains 0.10 (`benchmarks/bench_masks.py statistics` prints both).
 MIN_GAIN = 0.14
@@ -44,7 +43,7 @@ def check_pair(stem: str, small_grey: ByteMask, mask: ByteMask) -> dict[str, flo
         says_none = r"(?i)(no|non|un|without|free)[_ -]?(crack|riss)|crack[_ -]?free"
         named = re.search(r"(?i)crack|riss", stem) and not re.search(says_none, stem)
         return {"empty": 1.0} if named else {}
-    flags = {"coverage": coverage} if coverage > MAX_COVERAGE else {}
+    flags = {"coverage": coverage} if coverage > 40 else {}
     gain, kind = max((gain, kind) for kind, gain in turning_gains(small_grey, mask).items())
     return flags | ({kind: gain} if gain > MIN_GAIN else {})
 
@@ -81,8 +80,7 @@ def mean_width(mask: ByteMask) -> float:
     """
     area = cv2.countNonZero(mask)
     padded = np.pad(mask, 1)
-    shifted = (padded[:-1], padded[1:]), (padded[:, :-1], padded[:, 1:])
-    edges = sum(round(cv2.norm(one, other, cv2.NORM_L1)) for one, other in shifted)
+    edges = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1))
     return 2 * area / (np.pi / 4 * edges) if area else 0.0
 
 

@@ -46,23 +46,19 @@ class MaskImage:
 class ValueCounts:
     """The values of one mask."""
 
-    values: npt.NDArray[Any]  # those that it holds, ascending
-    pixels: npt.NDArray[np.int64]  # of each of them
+    pixels: dict[int, int]  # of each value that it holds, in ascending order
     regions: dict[int, int] = field(default_factory=dict)  # of each label; none of two levels
     colours: bool = False
     lossy: bool = False
-
-    def counts(self) -> dict[int, int]:
-        """The pixels of each value."""
-        return dict(zip(self.values.tolist(), self.pixels.tolist(), strict=True))
 
     def in_colours(self) -> ValueCounts:
         """The same counts, of grey levels as the colours that they are."""
         if self.colours:
             return self
         regions = {value * _GREY: number for value, number in self.regions.items()}
-        values = to_rgb(self.values)
-        return replace(self, values=values, regions=regions, colours=True)
+        colours = to_rgb(np.array([*self.pixels])).tolist()
+        pixels = dict(zip(colours, self.pixels.values(), strict=True))
+        return replace(self, pixels=pixels, regions=regions, colours=True)
 
 
 def to_rgb(levels: Values) -> Values:
@@ -160,11 +156,11 @@ def count_values(mask: MaskImage) -> ValueCounts:
     values = mask.values
     if mask.colours and mask.lossy:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    found = ValueCounts(*_count(values), colours=mask.colours, lossy=mask.lossy)
+    found = ValueCounts(_count(values), colours=mask.colours, lossy=mask.lossy)
     if mask.lossy and not mask.colours:
         found.regions = _flat_levels(values)
-    elif len(found.values) > 2 and not mask.lossy:
-        found.regions = _label_regions(values, found.counts())
+    elif len(found.pixels) > 2 and not mask.lossy:
+        found.regions = _label_regions(values, found.pixels)
     return found
 
 
@@ -200,7 +196,7 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     highest = cv2.dilate(front, square)
     lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
     touching = (front > 0) & (highest != lowest)
-    mixed = ValueCounts(*_count(values[touching])).counts()
+    mixed = _count(values[touching])
     classes = are_classes(set(counts) - {background})
     regions = {}
     for value, pixels in counts.items():
@@ -213,13 +209,12 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     return regions
 
 
-def _count(values: Values) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The values of an array, ascending, and the pixels of each."""
+def _count(values: Values) -> dict[int, int]:
+    """The pixels of each value of an array, in ascending order."""
     if values.dtype == np.uint8:
-        pixels = np.bincount(values.ravel())
-        found = np.flatnonzero(pixels).astype(np.uint8)
-        return found, pixels[found]
-    return np.unique(values, return_counts=True)
+        return {value: n for value, n in enumerate(np.bincount(values.ravel()).tolist()) if n}
+    found, pixels = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), pixels.tolist(), strict=True))
 
 
 def are_classes(values: set[int]) -> bool:

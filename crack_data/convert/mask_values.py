@@ -101,7 +101,7 @@ def choose_reading(
     masks = [mask.in_colours() for mask in masks] if colours else masks
     total: Counter[int] = Counter()
     for mask in masks:
-        total.update(mask.counts())
+        total.update(mask.pixels)
     background = 0 if 0 in total and not colours else max(total, key=lambda v: total[v], default=0)
     lossy = any(mask.lossy for mask in masks)
     for value in sorted(crack | ignored):
@@ -207,7 +207,7 @@ def _colour_reading(
     masks: Sequence[ValueCounts], total: Counter[int], background: int
 ) -> MaskReading:
     sentence = ""
-    drawn = {value for mask in masks if len(mask.values) == 2 for value in mask.values.tolist()}
+    drawn = {value for mask in masks if len(mask.pixels) == 2 for value in mask.pixels}
     if any(mask.lossy for mask in masks):
         sentence = f"lossy masks in colours: all but the background, {_name(background, True)}, is"
         sentence += " read as crack; --crack-value names one colour"
@@ -225,11 +225,12 @@ def _threshold_reading(
     pixels = sum(total.values())
     light = 0
     for mask in masks:
-        low, high = int(mask.values[0]), int(mask.values[-1])
+        low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            light += int(mask.pixels[mask.values > auto_level(low, high)].sum())
+            level = auto_level(low, high)
+            light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels
-    levels = {int(mask.values[1]) for mask in masks if len(mask.values) == 2}
+    levels = {max(mask.pixels) for mask in masks if len(mask.pixels) == 2}
     sentence = ""
     if dark:
         share = 100 * light / pixels

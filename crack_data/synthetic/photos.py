@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import trange
 
 from ..annotations import info_of, read_json
-from ..convert.coco import annotation
+from ..convert.coco import annotation, write_coco
+from ..convert.pairing import PairRecord
 from ..errors import CrackError
 from ..files import atomic_write
 from .cracks import random_cracks
@@ -85,12 +84,7 @@ def write_photos(
         raise CrackError(f"{described} is not of drawn photos; move it, or name another folder")
     if Path(folder, "images", f"drawn_{count:05d}.jpg").exists():
         raise CrackError(f"{folder} holds a longer series; remove it, or name another folder")
-    coco: dict[str, Any] = {
-        "info": {"description": _DESCRIPTION, "image_root": "images"},
-        "categories": [{"id": 1, "name": "crack"}],
-        "images": [],
-        "annotations": [],
-    }
+    records = []
     for index in trange(count, unit=" photos", leave=False, disable=None):
         photo = draw_photo(index, seed, height, width)
         described.unlink(missing_ok=True)  # it is of the photos that are replaced now
@@ -100,17 +94,15 @@ def write_photos(
         name = f"drawn_{index:05d}"
         _write(Path(folder, "images", f"{name}.jpg"), photo.image)
         _write(Path(folder, "masks", f"{name}.png"), mask)
-        size = {"height": height, "width": width}
-        coco["images"].append({"id": index + 1, "file_name": f"{name}.jpg", **size})
+        record = PairRecord(name, f"{name}.jpg", width=width, height=height)
         for instance in photo.instances:
             x, y, w, h = cv2.boundingRect(instance)
             part = instance[y : y + h, x : x + w] // 255
-            entry = json.loads("{" + annotation(part, x, y, instance.shape, "rle"))
-            ids = {"id": len(coco["annotations"]) + 1, "image_id": index + 1}
-            coco["annotations"].append(ids | entry)
+            record.annotations.append(annotation(part, x, y, instance.shape, "rle"))
+        records.append(record)
     if instances:
         with atomic_write(described) as stream:
-            stream.write(json.dumps(coco).encode())
+            write_coco(stream, records, {"description": _DESCRIPTION, "image_root": "images"})
 
 
 def _write(path: Path, image: ByteImage) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
 
 from .cracks import Crack, normals_of
 from .textures import (
@@ -71,9 +72,7 @@ def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
     """Each stretch between two points as a quadrilateral in enlarged pixels, with its level."""
     # The wider a crack, the less its rims follow each turn of the centreline.
     smooth = 1 + 2 * int(min(crack.left.mean() + crack.right.mean(), len(crack.points) - 1) / 4)
-    padded = np.pad(crack.points, ((smooth // 2, smooth // 2), (0, 0)), "edge")
-    kernel = np.ones(smooth) / smooth
-    even = np.stack([np.convolve(axis, kernel, "valid") for axis in padded.T], axis=1)
+    even = uniform_filter1d(crack.points, smooth, axis=0, mode="nearest")
     normals = normals_of(np.gradient(even, axis=0))
     # The centre of enlarged pixel 0 lies at -0.5 + 0.5 / SCALE in pixels of the photo.
     centre = (crack.points + 0.5) * SCALE - 0.5
