@@ -1,7 +1,4 @@
-"""The one reader of COCO JSON: what tools and people write becomes Detectron2's records and masks.
-
-What a file leaves out is computed (boxes, ids, sizes, ``iscrowd``) or refused. Without torch.
-"""
+"""The one reader of COCO JSON: what tools and people write becomes Detectron2's records."""
 
 from __future__ import annotations
 
@@ -154,12 +151,9 @@ def read_records(json_file: str, image_root: str | os.PathLike[str] | None = Non
     """Read a COCO JSON of cracks as records in Detectron2's format, in the order of its photos.
 
     Their segmentations are compressed run lengths. Annotations of other categories than
-    `CRACK_NAMES` are left out and counted in the log. A `CrackError` names what cannot be used.
-
-    Args:
-        image_root: folder of the photos; None takes ``info["image_root"]``, relative to the
-            JSON's folder, or else looks beside the JSON, in ``images`` and in ``../images``, and
-            of ``instances_train.json`` in folders called train.
+    `CRACK_NAMES` are left out and counted in the log. ``image_root`` is the folder of the photos;
+    None takes ``info["image_root"]``, relative to the JSON's folder, or else looks near the JSON.
+    A `CrackError` names what cannot be used.
     """
     coco = check_coco(json_file, read_json(json_file))
     names = [str(each.get("name")).strip() for each in coco["categories"]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
+from math import inf, isfinite
 from typing import IO, Any
 
 from detectron2.config import CfgNode as CN
@@ -126,31 +126,30 @@ def add_crack_config(cfg: CN) -> None:
         node[name] = copy.copy(default)
 
 
-_ANY = float("inf")
 # Lowest and highest numbers of a key, or of all that begin so where they have no line of their own:
 # those whose faults would show late in a training, or not at all.
 _RANGES = {
-    "": (-_ANY, _ANY),
-    "SEED": (-_ANY, 2**32 - 1),
-    "DATALOADER.": (0, _ANY),
-    "INPUT.": (0, _ANY),
-    "SOLVER.": (0, _ANY),
+    "": (-inf, inf),
+    "SEED": (-inf, 2**32 - 1),
+    "DATALOADER.": (0, inf),
+    "INPUT.": (0, inf),
+    "SOLVER.": (0, inf),
     "SOLVER.MOMENTUM": (0, 1),
-    "SOLVER.MAX_ITER": (1, _ANY),
-    "SOLVER.CHECKPOINT_PERIOD": (1, _ANY),
-    "SOLVER.ACCUMULATE": (1, _ANY),
-    "SOLVER.IMS_PER_BATCH": (1, _ANY),
-    "MODEL.CRACK_MAP.": (0, _ANY),
+    "SOLVER.MAX_ITER": (1, inf),
+    "SOLVER.CHECKPOINT_PERIOD": (1, inf),
+    "SOLVER.ACCUMULATE": (1, inf),
+    "SOLVER.IMS_PER_BATCH": (1, inf),
+    "MODEL.CRACK_MAP.": (0, inf),
     "MODEL.CRACK_MAP.LINK_THRESHOLD": (0, 1),
     "MODEL.CRACK_MAP.DETECTOR_FLOOR": (0, 1),
     "MODEL.CRACK_MAP.THRESHOLD": (-1, 1),
     "MODEL.CRACK_MAP.SCORE_THRESHOLD": (-1, 1),
-    "CRACK.": (0, _ANY),
+    "CRACK.": (0, inf),
     "CRACK.EMA_DECAY": (0, 1),
     "CRACK.MAX_BAD_PHOTOS": (0, 1),
     "CRACK.AUG.": (0, 1),
     "CRACK.AUG.CROP_SIZE": (32, 8192),
-    "CRACK.AUG.SCALE": (0, _ANY),
+    "CRACK.AUG.SCALE": (0, inf),
     "CRACK.AUG.ROTATE_DEGREES": (0, 360),
 }
 _CHOICES = {
@@ -205,11 +204,11 @@ def check_values(cfg: CN) -> None:
     for key, number in leaves(cfg):
         if not isinstance(number, int | float):
             continue
-        if not math.isfinite(number):
+        if not isfinite(number):
             raise CrackError(f"{key} is {number}; it must be a finite number")
         low, high = _RANGES[max((x for x in _RANGES if key.startswith(x)), key=len)]
         if not low <= number <= high:
-            wanted = f"between {low} and {high}" if high < _ANY else f"{low} or more"
+            wanted = f"between {low} and {high}" if high < inf else f"{low} or more"
             raise CrackError(f"{key} is {number}; it must be {wanted}")
     for key, choices in _CHOICES.items():
         value = value_at(cfg, key)
@@ -234,14 +233,11 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
-    """What a key of CRACK gives to each set in DATASETS.TRAIN, by name; the default if it is empty.
-
-    Raises a `CrackError` where the numbers do not fit.
-    """
+    """What a key of CRACK gives to each set, the default if it is empty; else a `CrackError`."""
     names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
     if not values:
         return dict.fromkeys(names, default)
-    able = all(isinstance(value, int | float) and 0 <= value < _ANY for value in values)
+    able = all(isinstance(value, int | float) and 0 <= value < inf for value in values)
     if len(values) != len(names) or not able:
         raise CrackError(
             f"CRACK.{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} "

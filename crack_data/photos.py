@@ -7,19 +7,21 @@ but 10 for a progressive JPEG whose colours are not subsampled, and 12 where it 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
 from .storage import HAS_HEIF, read_bytes
-from .wide_samples import BAND, read_by_opencv, read_tiff, tiff_header, to_8_bits, wide_peak
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -40,7 +42,8 @@ MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo
 _PEAK, _PEAK_OF_WEBP = 8, 16
 PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 
-_ORIENTATION = 0x0112
+_BAND = 512  # rows converted at a time, for a copy of the whole would take memory
+_ORIENTATION, _PHOTOMETRIC = 274, 262  # tags of EXIF and TIFF
 _TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -70,18 +73,18 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _decoding():
         if data.startswith(_TIFF):
-            width, height, orientation, wide_bytes = tiff_header(data)
+            width, height, orientation, wide_bytes = _tiff_header(data)
             if wide_bytes:
-                _check_size(width, height, wide_peak(wide_bytes), max_pixels)
-                return _upright(to_8_bits(read_tiff(data)), orientation)
+                _check_size(width, height, _wide_peak(wide_bytes), max_pixels)
+                return _upright(to_8_bits(_read_tiff(data)), orientation)
         image, is_wide = _open(data, max_pixels)
         if is_wide:
-            pixels = to_8_bits(read_by_opencv(data))
+            pixels = to_8_bits(_read_by_opencv(data))
         else:
             image.load()
             pixels = np.empty((image.height, image.width, 3), np.uint8)
-            for top in range(0, image.height, BAND):  # a copy of the whole would take memory
-                bottom = min(image.height, top + BAND)
+            for top in range(0, image.height, _BAND):
+                bottom = min(image.height, top + _BAND)
                 band = image.crop((0, top, image.width, bottom)).convert("RGB")
                 cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top:bottom])
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
@@ -129,7 +132,7 @@ def read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     data = read_bytes(os.fspath(path))
     with _decoding(path):
         if data.startswith(_TIFF):
-            return tiff_header(data)[:3]
+            return _tiff_header(data)[:3]
         image, _ = _open(data, MAX_PIXELS)
         return *image.size, _orientation(image)
 
@@ -174,7 +177,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
     peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
     is_wide = image.mode[0] in "IF" or (image.format == "PNG" and data[24] > 8)
     if is_wide:
-        peak = wide_peak(2 if image.mode[0] == "I" else 6)
+        peak = _wide_peak(2 if image.mode[0] == "I" else 6)
     _check_size(image.width, image.height, peak, max_pixels)
     return image, is_wide
 
@@ -214,3 +217,79 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Scale samples, (H, W) or BGR (H, W, 3), to 8 bits by the range that they use: BGR (H, W, 3).
+
+    Full scale is the smallest power of two (less one, for values above 1) that holds the largest
+    sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
+    8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
+    times above all others are clipped. Where all values lie within a sixteenth of that scale
+    (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
+    """
+    base, scale = sample_range(samples)
+    scaled = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), _BAND):
+        band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
+        np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
+        scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
+    return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
+
+
+def sample_range(samples: np.ndarray) -> tuple[float, float]:
+    """What to subtract from the samples, and the factor to multiply the rest by."""
+    step = max(1, math.isqrt(samples.size // 1_000_000))
+    some = samples[::step, ::step].astype(np.float64).ravel()
+    some = some[np.isfinite(some)]
+    if not some.size:
+        return 0.0, 1.0
+    low, high = np.percentile(some, (0.1, 99.9))
+    top = float(some.max())
+    if top > 4 * high > 0:
+        top = float(high)
+    least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
+    full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
+    full -= full > 1
+    if low < 0 or (0 < high - low < full / 16 and full > 255):
+        return float(low), 255.0 / max(float(high - low), 1e-12)
+    return 0.0, 255.0 / full
+
+
+def _tiff_header(data: bytes) -> tuple[int, int, int, int]:
+    """Width, height, orientation of a TIFF as stored; bytes a pixel, 0 for samples of 8 bits."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))
+        wide_bytes = page.samplesperpixel * -(-bits // 8) if bits > 8 else 0
+        return page.imagewidth, page.imagelength, orientation, wide_bytes
+
+
+def _read_tiff(data: bytes) -> np.ndarray:
+    """Samples of a TIFF's first page, brighter for more: as `_read_by_opencv` gives them."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        if page.planarconfig != 1:  # one plane after the other: OpenCV mixes them up
+            return np.moveaxis(page.asarray(), 0, 2)[:, :, 2::-1]
+        tag = page.tags.get(_ORIENTATION)
+        if tag is not None and tag.value != 1:  # OpenCV turns some sample types, others not
+            upright = struct.pack(f"{file.byteorder}H", 1)
+            place = tag.valueoffset
+            data = b"".join((data[:place], upright, data[place + len(upright) :]))
+        is_white_zero = page.tags.valueof(_PHOTOMETRIC) == 0
+    samples = _read_by_opencv(data)
+    return samples.max() - samples if is_white_zero else samples
+
+
+def _wide_peak(pixel_bytes: int) -> int:
+    """Bytes that decoding and scaling take for each pixel at their peak (measured)."""
+    return 8 if pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
+
+
+def _read_by_opencv(data: bytes) -> np.ndarray:
+    """Samples of a PNG, PPM or TIFF as stored, not turned: (H, W) or BGR (H, W, 3)."""
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if samples is None:
+        raise ValueError("damaged, or of a sample type that cannot be read; save it with 8 bits")
+    return samples

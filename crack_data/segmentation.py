@@ -1,7 +1,4 @@
-"""COCO segmentations (polygons, run lengths) and the masks that they stand for.
-
-A record is a photo in Detectron2's format, as `crack_data.annotations` reads it.
-"""
+"""COCO segmentations (polygons, run lengths) and the masks that they stand for."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 BoolMask = npt.NDArray[np.bool_]
-Record = dict[str, Any]
+Record = dict[str, Any]  # a photo in Detectron2's format, as `crack_data.annotations` reads it
 Rle = dict[str, Any]
 
 # Numbers of a compressed RLE, of 32 bits: bytes that say "goes on", and one that does not.

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
+import matplotlib
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from .datasets import folder_name, read_photo_of, register_datasets_of
 from .errors import CrackError
-from .evaluation.contact_sheet import inspection_strips, write_contact_sheet
+from .evaluation.counts import PIXEL_TOLERANCE, BoolMask, dilate
+from .evaluation.evaluator import Predictor, counted_instances, true_instances
 from .files import atomic_write
-from .inference.drawing import encode_png
+from .inference.drawing import encode_png, instance_colour
+from .inference.prediction import CrackInstance
 from .inference.predictor import CrackPredictor
 from .modeling.crack_map_head import IGNORED
-from .segmentation import ignored_pixels, instance_masks
+from .segmentation import Record, ignored_pixels, instance_masks
 from .training.data import build_train_loader
 
-SCALE = 2.0  # drawn larger than they are: cracks are thin, lines around them are not
 SOURCES = ("annotation", "dataloader", "prediction")
+Picture = NDArray[np.uint8]
+Labels = NDArray[np.int32]
+
+# RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
+HIT = (60, 220, 60)
+FALSE = (255, 40, 40)
+NEAR_FALSE = (255, 190, 120)
+MISSED = (50, 90, 255)
+NEAR_MISSED = (150, 210, 255)
+_INK = (235, 235, 235)
+_PAPER = (24, 24, 24)
+_LEGEND = {
+    "photo | truth | prediction | error:": _INK,
+    "found": HIT,
+    "false": FALSE,
+    "false by at most 2 px": NEAR_FALSE,
+    "missed": MISSED,
+    "missed by at most 2 px": NEAR_MISSED,
+}
+_COLUMNS = 2  # strips beside each other
+# px: each of a strip's four pictures, a line of text, between pictures, between strips.
+_WIDTH, _LINE, _GAP, _BETWEEN_STRIPS = 240, 20, 4, 16
 
 
 def visualize(
@@ -82,6 +112,118 @@ def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np
     colours = [colorsys.hsv_to_rgb(0.618 * index % 1, 1, 1) for index in range(len(masks))]
     if ignored.any():
         masks, colours = [*masks, ignored], [*colours, (0.5, 0.5, 0.5)]
-    drawing = Visualizer(image, scale=SCALE)
-    drawn: np.ndarray = drawing.overlay_instances(masks=masks, assigned_colors=colours).get_image()
-    return drawn
+    drawing = Visualizer(image, scale=2.0)  # cracks are thin, lines around them are not
+    drawing.overlay_instances(masks=masks, assigned_colors=colours)
+    return np.asarray(drawing.output.get_image())
+
+
+class Strip(NamedTuple):
+    """One photo's part of the sheet."""
+
+    photo: Picture  # BGR uint8, shape (H, W, 3)
+    truth: Labels  # numbers of the true instances, 0 for background, shape (H, W)
+    mask: Labels  # numbers of the predicted ones, likewise
+    title: str  # one line of text above the photo
+
+
+def inspection_strips(
+    dataset_name: str, predict: Predictor, photos: int = 30, worst: bool = False
+) -> Iterator[Strip]:
+    """Predict photos of a data set: the ``worst`` by F1, worst first, or some spread evenly."""
+    records = DatasetCatalog.get(dataset_name)
+    if worst:
+        f1 = [_f1(*_strip(record, predict)[1:3]) for record in records]
+        chosen = np.argsort(f1, kind="stable")[:photos]
+    else:
+        chosen = np.unique(np.linspace(0, len(records) - 1, photos).round().astype(int))
+    for index in chosen:
+        yield _strip(records[index], predict)
+
+
+def _strip(record: Record, predict: Predictor) -> Strip:
+    photo = read_photo_of(record)
+    ignored = ignored_pixels(record)
+    truth = _number(true_instances(record, ignored), ignored.shape)
+    mask = _number(counted_instances(predict(photo).instances, ignored), ignored.shape)
+    score = f"F1 {_f1(truth, mask):.2f}" if truth.any() else "no crack"
+    true, predicted = (100 * np.count_nonzero(x) / x.size for x in (truth, mask))
+    shares = f"{true:.2f} % true, {predicted:.2f} % predicted"
+    return Strip(photo, truth, mask, f"{Path(record['file_name']).name}: {score}; {shares}")
+
+
+def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels:
+    labels = np.zeros(size, np.int32)
+    for number, instance in enumerate(instances, start=1):
+        x0, y0, x1, y1 = instance.box
+        labels[y0:y1, x0:x1][instance.mask] = number
+    return labels
+
+
+def _f1(truth: Labels, mask: Labels) -> float:
+    both = np.count_nonzero(truth) + np.count_nonzero(mask)
+    return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
+
+
+def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -> None:
+    """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo."""
+    drawn = [_draw_strip(strip) for strip in strips]  # one at a time is held at full size
+    rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
+    heights = [max(strip.height for strip in row) + _GAP for row in rows]
+    step = drawn[0].width + _BETWEEN_STRIPS
+    size = _COLUMNS * step - _BETWEEN_STRIPS, _LINE + sum(heights)
+    sheet = Image.new("RGB", size, _PAPER)
+    left = 2
+    for text, colour in _LEGEND.items():
+        left += _write(sheet, left, text, colour) + 16
+    top = _LINE
+    for row, height in zip(rows, heights, strict=True):
+        for index, strip in enumerate(row):
+            sheet.paste(strip, (index * step, top))
+        top += height
+    with atomic_write(path) as file:
+        sheet.save(file, format="PNG")
+
+
+def _draw_strip(strip: Strip) -> Image.Image:
+    pictures = (
+        strip.photo[:, :, ::-1],
+        _in_colours(strip.truth),
+        _in_colours(strip.mask),
+        error_map(strip.photo, strip.truth > 0, strip.mask > 0),
+    )
+    height = max(1, math.ceil(strip.photo.shape[0] * _WIDTH / strip.photo.shape[1]))
+    result = Image.new("RGB", (4 * (_WIDTH + _GAP) - _GAP, _LINE + height), _PAPER)
+    _write(result, 2, strip.title, _INK)
+    for index, picture in enumerate(pictures):
+        # Averaging keeps a thin crack visible, if paler, where taking the nearest pixel loses it.
+        small = cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+        result.paste(Image.fromarray(small), (index * (_WIDTH + _GAP), _LINE))
+    return result
+
+
+def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
+    """The photo, (H, W, 3) BGR, in dim grey under the colours of the legend: RGB uint8."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 3
+    result = np.repeat(grey[:, :, None], 3, axis=2)
+    false, missed = mask & ~truth, truth & ~mask
+    result[false] = FALSE
+    result[false & dilate(truth, PIXEL_TOLERANCE)] = NEAR_FALSE
+    result[missed] = MISSED
+    result[missed & dilate(mask, PIXEL_TOLERANCE)] = NEAR_MISSED
+    result[truth & mask] = HIT
+    return result
+
+
+def _in_colours(labels: Labels) -> Picture:
+    """Each instance in a colour of its own, all its pieces alike: RGB uint8, shape (H, W, 3)."""
+    colours = [(0, 0, 0), *(instance_colour(index)[::-1] for index in range(labels.max()))]
+    return np.array(colours, np.uint8)[labels]
+
+
+def _write(picture: Image.Image, left: int, text: str, colour: tuple[int, int, int]) -> int:
+    """Write a line of text at the top; return its length, px."""
+    # DejaVu Sans comes with matplotlib: file names hold more than ASCII.
+    font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    draw = ImageDraw.Draw(picture)
+    draw.text((left, 3), text, fill=colour, font=font)
+    return round(draw.textlength(text, font=font))

@@ -142,16 +142,15 @@ def _unpack(data: bytes) -> dict[str, Any]:
 
 def _unpack_zoo(content: Any) -> dict[str, Any]:
     """A pickle of Detectron2's or Caffe2's model zoo, as `DetectionCheckpointer` takes it."""
-    zoo = content
     if "__author__" not in content or not isinstance(content.get("model"), Mapping):
         blobs = content.get("blobs", content)
         weights = {key: x for key, x in blobs.items() if not str(key).endswith("_momentum")}
-        zoo = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        content = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
     tensors = {
         key: torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x
-        for key, x in zoo["model"].items()
+        for key, x in content["model"].items()
     }
-    return {**zoo, "model": tensors}
+    return {**content, "model": tensors}
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -44,10 +44,7 @@ def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[
 def annotation(
     mask: ByteMask, x: int, y: int, shape: tuple[int, int], mask_format: str, crowd: bool = False
 ) -> str:
-    """One instance as a JSON object, its ids and opening brace left to the writer.
-
-    Arguments as of `encode_mask`; the mask reaches all sides of its box.
-    """
+    """One instance, cut out by its box, as JSON; ids and opening brace are left to the writer."""
     is_rle = mask_format == "rle"
     entry = {
         "category_id": 1,

@@ -25,7 +25,6 @@ from .pairing import Pairing, PairRecord, list_files, match_names
 _LABEL_SUFFIXES = (".json", ".txt")
 _NO_LABELS = ("classes", "train", "val", "valid", "test")  # lists beside YOLO's labels
 
-
 # A photo's name in a label file, another by which it may be found, and its labels.
 Entry = tuple[str, str, list[Label]]
 

@@ -106,10 +106,8 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     transparent = "A" in image.mode or "transparency" in image.info
-    if image.mode == "1":
-        return MaskImage(np.asarray(image, np.uint8) * np.uint8(255))
-    if image.mode == "L" and not transparent:
-        return MaskImage(np.asarray(image), lossy=lossy)
+    if image.mode == "1" or (image.mode == "L" and not transparent):
+        return MaskImage(np.asarray(image.convert("L")), lossy=lossy)
     if image.mode.startswith(("I", "F")):
         return MaskImage(_whole_numbers(np.asarray(image)))
     if image.mode == "P" and not transparent:

@@ -1,8 +1,4 @@
-"""What the values of a set's masks mean, judged over the whole set: crack, ignored, background.
-
-Most sets have two levels. Others hold label numbers with 255 for "ignore" (Pascal VOC), numbers of
-instances, or several classes; and compression and resizing put levels between them.
-"""
+"""What the values of a set's masks mean, judged over the whole set: crack, ignored, background."""
 
 from __future__ import annotations
 

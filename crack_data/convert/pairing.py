@@ -91,7 +91,12 @@ def pair_files(
     other = f"; not read: {count_kinds(pairing.other_files)}" if pairing.other_files else ""
     if not photo_files and not pairing.unreadable:
         raise CrackError(f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)}){other}")
-    photos = _by_key(images, photo_files)
+    photos: dict[Key, str] = {}
+    for path in photo_files:
+        key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
+        if photos.setdefault(key, path) != path:
+            both = f"{photos[key]} and {path}"
+            raise CrackError(f"two photos are called {key[1]}: {both}; rename or remove one")
     owned, pairing.masks_without_photo = _owned(masks, mask_files, photos, mask_pattern)
     crack_free = without_mask == "crack-free"
     for key, photo in photos.items():
@@ -199,17 +204,6 @@ def _key(root: Path, path: str, word: re.Pattern[str], stem: str) -> Key:
     folders = Path(os.path.relpath(os.path.dirname(path), root)).parts
     common = "/".join(filter(None, (word.sub("", folder) for folder in folders)))
     return unicodedata.normalize("NFC", common), unicodedata.normalize("NFC", stem)
-
-
-def _by_key(images: Path, paths: list[str]) -> dict[Key, str]:
-    """The photos by folder and stem; no two may have the same."""
-    photos: dict[Key, str] = {}
-    for path in paths:
-        key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
-        if photos.setdefault(key, path) != path:
-            both = f"{photos[key]} and {path}"
-            raise CrackError(f"two photos are called {key[1]}: {both}; rename or remove one")
-    return photos
 
 
 def _owned(

@@ -1,8 +1,4 @@
-"""Which split a photo goes to: decided by a hash of its group, so that it stays there.
-
-The same group gets the same split in every set converted with the same seed and shares, and new
-photos move no old ones, but for sets so small that a split would stay empty.
-"""
+"""Which split a photo goes to: decided by a hash of its group, so that it stays there."""
 
 from __future__ import annotations
 

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
-from ..photos import MAX_PIXELS
+from ..photos import MAX_PIXELS, sample_range
 from ..storage import PhotoFile
-from ..wide_samples import sample_range
 from .lines import find_place, find_scale, import_rasterio, to_geojson
 from .measuring import Measurement, measure, way_along
 from .prediction import Box, CrackPrediction

@@ -48,10 +48,7 @@ def random_cracks(
     kind: str | None = None,
     interrupted_share: float = 0.25,
 ) -> list[Crack]:
-    """One crack, one with branches, several, crossing or parallel ones, or a network of them.
-
-    ``kind`` is one of `KINDS`, a random one where None.
-    """
+    """Cracks of one of the `KINDS`, a random one where None."""
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     width = log_uniform(rng, 1.0, 12.0)
     widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)

@@ -10,7 +10,8 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from crack_data.errors import CrackError
-from crack_data.evaluation.contact_sheet import (
+from crack_data.inference.prediction import CrackInstance, CrackPrediction
+from crack_data.visualization import (
     FALSE,
     HIT,
     MISSED,
@@ -21,7 +22,6 @@ from crack_data.evaluation.contact_sheet import (
     inspection_strips,
     write_contact_sheet,
 )
-from crack_data.inference.prediction import CrackInstance, CrackPrediction
 
 NAME = "test_contact_sheet"
 
