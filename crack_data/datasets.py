@@ -41,8 +41,8 @@ def register_crack_dataset(
 def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")) -> None:
     """Register and check the data sets of DATASETS.TRAIN and DATASETS.TEST, or one of them.
 
-    A name that ends in ``.json`` is a COCO JSON, and is registered under that very name. All crack
-    sets are read here, so that a fault of the test set is noticed before training and not after.
+    A name that ends in ``.json`` is registered as that file. All crack sets are read here, so that
+    a fault of the test set is noticed before training.
     """
     found: dict[str, list[Record]] = {}
     for key in keys:

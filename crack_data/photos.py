@@ -67,9 +67,8 @@ def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a photo file: BGR uint8 (H, W, 3), turned upright by the EXIF orientation.
 
-    Of an animation, the first frame. Transparency is dropped; samples of more than 8 bits and
-    floats are scaled by `to_8_bits`. A `PhotoError` where it is not a photo in one of `FORMATS`, is
-    corrupt, or has more than ``max_pixels``, by its header, before it is decoded.
+    Of an animation, the first frame, without transparency; `to_8_bits` scales other samples. A
+    `PhotoError` where it is none of `FORMATS`, corrupt, or, by its header, over ``max_pixels``.
     """
     with _decoding():
         if data.startswith(_TIFF):

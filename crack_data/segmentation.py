@@ -27,10 +27,7 @@ def decode_mask(
     """The pixels of a segmentation, bool (H, W); see `encode_segmentation`, but it may be empty."""
     if not segmentation:
         return np.zeros((height, width), bool)
-    return _decode(encode_segmentation(segmentation, height, width, pixel_contours))
-
-
-def _decode(rle: Rle) -> BoolMask:
+    rle = encode_segmentation(segmentation, height, width, pixel_contours)
     return coco_mask.decode(rle).view(bool)
 
 
@@ -41,7 +38,7 @@ def has_crack(record: Record) -> bool:
 
 def instance_masks(record: Record) -> Iterator[BoolMask]:
     """The pixels of each instance of a record, in its order; ignored areas are none."""
-    return map(_decode, _rles(record, crowd=0))
+    return (coco_mask.decode(rle).view(bool) for rle in _rles(record, crowd=0))
 
 
 def ignored_pixels(record: Record) -> BoolMask:
@@ -54,7 +51,7 @@ def union_mask(record: Record, crowd: int = 0) -> BoolMask:
     rles = list(_rles(record, crowd))
     if not rles:
         return np.zeros((record["height"], record["width"]), bool)
-    return _decode(coco_mask.merge(rles))
+    return coco_mask.decode(coco_mask.merge(rles)).view(bool)
 
 
 def _rles(record: Record, crowd: int) -> Iterator[Rle]:

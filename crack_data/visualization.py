@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,7 +16,6 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.utils.visualizer import Visualizer
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .datasets import folder_name, read_photo_of, register_datasets_of
@@ -33,9 +31,6 @@ from .segmentation import Record, ignored_pixels, instance_masks
 from .training.data import build_train_loader
 
 SOURCES = ("annotation", "dataloader", "prediction")
-Picture = NDArray[np.uint8]
-Labels = NDArray[np.int32]
-
 # RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
 HIT = (60, 220, 60)
 FALSE = (255, 40, 40)
@@ -62,9 +57,8 @@ def visualize(
 ) -> list[Path]:
     """Draw at most ``count`` samples of a data set into PNG files, and return these.
 
-    A ``source`` "annotation" is whole photos of DATASETS.TRAIN with the instances of the COCO JSON,
-    "dataloader" the crops that the model is given, in the order of training, "prediction" so many
-    photos of each set of DATASETS.TEST on a contact sheet, the ``worst`` or spread evenly.
+    Of `SOURCES`, "annotation" is whole photos of DATASETS.TRAIN, "dataloader" the crops that the
+    model is given, "prediction" a contact sheet of each set of DATASETS.TEST, of the ``worst``.
     """
     key = "TEST" if source == "prediction" else "TRAIN"
     register_datasets_of(cfg, (key,))
@@ -120,9 +114,9 @@ def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np
 class Strip(NamedTuple):
     """One photo's part of the sheet."""
 
-    photo: Picture  # BGR uint8, shape (H, W, 3)
-    truth: Labels  # numbers of the true instances, 0 for background, shape (H, W)
-    mask: Labels  # numbers of the predicted ones, likewise
+    photo: np.ndarray  # BGR uint8, shape (H, W, 3)
+    truth: np.ndarray  # numbers of the true instances, 0 for background, shape (H, W)
+    mask: np.ndarray  # numbers of the predicted ones, likewise
     title: str  # one line of text above the photo
 
 
@@ -151,7 +145,7 @@ def _strip(record: Record, predict: Predictor) -> Strip:
     return Strip(photo, truth, mask, f"{Path(record['file_name']).name}: {score}; {shares}")
 
 
-def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels:
+def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> np.ndarray:
     labels = np.zeros(size, np.int32)
     for number, instance in enumerate(instances, start=1):
         x0, y0, x1, y1 = instance.box
@@ -159,7 +153,7 @@ def _number(instances: Sequence[CrackInstance], size: tuple[int, ...]) -> Labels
     return labels
 
 
-def _f1(truth: Labels, mask: Labels) -> float:
+def _f1(truth: np.ndarray, mask: np.ndarray) -> float:
     both = np.count_nonzero(truth) + np.count_nonzero(mask)
     return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
 
@@ -191,7 +185,7 @@ def _draw_strip(strip: Strip) -> Image.Image:
         _in_colours(strip.mask),
         error_map(strip.photo, strip.truth > 0, strip.mask > 0),
     )
-    height = max(1, math.ceil(strip.photo.shape[0] * _WIDTH / strip.photo.shape[1]))
+    height = -(-strip.photo.shape[0] * _WIDTH // strip.photo.shape[1])
     result = Image.new("RGB", (4 * (_WIDTH + _GAP) - _GAP, _LINE + height), _PAPER)
     _write(result, 2, strip.title, _INK)
     for index, picture in enumerate(pictures):
@@ -201,7 +195,7 @@ def _draw_strip(strip: Strip) -> Image.Image:
     return result
 
 
-def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
+def error_map(photo: np.ndarray, truth: BoolMask, mask: BoolMask) -> np.ndarray:
     """The photo, (H, W, 3) BGR, in dim grey under the colours of the legend: RGB uint8."""
     grey = cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY) // 3
     result = np.repeat(grey[:, :, None], 3, axis=2)
@@ -214,7 +208,7 @@ def error_map(photo: Picture, truth: BoolMask, mask: BoolMask) -> Picture:
     return result
 
 
-def _in_colours(labels: Labels) -> Picture:
+def _in_colours(labels: np.ndarray) -> np.ndarray:
     """Each instance in a colour of its own, all its pieces alike: RGB uint8, shape (H, W, 3)."""
     colours = [(0, 0, 0), *(instance_colour(index)[::-1] for index in range(labels.max()))]
     return np.array(colours, np.uint8)[labels]

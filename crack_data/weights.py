@@ -35,10 +35,9 @@ _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint, running nothing that it holds: a dictionary with weights under "model".
 
-    They come without DistributedDataParallel's leading ``module.``, and beside them what training
-    needs to resume. ``path`` is a ``.pth`` file of tensors, a ``.pkl`` of Detectron2's model zoo
-    (numpy arrays), or a URL that PathManager downloads and caches. A `CrackError` where the file
-    is missing, damaged, holds more than tensors and plain values, or values that are not finite.
+    Beside them is what training needs to resume. ``path`` is a ``.pth`` file, a ``.pkl`` of
+    Detectron2's model zoo, or a URL that PathManager downloads. A `CrackError` where it is missing,
+    damaged, holds more than tensors and plain values, or values that are not finite.
     """
     missing = f"checkpoint {path} does not exist, or cannot be fetched or read"
     with as_crack_error(missing), PathManager.open(path, "rb") as file:
@@ -65,10 +64,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
-    """Load a checkpoint of this very model, and return what `read_checkpoint` does.
-
-    A `CrackError` where a weight is missing, unknown or does not fit.
-    """
+    """Load a checkpoint of this very model and return all of it; a `CrackError` if of another."""
     content = read_checkpoint(path)
     found, wanted = content["model"], model.state_dict()
     missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
@@ -85,10 +81,7 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
 
 
 def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
-    """Load MODEL.WEIGHTS, whose heads may differ, or MODEL.BACKBONE.WEIGHTS below the FPN.
-
-    A `CrackError` as of `read_checkpoint`, or where the file is of another architecture.
-    """
+    """Load MODEL.WEIGHTS, but for other heads, or MODEL.BACKBONE.WEIGHTS; else a `CrackError`."""
     path, network = cfg.MODEL.WEIGHTS, bottom_up(model)
     if not path and cfg.MODEL.BACKBONE.WEIGHTS:
         load_backbone_weights(network, cfg.MODEL.BACKBONE.WEIGHTS)

@@ -74,10 +74,7 @@ def _box(values: ByteMask, side: int) -> np.ndarray:
 
 
 def mean_width(mask: ByteMask) -> float:
-    """Mean width of what a binary mask, HxW, draws: twice its area over its perimeter, px.
-
-    The perimeter is Cauchy's: pi/4 times its pixel edges, right on average over all directions.
-    """
+    """Mean width of what a binary mask draws, px: twice its area over its perimeter (Cauchy's)."""
     area = cv2.countNonZero(mask)
     padded = np.pad(mask, 1)
     edges = sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1))

@@ -106,12 +106,10 @@ def write_coco(stream: IO[bytes], records: Iterable[PairRecord], info: dict[str,
         for entry in record.annotations:
             annotations.append(f'{{"id":{len(annotations) + 1},"image_id":{number},{entry}')
     categories = to_json([{"id": 1, "name": "crack", "supercategory": "damage"}])
-    head = f'{{"info":{to_json(info)},\n"licenses":[],\n"categories":{categories}'
-    stream.write(f'{head},\n"images":[\n'.encode("ascii"))
-    stream.write(",\n".join(images).encode("ascii"))
-    stream.write(b'],\n"annotations":[\n')
-    stream.write(",\n".join(annotations).encode("ascii"))
-    stream.write(b"]}\n")
+    text = f'{{"info":{to_json(info)},\n"licenses":[],\n"categories":{categories},\n'
+    text += '"images":[\n' + ",\n".join(images) + "],\n"
+    text += '"annotations":[\n' + ",\n".join(annotations) + "]}\n"
+    stream.write(text.encode("ascii"))
 
 
 def digest(texts: Iterable[str]) -> str:

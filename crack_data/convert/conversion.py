@@ -30,8 +30,6 @@ from .pairing import Pairing, PairRecord, pair_files
 from .splits import assign_splits, group_of
 from .worker import ConversionOptions, process_photo
 
-_ITEMS_PER_WORKER = 48  # fewer are done sooner than a worker is started
-
 
 @dataclass
 class ConversionResult(Pairing):
@@ -64,7 +62,6 @@ def convert(options: ConversionOptions) -> ConversionResult:
         raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
     result = ConversionResult(**vars(found))
     _process(result, options)
-    _note(result)
     _check(result, options)
     flag_duplicate_masks(result.records)
     for record in result.records:
@@ -105,7 +102,8 @@ def _process(result: ConversionResult, options: ConversionOptions) -> None:
         result.notes.append(reading.sentence)
 
 
-def _note(result: ConversionResult) -> None:
+def _check(result: ConversionResult, options: ConversionOptions) -> None:
+    """Note what a person should read; a `CrackError` where files or all photos are unusable."""
     kinds = count_kinds(result.other_files)
     several = sum(len(record.masks) > 1 for record in result.records)
     repeated = sum(record.repeated for record in result.records)
@@ -119,9 +117,6 @@ def _note(result: ConversionResult) -> None:
         "no photo of the set has a crack: look at its masks or labels": empty,
     }
     result.notes += [note for note, holds in notes.items() if holds]
-
-
-def _check(result: ConversionResult, options: ConversionOptions) -> None:
     bad = result.bad_files()
     remedy = "" if options.skip_bad else "--skip-bad leaves them out"
     # What they hold may be the masks or labels of photos that would pass for crack-free.
@@ -176,7 +171,8 @@ def ordered_map(
     The function is picklable and returns errors rather than raises them.
     """
     if workers < 1:
-        workers = max(1, min(usable_cores(), len(items) // _ITEMS_PER_WORKER))
+        # Fewer than 48 are done sooner than a worker is started.
+        workers = max(1, min(usable_cores(), len(items) // 48))
     if workers == 1:
         yield from map(function, items)
         return

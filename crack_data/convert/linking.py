@@ -117,10 +117,7 @@ def _near_others(points: np.ndarray, numbers: np.ndarray, reach: float) -> np.nd
 def _outward(
     labels: np.ndarray, piece: int, points: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors outward at some of the rim of a piece, Nx2 (x, y), of length 1 at a line's end.
-
-    And the number of the end that each pixel belongs to, N, 0 for none.
-    """
+    """Vectors outward at some pixels of a piece's rim, Nx2, and the number of each one's end, N."""
     sigma = max(_SIGMA, _SIGMA_PER_WIDTH * width)
     reach = round(2.5 * sigma)
     left, top = np.maximum(points.min(axis=0) - reach - 1, 0)

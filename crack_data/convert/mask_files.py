@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
@@ -90,14 +90,11 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
             ) from error
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
-        size = image.size
-        for page in range(1, getattr(image, "n_frames", 1)):
-            image.seek(page)
-            if image.size == size:  # else it is an overview, a smaller copy of the first
-                raise CrackError(
-                    f"mask {path} holds several pictures; save each as a file of its own: "
-                    "a_1.png, ..."
-                )
+        first, *others = [page.size for page in ImageSequence.Iterator(image)]
+        if first in others:  # those of other sizes are overviews, smaller copies of the first
+            raise CrackError(
+                f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
+            )
         image.seek(0)
         lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and b"VP8 " in content  # a lossless one has VP8L
@@ -163,10 +160,8 @@ def count_values(mask: MaskImage) -> ValueCounts:
 
 
 def _flat_levels(grey: Values) -> dict[int, int]:
-    """The levels of flat areas of a lossy mask if there are several, with their regions.
-
-    Rims and ringing have all levels, but none that stays the same over 3x3 pixels.
-    """
+    """The levels of flat areas of a lossy mask if there are several, with their regions."""
+    # Rims and ringing have all levels, but none that stays the same over 3x3 pixels.
     square = np.ones((3, 3), np.uint8)
     flat = cv2.dilate(grey, square) - cv2.erode(grey, square) <= _FLAT
     flat &= grey > 2 * NEAR

@@ -34,13 +34,8 @@ class MaskReading:
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
     def apply(self, mask: MaskImage) -> tuple[Values, ByteMask]:
-        """Read one mask: grey levels, HxW, whose light side is crack.
-
-        With ``per_value``, the instances' values and 0 instead. And ignored pixels, HxW of 0 and 1.
-        """
-        values = mask.values
-        if self.colours and not mask.colours:
-            values = to_rgb(values)
+        """Levels of a mask, light for crack, or numbers of instances; and ignored pixels. HxW."""
+        values = to_rgb(mask.values) if self.colours and not mask.colours else mask.values
         ignored = _is_any(values, self.ignored, mask.lossy, self.colours).view(np.uint8)
         if self.per_value:
             outside = [self.background, *self.ignored]
@@ -54,8 +49,7 @@ class MaskReading:
         elif values.max() > 255:
             values = np.rint(values * (255 / int(values.max())))
         grey = values.astype(np.uint8)
-        grey = 255 - grey if self.dark else grey
-        grey = np.where(ignored, np.uint8(0), grey) if self.ignored else grey
+        grey = (255 - grey if self.dark else grey) * (1 - ignored)
         is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
         return (np.zeros_like(grey) if is_noise else grey), ignored
 

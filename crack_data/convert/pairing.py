@@ -24,13 +24,10 @@ _PHOTO_FOLDER = re.compile(r"(^|[_-])((jpeg)?images?|imgs?|photos?)$", re.IGNORE
 _MASK_FOLDER = re.compile(rf"(^|[_-])({_MASK_WORDS}|annotations?|segmentation\w*)$", re.IGNORECASE)
 _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECASE)
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-_NUMBER_ENDING = re.compile(r"[_-]\d{1,3}$")
 _HIDDEN = (".", "__MACOSX")
 # What labelling tools add to a photo's name: a server or a query, Label Studio's upload number.
 _URL = re.compile(r"^\w+://[^/]*|[?#].*$")
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")
-
-Key = tuple[str, str]  # folder and stem, without the words that tell photos from masks
 
 
 @dataclass(slots=True)
@@ -79,10 +76,9 @@ def pair_files(
 ) -> Pairing:
     """Pair the photos below ``images`` with the masks below ``masks``, subfolders included.
 
-    A photo and a mask belong together when their folders and their names agree, apart from words
-    that say what a file is: ``train_img/a.jpg`` and ``train_lab/a_mask.png``; or as
-    ``mask_pattern`` says, e.g. "mask_{stem}" or "{stem}_*". In one folder for both, masks are told
-    by such a word, or lie as PNG beside a JPEG of one name. A `CrackError` where nothing matches.
+    They belong together when their folders and names agree, apart from words that say what a file
+    is (``train_img/a.jpg``, ``train_lab/a_mask.png``), or as ``mask_pattern`` says, e.g.
+    "mask_{stem}" or "{stem}_*". A `CrackError` where nothing matches.
     """
     if mask_pattern and mask_pattern.count("{stem}") != 1:
         raise CrackError(f"--mask-pattern {mask_pattern!r} must hold {{stem}} once: mask_{{stem}}")
@@ -91,12 +87,14 @@ def pair_files(
     other = f"; not read: {count_kinds(pairing.other_files)}" if pairing.other_files else ""
     if not photo_files and not pairing.unreadable:
         raise CrackError(f"{images} holds no photos ({', '.join(PHOTO_SUFFIXES)}){other}")
-    photos: dict[Key, str] = {}
+    photos: dict[str, str] = {}
     for path in photo_files:
         key = _key(images, path, _PHOTO_FOLDER, stem_of(path))
         if photos.setdefault(key, path) != path:
-            both = f"{photos[key]} and {path}"
-            raise CrackError(f"two photos are called {key[1]}: {both}; rename or remove one")
+            raise CrackError(
+                f"two photos are called {os.path.basename(key)}: {photos[key]} and {path}; rename "
+                "or remove one"
+            )
     owned, pairing.masks_without_photo = _owned(masks, mask_files, photos, mask_pattern)
     crack_free = without_mask == "crack-free"
     for key, photo in photos.items():
@@ -199,23 +197,23 @@ def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     return sorted(names, key=len, reverse=True)
 
 
-def _key(root: Path, path: str, word: re.Pattern[str], stem: str) -> Key:
-    """Folder and stem that a photo and its mask have in common, in one Unicode spelling."""
+def _key(root: Path, path: str, word: re.Pattern[str], stem: str) -> str:
+    """Folders and stem that a photo and its mask have in common, in one Unicode spelling."""
     folders = Path(os.path.relpath(os.path.dirname(path), root)).parts
-    common = "/".join(filter(None, (word.sub("", folder) for folder in folders)))
-    return unicodedata.normalize("NFC", common), unicodedata.normalize("NFC", stem)
+    common = [*filter(None, (word.sub("", folder) for folder in folders)), stem]
+    return unicodedata.normalize("NFC", "/".join(common))
 
 
 def _owned(
-    masks: Path, paths: list[str], photos: dict[Key, str], mask_pattern: str
-) -> tuple[dict[Key, list[str]], list[str]]:
+    masks: Path, paths: list[str], photos: dict[str, str], mask_pattern: str
+) -> tuple[dict[str, list[str]], list[str]]:
     """The masks of each photo, and the masks of none."""
-    owned: defaultdict[Key, list[str]] = defaultdict(list)
-    numbered: defaultdict[Key, list[str]] = defaultdict(list)
+    owned: defaultdict[str, list[str]] = defaultdict(list)
+    numbered: defaultdict[str, list[str]] = defaultdict(list)
     lonely = []
     for path in paths:
         stem = stem_of(path)
-        names = [*_photo_stems(stem, mask_pattern), _NUMBER_ENDING.sub("", stem)]
+        names = [*_photo_stems(stem, mask_pattern), re.sub(r"[_-]\d{1,3}$", "", stem)]
         *keys, by_number = (_key(masks, path, _MASK_FOLDER, name) for name in names)
         found = next((key for key in keys if key in photos), None)
         if found:

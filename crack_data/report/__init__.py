@@ -29,10 +29,7 @@ GOLDEN = 0.618034  # multiples of it lie far apart
 def write_report(
     result: ConversionResult, options: ConversionOptions, folder: Path, samples: int = 60
 ) -> Path:
-    """Write ``index.html``, which opens from disk and loads nothing, and ``flags.csv``.
-
-    The contact sheet has so many ``samples``, the worst first. Returns the page's path.
-    """
+    """Write ``flags.csv`` and the page, with so many ``samples``, the worst first: its path."""
     usable = worst_first([record for record in result.records if not record.error])
     template = jinja2.Template(
         Path(__file__).with_name("page.html").read_text("utf-8"),

@@ -74,10 +74,9 @@ def write_photos(
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
-    ``noise`` gives masks the faults of real ones; ``instances`` adds ``instances.json``: COCO
-    annotations, one for each crack in whatever pieces it is seen. Files of the same names are
-    replaced, and annotations of an earlier series removed. A `CrackError` where the folder has a
-    longer series, or annotations that are of no series.
+    ``noise`` gives masks the faults of real ones; ``instances`` adds ``instances.json``, COCO's
+    annotations. An earlier series is replaced. A `CrackError` where the folder has a longer one, or
+    annotations that are of none.
     """
     described = Path(folder, "instances.json")
     if described.exists() and info_of(read_json(described), "description") != _DESCRIPTION:
