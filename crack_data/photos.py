@@ -95,8 +95,7 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, np.ndarray]:
     """Decode a photo to its end, as cheaply as its format allows; errors as of `read_photo`.
 
-    Returns width and height in px, upright, and the upright photo in grey at a quarter of that
-    size, uint8 ((H+3)//4, (W+3)//4).
+    Returns width, height, px, and the photo in grey, uint8 ((H+3)//4, (W+3)//4), all upright.
     """
     data = read_bytes(os.fspath(path))
     with _decoding(path):

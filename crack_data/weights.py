@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,6 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
-from numpy._core import multiarray as np_multiarray
-from numpy._core import numeric as np_numeric
 from torch import nn
 
 from .config import leaves
@@ -150,18 +147,18 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles numpy arrays, dictionaries, lists, strings and numbers, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core", "numpy.core")
+        module = module.replace("numpy.core", "numpy._core")  # as numpy 1 called it
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
-        return _ALLOWED[module, name]
+        return super().find_class(module, name)
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes in protocol 2
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np_multiarray._reconstruct,
-    ("numpy.core.multiarray", "scalar"): np_multiarray.scalar,
-    ("numpy.core.numeric", "_frombuffer"): np_numeric._frombuffer,  # type: ignore[attr-defined]
-}
+_ALLOWED = (
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),  # bytes in protocol 2
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+)

@@ -101,8 +101,7 @@ def perceptual_hash(grey: ByteMask) -> int:
     import imagehash  # pulls in much of scipy, and only splits need it
 
     small = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA)
-    bits = imagehash.phash(Image.fromarray(small)).hash
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return int(str(imagehash.phash(Image.fromarray(small))), 16)
 
 
 def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:

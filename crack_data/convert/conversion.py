@@ -167,8 +167,7 @@ def ordered_map(
 ) -> Iterator[Any]:
     """Yield ``function(item)`` for every item, in order, from several processes.
 
-    With one worker, from this process; with 0, from as many as cores and items make worthwhile.
-    The function is picklable and returns errors rather than raises them.
+    One worker is this process; 0 takes as many as are worthwhile. The function is picklable.
     """
     if workers < 1:
         # Fewer than 48 are done sooner than a worker is started.

@@ -124,8 +124,7 @@ def list_files(
 ) -> list[str]:
     """Paths of all files below a folder with one of these endings, sorted; but not the hidden.
 
-    A folder that several links lead to is read once, ``leave_out`` never. Files of other endings
-    are counted in ``pairing``, and folders that cannot be read noted there.
+    Of several links to a folder one is followed; ``pairing`` takes note of what is not read.
     """
     if not folder.is_dir():
         raise CrackError(f"{folder} does not exist, or is no folder")

@@ -43,8 +43,7 @@ def group_of(file_name: str, group_by: str) -> str:
 def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0) -> dict[str, str]:
     """The split of each group, "" for all where there are no shares.
 
-    A group goes where its hash falls. Where that leaves a split without any, the group whose hash
-    is nearest to the split's range moves there, from a split that has others.
+    A group goes where its hash falls; the one whose hash is nearest, where none falls in a split.
     """
     if not shares:
         return dict.fromkeys(groups, "")

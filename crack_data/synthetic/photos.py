@@ -91,8 +91,9 @@ def write_photos(
         if noise:  # the third number keeps this stream apart from the photo's own
             mask = noisy_mask(mask, np.random.default_rng([seed, index, 1]))
         name = f"drawn_{index:05d}"
-        _write(Path(folder, "images", f"{name}.jpg"), photo.image)
-        _write(Path(folder, "masks", f"{name}.png"), mask)
+        for path, picture in ((f"images/{name}.jpg", photo.image), (f"masks/{name}.png", mask)):
+            with atomic_write(Path(folder, path)) as stream:
+                stream.write(cv2.imencode(path[-4:], picture)[1].tobytes())
         record = PairRecord(name, f"{name}.jpg", width=width, height=height)
         for instance in photo.instances:
             x, y, w, h = cv2.boundingRect(instance)
@@ -102,12 +103,6 @@ def write_photos(
     if instances:
         with atomic_write(described) as stream:
             write_coco(stream, records, {"description": _DESCRIPTION, "image_root": "images"})
-
-
-def _write(path: Path, image: ByteImage) -> None:
-    _, data = cv2.imencode(path.suffix, image)
-    with atomic_write(path) as stream:
-        stream.write(data.tobytes())
 
 
 def noisy_mask(mask: ByteImage, rng: np.random.Generator) -> ByteImage:
