@@ -19,7 +19,7 @@ import numpy as np
 from crack_data.convert.linking import cluster_pieces, link_pieces
 from crack_data.errors import run_tool
 from crack_data.synthetic.cracks import KINDS, random_cracks
-from crack_data.synthetic.rendering import draw_cracks
+from crack_data.synthetic.photos import draw_cracks
 from crack_data.synthetic.textures import value_noise
 
 SHAPE = (320, 480)

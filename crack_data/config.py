@@ -102,8 +102,7 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.NOISE_PROB": 0.15,
     "CRACK.AUG.JPEG_PROB": 0.15,
     "CRACK.AUG.SHADOW_PROB": 0.15,
-    # Photos with a longer side above this (px; 0: none) are predicted in overlapping tiles of
-    # at most this size.
+    # Photos longer than this (px; 0: none) are predicted in overlapping tiles of this size.
     "CRACK.INFERENCE.TILE_SIZE": 1024,
     # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
     "CRACK.INFERENCE.TILE_OVERLAP": 64,

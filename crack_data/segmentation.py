@@ -70,8 +70,7 @@ def encode_segmentation(
     It comes as run lengths, compressed or not, or as polygons ``[x, y, x, y, …]`` in px. With
     ``pixel_contours`` these may be contours as OpenCV draws them, through the mask's outermost
     pixels: COCO's rule, under which a polygon runs along the edges of pixels, would take a pixel
-    off every side, most of a thin crack. A ValueError, the rest of a sentence, where it is empty
-    or faulty.
+    off every side. A ValueError, the rest of a sentence, where it is empty or faulty.
     """
     if not segmentation:
         raise ValueError(NO_SEGMENTATION)
@@ -188,8 +187,7 @@ def _run_lengths(counts: bytes) -> np.ndarray:
 def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
     """Set, in place, the pixels whose centre is nearer than half the width to a line of two points.
 
-    It is moved by a hair, so that of pixels just half the width away one side counts and a
-    straight line is as wide on whole as on half coordinates.
+    It is moved by a hair, so that a straight line is as wide on whole as on half coordinates.
     """
     start, end = points + np.array([1e-6, 2e-6])
     low = np.maximum(np.minimum(start, end) - width, 0).astype(int)

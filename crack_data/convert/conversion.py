@@ -191,10 +191,7 @@ def ordered_map(
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Start workers that never see Ctrl-C: they inherit that it is blocked.
-
-    A terminal sends it to all processes; this one, which ends them, takes notice afterwards.
-    """
+    """Start workers with Ctrl-C blocked; this process, which ends them, takes notice afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may choose
         return

@@ -26,7 +26,6 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
 
     Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
     pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case.
-
     ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers: the
     crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """

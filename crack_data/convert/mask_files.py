@@ -68,9 +68,8 @@ def to_rgb(levels: Values) -> Values:
 def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
-    Palettes give their indices, or grey levels where all their colours are grey; pictures drawn in
-    the alpha channel alone give that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled
-    to 255.
+    Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
+    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled to 255.
     """
     content = read_bytes(os.fspath(path))
     data = io.BytesIO(content)

@@ -37,8 +37,7 @@ class Crack:
 
 def normals_of(steps: Points) -> Points:
     """Unit vectors square to steps, Nx2; 0 where a step is 0."""
-    normals: Points = steps[:, ::-1] * (-1, 1) / np.maximum(np.hypot(*steps.T)[:, None], 1e-9)
-    return normals
+    return np.asarray(steps[:, ::-1] * (-1, 1) / np.maximum(np.hypot(*steps.T)[:, None], 1e-9))
 
 
 def random_cracks(

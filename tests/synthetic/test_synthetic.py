@@ -16,8 +16,7 @@ from crack_data.errors import CrackError
 from crack_data.synthetic import SyntheticPhoto, draw_photo, write_photos
 from crack_data.synthetic.cracks import Crack, interrupted
 from crack_data.synthetic.masonry import Masonry
-from crack_data.synthetic.photos import noisy_mask
-from crack_data.synthetic.rendering import draw_cracks
+from crack_data.synthetic.photos import draw_cracks, noisy_mask
 from crack_data.synthetic.textures import value_noise
 
 
