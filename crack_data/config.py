@@ -174,8 +174,8 @@ class _LocalFile(CN):
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     """Read a YAML config over Detectron2's and this project's defaults; it is not frozen.
 
-    Its ``_BASE_`` is followed, to local files; ``overrides``, ``KEY VALUE`` pairs, flattened, come
-    last. A `CrackError` where the file is missing or not YAML, or a key or value does not fit.
+    A local ``_BASE_`` is followed; ``overrides``, flattened KEY VALUE pairs, come last. A
+    `CrackError` where the file is missing or not YAML, or a key or value does not fit.
     """
     cfg = get_cfg()
     add_crack_config(cfg)

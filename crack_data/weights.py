@@ -18,13 +18,8 @@ from torch import nn
 from .config import leaves
 from .errors import CrackError, as_crack_error
 
-# The config sets these two; checkpoints may lack them, as Detectron2's own loading allows.
-_FROM_CONFIG = ("pixel_mean", "pixel_std")
 # Stored by old checkpoints only, and computed from the config.
 _OBSOLETE = ("anchor_generator.cell_anchors", "num_batches_tracked")
-# Of the convolutions below the FPN, at least this share must be in the file; heads, those of a
-# detector of something else, may be missing or have another number of classes.
-_MIN_SHARE = 0.9
 # How torch.save began before it wrote zip archives.
 _TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -64,7 +59,8 @@ def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
     """Load a checkpoint of this very model and return all of it; a `CrackError` if of another."""
     content = read_checkpoint(path)
     found, wanted = content["model"], model.state_dict()
-    missing = [x for x in wanted if x not in found and x not in _FROM_CONFIG]
+    # The config sets the pixels' statistics: files may lack them, as Detectron2's loading allows.
+    missing = [x for x in wanted if x not in found and x not in ("pixel_mean", "pixel_std")]
     unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
     misfits = [x for x in wanted if x in found and found[x].shape != wanted[x].shape]
     if missing or unexpected or misfits:
@@ -88,7 +84,8 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     DetectionCheckpointer(model)._load_model(read_checkpoint(path))
     after = network.state_dict()
     loaded = sum(not torch.equal(before[name], after[name]) for name in before)
-    if loaded < _MIN_SHARE * len(before):
+    # Heads, those of a detector of something else, may be missing or have other classes.
+    if loaded < 0.9 * len(before):
         raise CrackError(
             f"MODEL.WEIGHTS {path} is of another architecture: it holds {loaded} of the "
             f"{len(before)} convolutions of the backbone; name a file that goes with the config"

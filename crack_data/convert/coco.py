@@ -27,8 +27,7 @@ _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
     """Encode the part at x, y of a photo's mask, HxW of 0 and 1 or bool, as COCO's compressed RLE.
 
-    ``shape`` is the photo's height and width, px. Gives what `pycocotools.mask.encode` gives for
-    the whole photo, without its time for all pixels.
+    ``shape`` is the photo's (H, W), px. As `pycocotools.mask.encode` of all of it, but faster.
     """
     height, width = shape
     flat = np.zeros(mask.shape[1] * height + 2, np.bool_)  # columns, between two of background

@@ -23,7 +23,6 @@ from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
 
 _LABEL_SUFFIXES = (".json", ".txt")
-_NO_LABELS = ("classes", "train", "val", "valid", "test")  # lists beside YOLO's labels
 
 # A photo's name in a label file, another by which it may be found, and its labels.
 Entry = tuple[str, str, list[Label]]
@@ -119,7 +118,7 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
                 yield from list(_read_json(file, path))
             elif photo:
                 yield name, "", _read_yolo(file, classes)
-            elif file.stem not in _NO_LABELS:
+            elif file.stem not in ("classes", "train", "val", "valid", "test"):  # lists beside them
                 yield name, "", []
         except CrackError as error:  # stands for the file, so that the rest can be used
             yield name, "", [Label("", "", file_fault=str(error))]

@@ -18,8 +18,7 @@ from ..storage import read_bytes
 
 Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
-# Pillow's other plugins, some of which start programs, are not tried, whatever a file is called.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # as for photos, no others
 GREY_SPREAD = 32  # channels that differ less are grey: lossy files tint grey a little
 CLASSES, VOID = 20, 255  # Pascal VOC numbers 20 classes; 255 beside such numbers is "ignore"
 # A level is a label where at most this share of its pixels touches yet other levels (else it is

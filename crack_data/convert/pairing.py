@@ -229,8 +229,7 @@ def _owned(
 def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:
     """Which of the photos called ``names`` each name in label files means; None: no telling.
 
-    Names may differ in folders, letters' case, ending, Unicode spelling, and by what labelling
-    tools add. What fits several photos fits none, and so does what several wanted names fit.
+    Names may differ in folders, case, ending, and what tools add; ambiguous ones fit no photo.
     """
     known, fitting = set(names), defaultdict(set)
     for name in names:

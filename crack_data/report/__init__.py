@@ -84,33 +84,28 @@ def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
     for number, mask in enumerate(instance_masks(truth), start=1):
         labels[mask] = number
     masks = {"cleaned mask": (labels > 0) * np.uint8(255)}
-    size = (record.width, record.height)
     raw = []  # as they came, their values spread over 0 to 255
     for path in record.masks:
         values = read_mask(path).values.astype(np.float32)
         values *= 255 / max(float(values.max()), 1)
-        raw.append(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST))
+        raw.append(cv2.resize(values, labels.shape[::-1], interpolation=cv2.INTER_NEAREST))
     if raw:
         masks = {"mask as it came": np.maximum.reduce(raw).astype(np.uint8)} | masks
     # Masks become smaller by the brightest of the pixels merged, so that thin lines stay visible.
     square = np.ones((-(-max(labels.shape) // MAX_SIDE),) * 2, np.uint8)
-    return [
-        ("photo", _url(photo, "jpeg")),
-        *((caption, _url(cv2.dilate(mask, square), "png")) for caption, mask in masks.items()),
-        ("instances", _url(_coloured(photo, labels, ignored_pixels(truth)), "jpeg")),
-    ]
-
-
-def _coloured(photo: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """The photo, dimmed, with each instance in a colour of its own and thick enough to see."""
-    radius = max(labels.shape) // MAX_SIDE + 1
-    kernel = np.ones((2 * radius - 1,) * 2, np.uint8)
+    # Each instance has a colour of its own, and is thick enough to see on the dimmed photo.
+    kernel = np.ones((2 * (max(labels.shape) // MAX_SIDE) + 1,) * 2, np.uint8)
     grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
     hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
     hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
     colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)[0]
-    dim = np.where(ignored[..., None], np.uint8(140), photo // 3)
-    return np.where(grown[..., None] > 0, colours[grown], dim)
+    dim = np.where(ignored_pixels(truth)[..., None], np.uint8(140), photo // 3)
+    coloured = np.where(grown[..., None] > 0, colours[grown], dim)
+    return [
+        ("photo", _url(photo, "jpeg")),
+        *((caption, _url(cv2.dilate(mask, square), "png")) for caption, mask in masks.items()),
+        ("instances", _url(coloured, "jpeg")),
+    ]
 
 
 def _url(image: np.ndarray, kind: str) -> str:

@@ -168,8 +168,7 @@ def draw_cracks(cracks: list[Crack], shape: Shape) -> CrackLayer:
         is_crack = (covered >= 128) | (centreline > 0)
         if is_crack.any():
             masks.append(is_crack * np.uint8(255))
-    full = np.float32(255)
-    return CrackLayer(masks, darkness.astype(np.float32) / full, coverage.astype(np.float32) / full)
+    return CrackLayer(masks, darkness / np.float32(255), coverage / np.float32(255))
 
 
 def runs(points: np.ndarray, chosen: npt.NDArray[np.bool_]) -> Iterator[np.ndarray]:
