@@ -219,5 +219,6 @@ def _write(picture: Image.Image, left: int, text: str, colour: tuple[int, int, i
     # DejaVu Sans comes with matplotlib: file names hold more than ASCII.
     font = ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
     draw = ImageDraw.Draw(picture)
+    text = " ".join(text.splitlines())  # a file's name may have line breaks
     draw.text((left, 3), text, fill=colour, font=font)
     return round(draw.textlength(text, font=font))

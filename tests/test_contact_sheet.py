@@ -80,6 +80,13 @@ def test_photos_of_different_shapes(tmp_path: Path) -> None:
     assert cv2.imread(str(path)).shape[0] == 20 + (20 + 960 + 4) + (20 + 1 + 4)
 
 
+def test_a_line_break_in_a_name_is_a_space(tmp_path: Path) -> None:
+    sheets = [tmp_path / "broken.png", tmp_path / "spaced.png"]
+    for sheet, title in zip(sheets, ("a\nb.jpg", "a b.jpg"), strict=True):
+        write_contact_sheet(sheet, [strip(title=title)])
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+
+
 def test_pieces_of_one_instance_have_one_colour(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     one = strip()
