@@ -153,7 +153,8 @@ class Exchange(httputil.HTTPMessageDelegate):
         settings = self._server.settings
         self._size += len(chunk)
         limit = 2 * (settings.queue_size + 1) * settings.max_bytes  # two of the largest a slot
-        self._no_memory |= sum(x.held for x in self._server.exchanges()) >= limit
+        held = (x.held for x in self._server.exchanges())
+        self._no_memory = self._no_memory or sum(held) >= limit
         if self._no_memory or self._size > settings.max_bytes:
             self._body.clear()
         else:

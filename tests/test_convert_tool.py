@@ -19,6 +19,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from crack_data.convert.linking import DEFAULT_GAP
+
 from .conftest import UNMEASURED, ToolRun
 from .markdown import blocks
 
@@ -64,6 +66,7 @@ def test_help_needs_no_torch() -> None:
     code += "print('torch' in sys.modules, file=sys.stderr)"
     done = _run([sys.executable, "-c", code])
     assert "--skip-flagged" in done.stdout
+    assert f"0: none ({DEFAULT_GAP})" in " ".join(done.stdout.split())
     assert done.stderr == "False\n"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import hashlib
 import pickle
 from collections.abc import Callable
@@ -197,6 +198,18 @@ def test_pickles_of_the_model_zoo_are_read(
     cfg.MODEL.WEIGHTS = str(path)
     load_initial_weights(cfg, model)
     assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
+
+
+class Encoded:
+    def __reduce__(self) -> tuple[Callable, tuple[str, str]]:
+        return codecs.encode, ("abc", "rot13")
+
+
+def test_a_pickle_runs_no_codec_of_its_choice(tmp_path: Path) -> None:
+    path = tmp_path / "model_final.pkl"
+    zoo = {"model": {"a": np.zeros(1)}, "__author__": "anybody", "note": Encoded()}
+    path.write_bytes(pickle.dumps(zoo, 2))
+    assert read_checkpoint(str(path))["note"] == b"abc"
 
 
 @pytest.mark.parametrize(

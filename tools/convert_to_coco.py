@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from crack_data.convert.checks import FLAGS
 from crack_data.convert.cleaning import PRESETS, CleaningOptions
 from crack_data.convert.conversion import ConversionResult, convert
+from crack_data.convert.linking import DEFAULT_GAP
 from crack_data.convert.mask_values import parse_values
 from crack_data.convert.splits import parse_shares
 from crack_data.convert.worker import CHOICES, ConversionOptions
@@ -50,7 +51,7 @@ def parse_args() -> Namespace:
     add("--closing", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--min-area", type=int, metavar="N", help="drop components of fewer px")
     add("--fill-holes", type=int, metavar="N", help="fill holes of up to so many px")
-    gap = "pieces that face each other across up to N px are one crack, 0: none (36)"
+    gap = f"pieces that face each other across up to N px are one crack, 0: none ({DEFAULT_GAP})"
     add("--link-gap", type=int, metavar="N", help=gap)
     add("--connectivity", type=int, choices=(4, 8))
     add = parser.add_argument_group("instances, splits and checks").add_argument

@@ -113,8 +113,9 @@ def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
     values = np.array([record.photo_hash for record in chosen], np.uint64)
     found = []
     for place, one in enumerate(chosen):
-        distances = np.bitwise_count(values ^ values[place])
+        distances = np.bitwise_count(values[place + 1 :] ^ values[place])
         for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
-            if near > place and one.split != chosen[near].split:
-                found.append(NearDuplicate(one, chosen[near], int(distances[near])))
+            other = chosen[place + 1 + near]
+            if one.split != other.split:
+                found.append(NearDuplicate(one, other, int(distances[near])))
     return found

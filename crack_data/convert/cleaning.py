@@ -70,6 +70,8 @@ def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
 def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarray]:
     """Clean a grey mask, HxW uint8: the number N of its cracks, and their label map HxW, 0..N."""
     mask = binarize(grey, options.threshold)
+    if not mask.any():
+        return 0, np.zeros(mask.shape, np.int32)
     if options.remove_halo:
         mask = remove_ringing(mask)
     if options.opening > 1:

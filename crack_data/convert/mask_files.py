@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ..errors import CrackError, as_crack_error
+from ..photos import MAX_PIXELS
 from ..storage import read_bytes
 
 Values = npt.NDArray[Any]  # HxW, uint8 or int32
@@ -85,6 +86,8 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
                 f"mask {path} is damaged, or no {', '.join(FORMATS)} that can be read; save it as "
                 "PNG with 8 bits"
             ) from error
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"it has {image.size} px; the limit is {MAX_PIXELS}")
         first, *others = [page.size for page in ImageSequence.Iterator(image)]
         if first in others:  # those of other sizes are overviews, smaller copies of the first
             raise CrackError(

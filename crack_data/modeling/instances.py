@@ -103,6 +103,7 @@ def add_map_proposals(
         corners = torch.from_numpy(found.boxes[best]).to(given.proposal_boxes.tensor)
         boxes.append(Boxes(corners))
         components.append(found)
+    # Detectron2's function appends boxes of any origin; these are no ground truth.
     return add_ground_truth_to_proposals(boxes, proposals), components
 
 

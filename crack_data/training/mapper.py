@@ -135,8 +135,9 @@ def crop_truth(
 
 def ignore_rim(target: np.ndarray, width: float) -> None:
     """Mark crack pixels of a target, (H, W), at most ``width`` px inside as `IGNORED`, in place."""
-    depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
-    target[(depth > 0) & (depth <= width)] = IGNORED
+    if width > 0:
+        depth = cv2.distanceTransform((target == 1).view(np.uint8), cv2.DIST_L2, 3)
+        target[(depth > 0) & (depth <= width)] = IGNORED
 
 
 def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
