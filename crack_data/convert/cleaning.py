@@ -80,8 +80,8 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarr
         mask = _morphology(mask, options.closing, (cv2.dilate, cv2.erode))
     if options.fill_holes:
         mask = fill_holes(mask, options.fill_holes, options.connectivity)
-    found = cv2.connectedComponentsWithStats(mask, connectivity=options.connectivity)
-    labels, areas = found[1], found[2][:, cv2.CC_STAT_AREA]
+    _, labels = cv2.connectedComponents(mask, connectivity=options.connectivity)
+    areas = np.bincount(labels.ravel())  # OpenCV's own statistics take five times as long
     # Specks are dropped: what is neither large nor of a cluster that is large together.
     keep = areas >= options.min_area
     if options.cluster_gap and not keep[1:].all():
@@ -93,7 +93,7 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarr
         least = np.where(thick, _RINGING, np.where(beside_large, _SALT, 1))
         keep |= (total >= options.min_area) & (areas >= least)
     keep[0] = False
-    labels = (np.cumsum(keep) * keep).take(labels)
+    labels = (np.cumsum(keep, dtype=np.int32) * keep).take(labels)
     cracks = link_pieces(labels, int(keep.sum()), options.link_gap)
     return int(cracks.max()), cracks.take(labels)
 
@@ -157,8 +157,9 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     solid = cv2.dilate(cv2.erode(padded, _SQUARE), _SQUARE)[2:-2, 2:-2]
     rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, _SQUARE))
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-    owners = cv2.connectedComponents(mask, connectivity=4)[1][mask > 0]
-    specks = (np.bincount(owners) <= _SPECK_AREA)[owners] & (reach[mask > 0] > 0)
+    pixels = np.flatnonzero(mask)
+    owners = cv2.connectedComponents(mask, connectivity=4)[1].ravel()[pixels]
+    specks = (np.bincount(owners) <= _SPECK_AREA)[owners] & (reach.ravel()[pixels] > 0)
     if np.count_nonzero(specks) <= _HALO_SPECKS * rim:
         return mask
     return cv2.bitwise_or(solid, cv2.subtract(mask, reach))

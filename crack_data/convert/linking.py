@@ -26,17 +26,17 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
 
     Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
     pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case.
-    ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers: the
-    crack of each piece, 1..K in order of their first pieces; 0 for 0.
+    ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers, int32:
+    the crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """
     if gap <= 0 or count < 2:
-        return np.arange(count + 1)
+        return np.arange(count + 1, dtype=np.int32)
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
     if np.ptp(crack[1:]):
         for piece, other in _facing_pairs(labels, crack, gap):
             crack[crack == crack[other]] = crack[piece]
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
-    return np.append(0, np.argsort(np.argsort(first))[inverse] + 1)
+    return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
 
 
 def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
@@ -47,7 +47,8 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     grown = cv2.dilate(mask.view(np.uint8), disc.view(np.uint8))
     _, grown_labels = cv2.connectedComponents(grown, connectivity=8)
     cluster = np.zeros(count + 1, np.int64)
-    cluster[labels[mask]] = grown_labels[mask]
+    pixels = np.flatnonzero(mask)
+    cluster[labels.ravel()[pixels]] = grown_labels.ravel()[pixels]
     return cluster
 
 
@@ -58,7 +59,7 @@ def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tupl
     y, x = np.nonzero(mask > core)  # the rims' pixels; below, in order of the pieces that own them
     order = np.argsort(labels[y, x], kind="stable")
     points, owner = np.stack([x, y], axis=1)[order], labels[y, x][order]
-    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels[labels > 0], owner))
+    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
     near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
     points, owner = points[near], owner[near]  # in most photos few
     outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)

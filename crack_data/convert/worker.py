@@ -208,7 +208,7 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
 
 def _cut(labels: np.ndarray) -> Iterator[Piece]:
     """Cut the instances 1, 2, ..., those that have pixels, out of a label map, HxW."""
-    for number, box in enumerate(find_objects(labels), start=1):
+    for number, box in enumerate(find_objects(labels) if labels.any() else [], start=1):
         if box:
             y, x = box
             yield (labels[box] == number).view(np.uint8), x.start, y.start

@@ -52,7 +52,7 @@ def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
     count, labels = cv2.connectedComponents(above, connectivity=8)
     crack_of = link_pieces(labels, count - 1, settings.LINK_GAP)
     if crack_of.max() < count - 1:
-        labels = crack_of.astype(np.int32)[labels]
+        labels = crack_of.take(labels)
     corners = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(labels)]
     boxes = np.array(corners, np.int64).reshape(-1, 4)
     area, total = np.zeros((2, len(boxes) + 1))
