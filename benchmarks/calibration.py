@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectron2.data import DatasetCatalog
 
 from crack_data.calibration import settle_thresholds
+from crack_data.config import load_predict_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import run_tool
 from crack_data.evaluation.calibration import (
@@ -27,7 +28,6 @@ from crack_data.evaluation.calibration import (
     measure_photos,
     predicted_percent,
 )
-from crack_data.inference.defaults import load_predict_config
 
 ROUNDS = 200
 

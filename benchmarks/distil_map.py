@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from crack_data.config import load_predict_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import run_tool
-from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.training.checkpoints import build_ema, save_state
 from crack_data.training.data import build_train_loader

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.backbones.accuracy import measure_accuracy
 from benchmarks.backbones.rows import Row
+from crack_data.config import load_predict_config
 from crack_data.errors import run_tool
 from crack_data.evaluation.tables import markdown_lines
-from crack_data.inference.defaults import load_predict_config
 
 Accuracy = Mapping[str, Mapping[str, float]]  # by data set and metric
 

@@ -21,8 +21,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from crack_data.config import load_predict_config
 from crack_data.errors import CrackError, run_tool
-from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling.compiled import choose_precision, openvino_core
 from crack_data.photos import read_photo

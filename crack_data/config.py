@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from math import inf, isfinite
+from pathlib import Path
 from typing import IO, Any
 
 from detectron2.config import CfgNode as CN
@@ -14,6 +15,8 @@ from detectron2.projects.point_rend import add_pointrend_config
 
 from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
+
+_PACKAGE = Path(__file__).resolve().parent
 
 # Keys and their defaults, whose types are those that a config may give.
 DEFAULTS: dict[str, Any] = {
@@ -190,6 +193,35 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         due = " (a list is due as \"('crack_train',)\")" * key.startswith("DATASETS.")
         with as_crack_error(f"the override {key} {value} cannot be used{due}"):
             cfg.merge_from_list([key, value])
+    return cfg
+
+
+def shipped(path: str) -> Path:
+    """Where a file of configs/ or checkpoints/ lies, in a wheel, or would lie in a checkout."""
+    carried = _PACKAGE / path  # in a wheel
+    return carried if carried.exists() else _PACKAGE.parent / path
+
+
+def load_predict_config(
+    config_file: str | None = None, weights: str | None = None, overrides: Sequence[str] = ()
+) -> CN:
+    """The config for prediction, not frozen, with a checkpoint named.
+
+    ``config_file`` is YAML (None: the shipped model's), ``overrides`` ``KEY VALUE`` pairs,
+    flattened. Without ``weights`` the checkpoint is the config's MODEL.WEIGHTS, looked for below
+    the working folder and then beside the shipped configs.
+    """
+    name = config_file or str(shipped("configs/predict_mobilenet.yaml"))
+    cfg = load_config(name, overrides)
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = weights
+    if not cfg.MODEL.WEIGHTS:
+        raise CrackError(f"config file {name} names no MODEL.WEIGHTS; give --weights")
+    if "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).exists():
+        found = shipped(cfg.MODEL.WEIGHTS)
+        if weights is not None or not found.exists():
+            raise CrackError(f"checkpoint {cfg.MODEL.WEIGHTS} does not exist; give --weights")
+        cfg.MODEL.WEIGHTS = str(found)
     return cfg
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -20,10 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .datasets import folder_name, read_photo_of, register_datasets_of
 from .errors import CrackError
-from .evaluation.counts import PIXEL_TOLERANCE, BoolMask, dilate
 from .evaluation.evaluator import Predictor, counted_instances, true_instances
+from .evaluation.metrics import PIXEL_TOLERANCE, BoolMask, dilate
 from .files import atomic_write
-from .inference.drawing import encode_png, instance_colour
+from .inference.drawing import colour_instances, encode_png, instance_colour
 from .inference.prediction import CrackInstance
 from .inference.predictor import CrackPredictor
 from .modeling.crack_map_head import IGNORED
@@ -102,10 +101,9 @@ def _batches(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
 
 def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:
     """Draw bool masks (H, W) of instances in colours, ignored pixels in grey, on an RGB image."""
-    # Hues a golden ratio of the circle apart: neighbours in the list differ most.
-    colours = [colorsys.hsv_to_rgb(0.618 * index % 1, 1, 1) for index in range(len(masks))]
+    colours = [np.divide(instance_colour(index)[::-1], 255) for index in range(len(masks))]
     if ignored.any():
-        masks, colours = [*masks, ignored], [*colours, (0.5, 0.5, 0.5)]
+        masks, colours = [*masks, ignored], [*colours, np.full(3, 0.5)]
     drawing = Visualizer(image, scale=2.0)  # cracks are thin, lines around them are not
     drawing.overlay_instances(masks=masks, assigned_colors=colours)
     return np.asarray(drawing.output.get_image())
@@ -181,8 +179,8 @@ def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -
 def _draw_strip(strip: Strip) -> Image.Image:
     pictures = (
         strip.photo[:, :, ::-1],
-        _in_colours(strip.truth),
-        _in_colours(strip.mask),
+        colour_instances(strip.truth)[:, :, ::-1],
+        colour_instances(strip.mask)[:, :, ::-1],
         error_map(strip.photo, strip.truth > 0, strip.mask > 0),
     )
     height = -(-strip.photo.shape[0] * _WIDTH // strip.photo.shape[1])
@@ -206,12 +204,6 @@ def error_map(photo: np.ndarray, truth: BoolMask, mask: BoolMask) -> np.ndarray:
     result[missed & dilate(mask, PIXEL_TOLERANCE)] = NEAR_MISSED
     result[truth & mask] = HIT
     return result
-
-
-def _in_colours(labels: np.ndarray) -> np.ndarray:
-    """Each instance in a colour of its own, all its pieces alike: RGB uint8, shape (H, W, 3)."""
-    colours = [(0, 0, 0), *(instance_colour(index)[::-1] for index in range(labels.max()))]
-    return np.array(colours, np.uint8)[labels]
 
 
 def _write(picture: Image.Image, left: int, text: str, colour: tuple[int, int, int]) -> int:

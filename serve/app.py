@@ -167,10 +167,7 @@ def load_predictor(settings: Settings) -> Predictor:
 
     Detectron2 is imported here, in the inference thread, so that the port opens at once.
     """
-    # Threads that wait for each other must not spin on cores that another process needs. OpenMP
-    # reads it when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from crack_data.inference.defaults import load_predict_config
+    from crack_data.config import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
     predictor = CrackPredictor(load_predict_config(settings.config_file, settings.weights or None))

@@ -66,7 +66,7 @@ def test_shipped_files_are_found_from_the_wheel(wheel: Path, tmp_path: Path) -> 
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import json, crack_data; from crack_data.inference.defaults import load_predict_config;"
+        "import json, crack_data; from crack_data.config import load_predict_config;"
         "print(json.dumps([crack_data.__file__, load_predict_config().MODEL.WEIGHTS]))"
     )
     environment = {**os.environ, **UNMEASURED, "PYTHONPATH": str(site)}

@@ -16,11 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.calibration import calibration_path
+from crack_data.config import load_predict_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError, run_tool
 from crack_data.evaluation.calibration import calibrate
 from crack_data.files import atomic_write
-from crack_data.inference.defaults import load_predict_config
 
 
 def main() -> None:

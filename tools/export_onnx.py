@@ -20,9 +20,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from crack_data.config import load_predict_config
 from crack_data.errors import CrackError, run_tool
 from crack_data.files import atomic_write
-from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling import CrackRCNN
 from crack_data.modeling.compiled import to_onnx

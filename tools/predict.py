@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
-# Threads that wait for each other must not spin on cores that the network needs. OpenMP reads it
-# when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from crack_data.config import load_predict_config
 from crack_data.errors import CrackError, run_tool
 from crack_data.inference.batch import run_prediction
-from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.labels_out import FORMATS
 from crack_data.inference.outputs import OutputOptions
 from crack_data.storage import count_kinds, find_photos, full_path

@@ -13,9 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crack_data.config import load_config
+from crack_data.config import load_config, load_predict_config
 from crack_data.errors import CrackError, run_tool
-from crack_data.inference.defaults import load_predict_config
 from crack_data.visualization import SOURCES, visualize
 
 

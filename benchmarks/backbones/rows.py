@@ -7,8 +7,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from crack_data.config import load_config
-from crack_data.inference.defaults import shipped
+from crack_data.config import load_config, shipped
 
 from .stand_in import stand_in_weights
 

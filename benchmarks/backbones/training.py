@@ -16,10 +16,9 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage, get_event_storage
 
-from crack_data.config import load_config
+from crack_data.config import load_config, shipped
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
-from crack_data.inference.defaults import shipped
 from crack_data.training.trainer import CrackTrainer
 
 _WARM_UP, _STEPS = 2, 11

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
 from ..inference.prediction import CrackInstance
-from .counts import PIXEL_TOLERANCE, BoolMask, Counts, dilate
-from .metrics import Array, mean, pool, ratio, with_intervals
+from .metrics import (
+    PIXEL_TOLERANCE,
+    Array,
+    BoolMask,
+    Counts,
+    dilate,
+    mean,
+    pool,
+    ratio,
+    with_intervals,
+)
 
 # A true and a predicted instance match where their clDice is at least one of these.
 THRESHOLDS = np.arange(1, 10) / 10

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .counts import PhotoCounts
 from .instance_metrics import InstanceCounts
-from .metrics import pixel_statistics
+from .metrics import PhotoCounts, pixel_statistics
 
 # Heading → task, metric, digits and factor.
 _COLUMNS: dict[str, tuple[str, str, int, float]] = {

@@ -19,16 +19,8 @@ _COLOURS: tuple[Colour, ...] = (
 def draw_prediction(
     image_bgr: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
 ) -> np.ndarray:
-    """`draw_on` a copy of the photo."""
+    """Colour the instances on a copy of a photo, BGR uint8 (H, W, 3): fills and outlines."""
     canvas = image_bgr.copy()
-    draw_on(canvas, prediction, boxes, scores)
-    return canvas
-
-
-def draw_on(
-    canvas: np.ndarray, prediction: CrackPrediction, boxes: bool = False, scores: bool = False
-) -> None:
-    """Colour the instances on a photo, BGR uint8 (H, W, 3): see-through fills, bright outlines."""
     # Lines of so many px show when the photo fills a screen.
     line = max(1, round(max(prediction.height, prediction.width) / 900))
     # The best is drawn last, on top.
@@ -40,6 +32,7 @@ def draw_on(
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colour, line)
         if scores:
             _write_score(canvas, instance, colour, line)
+    return canvas
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -50,6 +43,12 @@ def encode_png(pixels: np.ndarray) -> bytes:
 def instance_colour(index: int) -> Colour:
     """BGR colour of the instance with this position in `CrackPrediction.instances`."""
     return _COLOURS[index % len(_COLOURS)]
+
+
+def colour_instances(labels: np.ndarray) -> np.ndarray:
+    """A label map, (H, W), in the colours of its instances 1, 2, …, else black: BGR (H, W, 3)."""
+    colours = [(0, 0, 0), *map(instance_colour, range(labels.max(initial=0)))]
+    return np.array(colours, np.uint8)[labels]
 
 
 def _draw_mask(canvas: np.ndarray, instance: CrackInstance, colour: Colour, line: int) -> None:

@@ -62,12 +62,16 @@ def centreline(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarr
     framed = np.pad(mask, 1).view(np.uint8)
     away = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     pixels = np.argwhere(skeletonize(framed, method="lee"))  # which keeps lines 2 px wide whole
-    # To the next pixel's centre: half a pixel too far, and a line of even width has its middle
-    # half a pixel away.
-    radii = away[tuple(pixels.T)] - 0.25
-    points = pixels - 1.0
-    paths = _prune(_trace(pixels), points, radii)
-    degrees = _count_ends(paths)
+    while True:
+        points, paths = pixels - 1.0, _trace(pixels)
+        # To the next pixel's centre: half a pixel too far, and a line of even width has its middle
+        # half a pixel away.
+        radii = away[tuple(pixels.T)] - 0.25
+        degrees = Counter(end for path in paths for end in (path[0], path[-1]))
+        bumps = _find_bumps(paths, degrees, points, radii)
+        if not bumps:
+            break
+        pixels = np.delete(pixels, bumps, axis=0)
     branches, radius_at, is_near = [], [], []
     for path in paths:
         line, radius = points[path], radii[path]
@@ -125,39 +129,20 @@ def _neighbours(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def _prune(paths: list[Path], points: np.ndarray, radii: np.ndarray) -> list[Path]:
-    """Remove side branches that are bumps of the rim, and join what they divided."""
-    while True:
-        degrees, roots, kept = _count_ends(paths), set(), []
-        for path in paths:
-            tip, root = sorted((path[0], path[-1]), key=lambda end: degrees[end])
-            is_side = degrees[tip] == 1 and degrees[root] > 2
-            if is_side and way_along(points[path])[-1] < _RADII * radii[root] + _PX:
-                roots.add(root)
-            else:
-                kept.append(path)
-        if not roots:
-            return paths
-        paths = kept
-        for root in roots:
-            paths = _join(paths, root)
+def _find_bumps(
+    paths: list[Path], degrees: Counter[int], points: np.ndarray, radii: np.ndarray
+) -> list[int]:
+    """The pixels of side branches that are bumps of the rim, but for those that they start from.
 
-
-def _join(paths: list[Path], node: int) -> list[Path]:
-    """Make one path of the two that end at a node; a node without a path is one by itself."""
-    apart = [path for path in paths if path[0] != node != path[-1]]
-    ending = [path for path in paths if (path[0] == node) != (path[-1] == node)]
-    if len(apart) == len(paths):
-        return [*paths, [node]]
-    if len(ending) != 2 or len(apart) + 2 < len(paths):
-        return paths
-    one, other = (path if path[0] == node else path[::-1] for path in ending)
-    return [*apart, one[::-1] + other[1:]]
-
-
-def _count_ends(paths: list[Path]) -> Counter[int]:
-    """How many paths end at each pixel; a ring ends there twice."""
-    return Counter(end for path in paths for end in (path[0], path[-1]))
+    ``degrees`` says how many paths end at each pixel; a ring ends there twice.
+    """
+    bumps = []
+    for path in paths:
+        tip, root = sorted((path[0], path[-1]), key=lambda end: degrees[end])
+        is_side = degrees[tip] == 1 and degrees[root] > 2
+        if is_side and way_along(points[path])[-1] < _RADII * radii[root] + _PX:
+            bumps += [pixel for pixel in path if pixel != root]
+    return bumps
 
 
 def _to_rim(line: np.ndarray, radius: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:

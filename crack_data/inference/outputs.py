@@ -13,7 +13,7 @@ from .. import storage
 from ..errors import CrackError, as_crack_error
 from ..photos import read_header, read_photo
 from ..storage import PhotoFile
-from .drawing import draw_on, encode_png
+from .drawing import draw_prediction, encode_png
 from .lines import find_place, find_scale, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
@@ -76,9 +76,10 @@ def _predict_whole(
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
     record = to_json(prediction, photo.file_name, measured, scales)
     record["uncertainty"] = uncertainty(prediction.levels)
-    draw_on(image, prediction, options.boxes, options.scores)
     files: dict[str, bytes | Path] = {  # contents, or files to copy, by ending
-        "_overlay.png": encode_png(image),
+        "_overlay.png": encode_png(
+            draw_prediction(image, prediction, options.boxes, options.scores)
+        ),
         "_mask.png": encode_png(prediction.mask.view(np.uint8) * np.uint8(255)),
         "_prob.png": encode_png(prediction.probability),
     }

@@ -19,11 +19,11 @@ from ..convert.mask_files import read_mask
 from ..convert.pairing import PairRecord
 from ..convert.worker import ConversionOptions
 from ..files import atomic_write
+from ..inference.drawing import colour_instances
 from ..photos import read_photo
 from ..segmentation import ignored_pixels, instance_masks
 
 MAX_SIDE = 420  # px
-GOLDEN = 0.618034  # multiples of it lie far apart
 
 
 def write_report(
@@ -96,11 +96,8 @@ def draw_pictures(record: PairRecord) -> list[tuple[str, str]]:
     # Each instance has a colour of its own, and is thick enough to see on the dimmed photo.
     kernel = np.ones((2 * (max(labels.shape) // MAX_SIDE) + 1,) * 2, np.uint8)
     grown = cv2.dilate(labels.astype(np.float32), kernel).astype(np.int32)
-    hues = (np.arange(labels.max(initial=0) + 1) * GOLDEN % 1 * 180).astype(np.uint8)
-    hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=-1)
-    colours = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2BGR)[0]
     dim = np.where(ignored_pixels(truth)[..., None], np.uint8(140), photo // 3)
-    coloured = np.where(grown[..., None] > 0, colours[grown], dim)
+    coloured = np.where(grown[..., None] > 0, colour_instances(grown), dim)
     return [
         ("photo", _url(photo, "jpeg")),
         *((caption, _url(cv2.dilate(mask, square), "png")) for caption, mask in masks.items()),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from crack_data.evaluation.counts import WIDTHS, count_photo, dilate, local_widths
+from crack_data.evaluation.metrics import WIDTHS, count_photo, dilate, local_widths
 from tests.evaluation.reference import near
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14))

@@ -12,8 +12,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
+from crack_data.config import load_predict_config
 from crack_data.evaluation import evaluate_dataset
-from crack_data.inference.defaults import load_predict_config
 from crack_data.inference.predictor import CrackPredictor
 from tests.conftest import ToolRun
 from tests.evaluation import reference

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import stats
 
-from crack_data.evaluation.counts import PhotoCounts, count_photo
 from crack_data.evaluation.metrics import (
     THRESHOLDS,
+    PhotoCounts,
     bootstrap_intervals,
+    count_photo,
     pixel_statistics,
     ratio,
     recall_by_width,

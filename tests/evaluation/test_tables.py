@@ -6,8 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from crack_data.evaluation.counts import count_photo
 from crack_data.evaluation.instance_metrics import count_instances
+from crack_data.evaluation.metrics import count_photo
 from crack_data.evaluation.tables import markdown_lines, markdown_table, per_photo_csv
 
 

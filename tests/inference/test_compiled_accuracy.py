@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crack_data.inference.defaults import load_predict_config, shipped
+from crack_data.config import load_predict_config, shipped
 from crack_data.inference.prediction import CrackInstance, CrackPrediction
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.photos import read_photo

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 
+from crack_data import config
+from crack_data.config import load_predict_config, shipped
 from crack_data.errors import CrackError
-from crack_data.inference import defaults
-from crack_data.inference.defaults import load_predict_config, shipped
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_weights_beside_the_shipped_configs(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(defaults, "_PACKAGE", package)
+    monkeypatch.setattr(config, "_PACKAGE", package)
     found = load_predict_config(str(config_file)).MODEL.WEIGHTS
     assert Path(found) == weights
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crack_data.inference.drawing import draw_on, draw_prediction, instance_colour
+from crack_data.inference.drawing import draw_prediction, instance_colour
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
@@ -58,14 +58,6 @@ def test_boxes_and_scores_on_request() -> None:
     assert (boxed[y0:y1, x1 - 1] == instance_colour(0)).all()
     scored = draw_prediction(photo, prediction, scores=True)
     assert (scored[:y0] != plain[:y0]).any()
-
-
-def test_drawing_in_place_is_the_same() -> None:
-    mask = draw_crack(line((45.2, 30.3), 70, 40), 3, (60, 90))
-    photo = np.full((60, 90, 3), 150, dtype=np.uint8)
-    drawn = draw_prediction(photo, prediction_of(mask), True, True)
-    draw_on(photo, prediction_of(mask), True, True)
-    assert np.array_equal(photo, drawn)
 
 
 def test_lines_grow_with_the_photo() -> None:

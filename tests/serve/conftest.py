@@ -55,7 +55,7 @@ def model_flags(
 @pytest.fixture(scope="session")
 def predictor(model_flags: list[str]) -> CrackPredictor:
     """The same model as the servers', in this process."""
-    from crack_data.inference.defaults import load_predict_config
+    from crack_data.config import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
     return CrackPredictor(load_predict_config(model_flags[1], model_flags[3]))

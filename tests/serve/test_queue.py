@@ -137,7 +137,7 @@ def test_a_photo_whose_client_left_is_not_computed(
 def test_tiles_of_a_client_that_left_are_not_computed(
     model_flags: list[str], app_of: Callable
 ) -> None:
-    from crack_data.inference.defaults import load_predict_config
+    from crack_data.config import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 
     keys = ["CRACK.INFERENCE.TILE_SIZE", "128", "CRACK.INFERENCE.TILE_OVERLAP", "32"]
