@@ -157,7 +157,7 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     solid = cv2.dilate(cv2.erode(padded, _SQUARE), _SQUARE)[2:-2, 2:-2]
     rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, _SQUARE))
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-    pixels = np.flatnonzero(mask)
+    pixels = np.flatnonzero(mask.view(np.bool_))
     owners = cv2.connectedComponents(mask, connectivity=4)[1].ravel()[pixels]
     specks = (np.bincount(owners) <= _SPECK_AREA)[owners] & (reach.ravel()[pixels] > 0)
     if np.count_nonzero(specks) <= _HALO_SPECKS * rim:
