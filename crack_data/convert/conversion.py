@@ -180,8 +180,10 @@ def ordered_map(
     try:
         # The workers inherit that and stay deaf; this process, which ends them, hears it after.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        results = pool.map(function, items, chunksize=16)
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        try:
+            results = pool.map(function, items, chunksize=16)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         yield from results
     except BrokenProcessPool as error:
         raise CrackError(
