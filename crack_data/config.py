@@ -84,7 +84,7 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.BEST_METRIC": "crack/f1",
     # Stop after this many evaluations without a better one (0: never).
     "CRACK.PATIENCE": 0,
-    # Share of unreadable photos at which training stops; below it they are skipped and counted.
+    # Share of unreadable photos above which training stops; up to it they are skipped and counted.
     "CRACK.MAX_BAD_PHOTOS": 0.01,
     # False: whole photos at their own size, as they are.
     "CRACK.AUG.ENABLED": True,
@@ -93,10 +93,11 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.CRACK_CROP_PROB": 0.7,
     # The photo is scaled by a factor drawn (log-uniformly) from this range before cropping.
     "CRACK.AUG.SCALE": [0.7, 1.4],
-    # Largest rotation, degrees, beside quarter turns; and the probability of rotating at all.
+    # Largest rotation, degrees, and its probability; quarter turns and mirroring come in any case.
     "CRACK.AUG.ROTATE_DEGREES": 15.0,
     "CRACK.AUG.ROTATE_PROB": 0.3,
-    # Largest relative change of brightness, contrast and saturation.
+    # Largest relative change of contrast and saturation; of brightness twice the largest offset, as
+    # a share of 255.
     "CRACK.AUG.BRIGHTNESS": 0.3,
     "CRACK.AUG.CONTRAST": 0.3,
     "CRACK.AUG.SATURATION": 0.3,
@@ -105,13 +106,14 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.NOISE_PROB": 0.15,
     "CRACK.AUG.JPEG_PROB": 0.15,
     "CRACK.AUG.SHADOW_PROB": 0.15,
-    # Photos longer than this (px; 0: none) are predicted in overlapping tiles of this size.
+    # Photos longer than this (px; 0: none) are predicted in overlapping tiles, at most so large.
     "CRACK.INFERENCE.TILE_SIZE": 1024,
     # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
     "CRACK.INFERENCE.TILE_OVERLAP": 64,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     "CRACK.INFERENCE.FAST": "auto",
-    # fp32, bf16, or auto: bf16 where the processor computes it natively.
+    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for the dense part of
+    # other networks than ResNets.
     "CRACK.INFERENCE.PRECISION": "auto",
 }
 

@@ -38,7 +38,8 @@ _SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", *_TIFF, b"BM", b"GIF8", b"P5", b"P6")
 MAX_PIXELS = 178_000_000  # below Pillow's own limit for decompression bombs (2 x 89,478,485)
 MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo has about ten
 # Bytes that decoding takes at its peak, beside the file, for each pixel of an 8-bit photo (measured
-# at 50 megapixels: 5 to 8). Photos that take more may have so many pixels less.
+# at 50 megapixels: 5 to 8, progressive JPEGs up to 12). WebP and wide samples, which take more, may
+# have so many pixels less.
 _PEAK, _PEAK_OF_WEBP = 8, 16
 PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 

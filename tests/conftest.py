@@ -60,7 +60,7 @@ def repo() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The shared data folder, with data/ and weights/; mark the test with `shared`."""
+    """The shared data folder, with data/; mark the test with `shared`."""
     return SHARED
 
 

@@ -55,8 +55,9 @@ def parse_args() -> Namespace:
     add("--link-gap", type=int, metavar="N", help=gap)
     add("--connectivity", type=int, choices=(4, 8))
     add = parser.add_argument_group("instances, splits and checks").add_argument
-    add("--instances", default="components", choices=CHOICES["instances"])
-    add("--mask-format", default="rle", choices=CHOICES["mask_format"])
+    what = "components, linked; each value of the masks; or all of a photo together"
+    add("--instances", default="components", choices=CHOICES["instances"], help=what)
+    add("--mask-format", default="rle", choices=CHOICES["mask_format"], help="in the JSON")
     add("--drop-empty", action="store_true", help="leave out photos without crack")
     add("--split", default="", metavar="train=0.8,val=0.1,test=0.1")
     add("--seed", default=0, type=int, help="of the split")

@@ -23,7 +23,7 @@ FLAGS = {  # what each means, and in which unit its value is
     "duplicate_mask": "number of photos in the set that share this very mask",
 }
 # Six masks of CRACK500's 251 are known to stand upside down: they gain 0.19 to 0.37, the next of
-# 1743 pairs of four sets gains 0.10 (`benchmarks/bench_masks.py statistics` prints both).
+# 1743 pairs of four sets gains 0.10 (`benchmarks/bench_masks.py flags` prints both).
 MIN_GAIN = 0.14
 MAX_DISTANCE = 4  # bits of 64 in which hashes of one photo, re-saved or resized, differ
 

@@ -52,7 +52,7 @@ class CrackPrediction:
     probability: np.ndarray = field(repr=False)
     threshold: float  # a pixel is crack where its probability exceeds this
     # (256,) pixels of the whole photo by level of the crack map, also where no instance is.
-    levels: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(256, np.int64))
+    levels: np.ndarray = field(repr=False)
     interval: Interval | None = None  # the calibrated one, None without
 
     @cached_property

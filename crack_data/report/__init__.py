@@ -24,12 +24,11 @@ from ..photos import read_photo
 from ..segmentation import ignored_pixels, instance_masks
 
 MAX_SIDE = 420  # px
+SAMPLES = 60
 
 
-def write_report(
-    result: ConversionResult, options: ConversionOptions, folder: Path, samples: int = 60
-) -> Path:
-    """Write ``flags.csv`` and the page, with so many ``samples``, the worst first: its path."""
+def write_report(result: ConversionResult, options: ConversionOptions, folder: Path) -> Path:
+    """Write ``flags.csv`` and the page, with the `SAMPLES` worst pairs in pictures: its path."""
     usable = worst_first([record for record in result.records if not record.error])
     template = jinja2.Template(
         Path(__file__).with_name("page.html").read_text("utf-8"),
@@ -46,7 +45,7 @@ def write_report(
         meanings=FLAGS,
         flagged=[record for record in usable if record.flags],
         left_out=[record for record in result.records if record.error or record.left_out],
-        samples=[(record, draw_pictures(record)) for record in usable[:samples]],
+        samples=[(record, draw_pictures(record)) for record in usable[:SAMPLES]],
         usable=len(usable),
     )
     table = io.StringIO()

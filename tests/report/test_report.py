@@ -102,9 +102,13 @@ def test_every_usable_pair_is_on_the_sheet(page: Path) -> None:
 
 
 def test_the_sheet_is_limited_and_starts_with_the_flagged(
-    result: ConversionResult, options: ConversionOptions, tmp_path: Path
+    result: ConversionResult,
+    options: ConversionOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parsed = _Page(write_report(result, options, tmp_path, samples=2))
+    monkeypatch.setattr("crack_data.report.SAMPLES", 2)
+    parsed = _Page(write_report(result, options, tmp_path))
     assert len(parsed.alts) == 8
     sheet = parsed.text[parsed.text.index("Contact sheet") :]
     assert f"{COVERED}.jpg" in sheet

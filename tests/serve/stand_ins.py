@@ -40,6 +40,7 @@ def predict_nothing(
         rejected=(),
         probability=nothing,
         threshold=0.5 if threshold is None else threshold,
+        levels=np.zeros(256, int),
     )
 
 
