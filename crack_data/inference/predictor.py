@@ -96,7 +96,8 @@ class CrackPredictor:
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold
         probability = claimed_map(output.probability, components, drawn)
-        components.labels[output.probability <= 255.0 * threshold] = 0
+        labels = components.labels
+        labels *= output.probability > 255.0 * threshold
         best = np.argsort(-scores, kind="stable")
         instances = _cut(components, scores, best[drawn[best]])
         # The rejected fill up what is drawn to at least 100.

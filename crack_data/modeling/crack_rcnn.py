@@ -122,9 +122,10 @@ class CrackRCNN(GeneralizedRCNN):
         outputs = []
         for found in self.run_network(batched_inputs):
             components, scores = self.find_cracks(found)
+            drawn = scores >= max(self.settings.SCORE_THRESHOLD, 0.0)
             # A hundred: masks of the photo's size, one each, take memory.
             best = np.argsort(-scores, kind="stable")[:100]
-            best = best[scores[best] > 0]
+            best = best[drawn[best] | (scores[best] > 0)]
             masks = components.labels == (best + 1)[:, None, None]
             masks &= found.probability > 255 * threshold
             kept = masks.any(axis=(1, 2))
@@ -133,7 +134,6 @@ class CrackRCNN(GeneralizedRCNN):
             instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
             instances.scores = torch.from_numpy(scores[best][kept]).float()
             instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
-            drawn = scores >= max(self.settings.SCORE_THRESHOLD, 0.0)
             crack_map = torch.from_numpy(claimed_map(found.probability, components, drawn))
             output = {"instances": instances, "crack_map": crack_map.float() / 255}
             outputs.append({name: value.to(self.device) for name, value in output.items()})

@@ -133,7 +133,7 @@ def score_components(
 
 def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
     """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
-    return probability * np.concatenate([[False], drawn])[components.labels]
+    return probability * np.concatenate([[False], drawn]).take(components.labels)
 
 
 def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]) -> np.ndarray:
