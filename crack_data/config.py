@@ -1,4 +1,4 @@
-"""Every configuration key that this project adds to Detectron2's, each with its meaning."""
+"""Every key that this project adds to Detectron2's, with its meaning; how configs are read."""
 
 from __future__ import annotations
 

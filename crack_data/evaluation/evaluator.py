@@ -21,14 +21,7 @@ from ..inference.prediction import CrackInstance, CrackPrediction
 from ..segmentation import Record, ignored_pixels, instance_masks
 from .average_precision import EncodedInstances, average_precision, encode_instances, paint_scores
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
-from .metrics import (
-    WIDTH_RANGES,
-    BoolMask,
-    PhotoCounts,
-    count_photo,
-    recall_by_width,
-    summarize,
-)
+from .metrics import WIDTH_RANGES, BoolMask, PhotoCounts, count_photo, recall_by_width, summarize
 from .tables import markdown_table, per_photo_csv
 
 Predictor = Callable[[np.ndarray], CrackPrediction]

@@ -61,6 +61,8 @@ def test_same_outputs(kind: str, tiny_crack_config) -> None:
                 difference = mine.probability.astype(int) - other.probability
                 assert np.abs(difference).max() <= 1
                 assert len(mine.detections) == len(other.detections) > 0
+                scores = ([y.score for y in x.detections] for x in (mine, other))
+                assert next(scores) == pytest.approx(next(scores), abs=1e-3)
                 # Not by score: an untrained head gives many nearly the same.
                 found = (sorted(x.detections, key=lambda y: y.box) for x in (mine, other))
                 for a, b in zip(*found, strict=True):
