@@ -68,6 +68,23 @@ def test_freeze_at_counts_stages_from_the_input(freeze_at: int) -> None:
     assert frozen_norms == (freeze_at > 0)
 
 
+def test_autocast_leaves_convolutions_that_halve_the_resolution_in_fp32() -> None:
+    convolutions = [m for m in MobileNetV2().modules() if isinstance(m, torch.nn.Conv2d)]
+    halving = [m for m in convolutions if m.stride == (2, 2) and m.groups > 1]
+    assert [m.in_channels for m in halving] == [96, 144, 192, 576]
+    for layer in halving:
+        features = torch.rand(2, layer.in_channels, 8, 8).bfloat16().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(features)
+        expected = layer(features.float())
+        torch.testing.assert_close(output, expected.bfloat16(), rtol=0, atol=0)
+        weights = layer.weight.bfloat16().float()  # what autocast would compute with
+        coarse = torch.nn.functional.conv2d(features.float(), weights, None, 2, 1, 1, layer.groups)
+        assert not torch.equal(output, coarse.bfloat16())
+        gradients = [torch.autograd.grad(x.sum(), features)[0] for x in (output, expected)]
+        torch.testing.assert_close(*gradients, rtol=0.01, atol=1e-4)
+
+
 def test_settings_that_do_not_exist_are_named() -> None:
     with pytest.raises(ValueError, match="res9"):
         MobileNetV2(out_features=["res9"])
