@@ -184,7 +184,11 @@ def join(folder: str, name: str) -> str:
 def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
     """The file system of a path and its name there; what fails becomes a sentence."""
     with as_crack_error(f"{path} cannot be {what}"):
-        fs, name = fsspec.core.url_to_fs(path)
+        if "://" in path:
+            fs, name = fsspec.core.url_to_fs(path)
+        else:  # a name on this machine, "::" and all
+            fs = fsspec.filesystem("file")
+            name = fs._strip_protocol(path)
         if _is_local(fs):  # one name for a place; by "..", results would leave their folder
             name = os.path.realpath(name) if ".." in name.split("/") else os.path.normpath(name)
         yield fs, name

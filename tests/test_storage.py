@@ -92,10 +92,13 @@ def test_links_to_photos_count(tmp_path: Path) -> None:
     assert names_of(find_photos(str(tmp_path / "set"))) == ["b.png"]
 
 
-def test_a_file_may_have_any_suffix_and_brackets(tmp_path: Path) -> None:
-    make(tmp_path, "photo[1]", "set[2]/x.png")
+def test_a_file_may_have_any_suffix_brackets_and_colons(tmp_path: Path) -> None:
+    make(tmp_path, "photo[1]", "set[2]/x.png", "12::30/y::z.png")
     assert names_of(find_photos(str(tmp_path / "photo[1]"))) == ["photo[1]"]
     assert names_of(find_photos(str(tmp_path / "set[2]"))) == ["x.png"]
+    assert names_of(find_photos(str(tmp_path / "12::30"))) == ["y::z.png"]
+    [photo] = find_photos(str(tmp_path / "12::30" / "y::z.png"))
+    assert storage.read_bytes(photo.path) == (tmp_path / "12::30" / "y::z.png").read_bytes()
 
 
 @pytest.mark.parametrize("pattern", ["absent", "absent.jpg", "*.jpg", "empty"])
