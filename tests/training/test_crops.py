@@ -16,11 +16,11 @@ from crack_data.errors import CrackError
 from crack_data.modeling.crack_map_head import IGNORED
 from crack_data.segmentation import union_mask
 from crack_data.training.augmentation import CropPlan, crop_mask, draw_plan
-from crack_data.training.data import load_records
-from crack_data.training.mapper import (
+from crack_data.training.data import (
     CrackMapper,
     crop_truth,
     ignore_rim,
+    load_records,
     to_instances,
     truth_of,
 )
