@@ -1,7 +1,8 @@
-"""Photos in and results out, on any path that fsspec knows: local folders, s3://, memory://."""
+"""Files on any path that fsspec knows (local, s3://, memory://), complete or not there at all."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -11,14 +12,15 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+from uuid import uuid4
 
 import fsspec
 
 from .errors import CrackError, as_crack_error
-from .files import atomic_write
 
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 PHOTO_SUFFIXES: tuple[str, ...] = (
@@ -32,6 +34,7 @@ SETTINGS = f"{RECORDS}/-settings.json"
 # Any of these makes a folder one of results; the last is there when the run is complete.
 RESULTS = "predictions.json"
 _MARKS = (f"/{SETTINGS}", f"/{RESULTS}")
+_TEMPORARY = ".crack.tmp"  # ends the names of files that are being written
 
 
 class PhotoFile(NamedTuple):
@@ -200,3 +203,57 @@ def _full(fs: Any, name: str) -> str:
 
 def _is_local(fs: Any) -> bool:
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a binary file for writing that takes its name only when the block ends well.
+
+    The bytes go to a hidden file in the same folder (made where missing), which replaces ``path``
+    in one step; where ``path`` is a link, what it points to. An exception, Ctrl-C or a kill leaves
+    what ``path`` held before. Hidden files of processes that were killed are removed. A
+    `CrackError` where the place cannot be written to, or is a folder, pipe or device.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # a device would be replaced by a file
+        raise CrackError(f"cannot write {path}: it is a folder, pipe or device; name a file")
+    temporary = ""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
+        with _create(target.parent) as stream:
+            temporary = stream.name
+            yield stream
+            stream.flush()
+            os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        # An error with a file name of its own is about what the block reads.
+        if isinstance(error, OSError) and (not temporary or error.filename in (None, temporary)):
+            reason = error.strerror or error
+            raise CrackError(
+                f"cannot write {path}: {reason}; make room there or name another place"
+            ) from error
+        raise
+
+
+def _create(folder: Path) -> IO[bytes]:
+    """Create a hidden file, locked for as long as it is open."""
+    while True:
+        path = folder / f".{uuid4().hex}{_TEMPORARY}"
+        stream = path.open("xb")
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # another process swept it away before it was locked
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the hidden files that no living process has locked, once in a folder."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crack_data.errors import CrackError, run_tool
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 
 from .conftest import UNMEASURED
 
@@ -71,7 +71,7 @@ def test_a_folder_and_a_file_in_the_way_are_named(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 with atomic_write(sys.argv[1]) as stream:
     stream.write(b"half of")
     stream.flush()

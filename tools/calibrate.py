@@ -20,7 +20,7 @@ from crack_data.config import load_predict_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError, run_tool
 from crack_data.evaluation.calibration import calibrate
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ import numpy as np
 
 from crack_data.annotations import read_records
 from crack_data.errors import CrackError, run_tool
-from crack_data.files import atomic_write
 from crack_data.photos import read_photo
 from crack_data.segmentation import union_mask
+from crack_data.storage import atomic_write
 
 CONFIG = "configs/crack_mobilenet.yaml"
 SHIPPED = "checkpoints/crack_mobilenet.pth"

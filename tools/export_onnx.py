@@ -22,12 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.config import load_predict_config
 from crack_data.errors import CrackError, run_tool
-from crack_data.files import atomic_write
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling import CrackRCNN
 from crack_data.modeling.compiled import to_onnx
 from crack_data.photos import read_photo
-from crack_data.storage import find_photos
+from crack_data.storage import atomic_write, find_photos
 
 _AXES = {
     "image": {1: "height", 2: "width"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 from crack_data.synthetic import draw_photo
 
 

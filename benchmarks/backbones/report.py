@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from crack_data.evaluation.tables import markdown_lines
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 
 from .measure import Result
 

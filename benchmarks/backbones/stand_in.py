@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN, build_model
 from torch import nn
 
-from crack_data.files import atomic_write
+from crack_data.storage import atomic_write
 from crack_data.synthetic import draw_photo
 
 # Detections that a photo with cracks gives, roughly.

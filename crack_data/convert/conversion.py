@@ -20,8 +20,7 @@ import cv2
 from tqdm import tqdm
 
 from ..errors import CrackError
-from ..files import atomic_write
-from ..storage import count_kinds
+from ..storage import atomic_write, count_kinds
 from .checks import NearDuplicate, flag_duplicate_masks, mask_digest, near_duplicates
 from .coco import digest, write_coco
 from .labels import read_labels

@@ -16,9 +16,9 @@ from detectron2.utils import comm
 
 from ..datasets import folder_name, read_photo_of
 from ..errors import CrackError
-from ..files import atomic_write
 from ..inference.prediction import CrackInstance, CrackPrediction
 from ..segmentation import Record, ignored_pixels, instance_masks
+from ..storage import atomic_write
 from .average_precision import EncodedInstances, average_precision, encode_instances, paint_scores
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
 from .metrics import WIDTH_RANGES, BoolMask, PhotoCounts, count_photo, recall_by_width, summarize

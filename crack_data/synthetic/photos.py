@@ -17,7 +17,7 @@ from ..annotations import info_of, read_json
 from ..convert.coco import annotation, write_coco
 from ..convert.pairing import PairRecord
 from ..errors import CrackError
-from ..files import atomic_write
+from ..storage import atomic_write
 from .cracks import Crack, normals_of, random_cracks
 from .masonry import Masonry, draw_masonry
 from .textures import (

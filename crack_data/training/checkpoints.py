@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, as_crack_error, run_tool
-from ..files import atomic_write
+from ..storage import atomic_write
 from ..weights import load_weights, read_checkpoint
 
 

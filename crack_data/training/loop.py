@@ -20,8 +20,8 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..errors import CrackError
-from ..files import atomic_write
 from ..modeling.compiled import choose_precision
+from ..storage import atomic_write
 from ..weights import bottom_up
 from .checkpoints import remove_older
 from .data import Batch

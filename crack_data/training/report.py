@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..evaluation.tables import markdown_lines
-from ..files import atomic_write
+from ..storage import atomic_write
 
 Rows = list[dict[str, Any]]
 
