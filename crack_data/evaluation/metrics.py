@@ -156,28 +156,21 @@ def at_or_above(levels: Sequence[Counts]) -> Array:
 
 
 def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
-    """Metrics of a set of so many photos, those of `WITH_INTERVAL` with NAME_low and NAME_high."""
-    result = {name: float(value[0]) for name, value in statistics(np.ones((1, photos))).items()}
-    intervals = bootstrap_intervals(photos, statistics)
-    for name in (name for name in WITH_INTERVAL if name in intervals):
-        result[f"{name}_low"], result[f"{name}_high"] = intervals[name]
-    return result
+    """Metrics of so many photos, and NAME_low and NAME_high of those of `WITH_INTERVAL`.
 
-
-def bootstrap_intervals(photos: int, statistics: Statistics) -> dict[str, tuple[float, float]]:
-    """Lower and upper bound of the 95 % interval of every statistic: percentile bootstrap.
-
-    Photos are drawn, never pixels, which depend on each other. NaN, a resample that does not define
-    a statistic, is left out. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+    These are the bounds of the 95 % interval by the percentile bootstrap (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993). Photos are drawn, never pixels, which depend on each
+    other. NaN, a resample that does not define a metric, is left out.
     """
+    result = {name: float(value[0]) for name, value in statistics(np.ones((1, photos))).items()}
     rng = np.random.default_rng(20190210)
     drawn = rng.multinomial(photos, np.full(photos, 1 / photos), size=1000)
+    resampled = statistics(drawn.astype(np.float64))
     tail = 50 * (1 - CONFIDENCE)
-    bounds = {}
-    for name, values in statistics(drawn.astype(np.float64)).items():
-        low, high = np.nanpercentile(values, [tail, 100 - tail])
-        bounds[name] = (float(low), float(high))
-    return bounds
+    for name in (name for name in WITH_INTERVAL if name in resampled):
+        bounds = np.nanpercentile(resampled[name], [tail, 100 - tail]).tolist()
+        result[f"{name}_low"], result[f"{name}_high"] = bounds
+    return result
 
 
 def ratio(part: Array, whole: Array) -> Array:
