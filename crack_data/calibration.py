@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import storage
-from .errors import CrackError
+from .errors import CrackError, as_crack_error
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -74,7 +74,7 @@ def read_calibration(weights: str) -> Calibration | None:
     path = calibration_path(weights)
     if not path.is_file():
         return None
-    try:
+    with as_crack_error(f"calibration {path} is damaged; calibrate again or remove it"):
         content: dict[str, Any] = json.loads(storage.read_bytes(str(path)))
         if content["interval"] is not None:
             content["interval"] = Interval(**content["interval"])
@@ -82,10 +82,6 @@ def read_calibration(weights: str) -> Calibration | None:
         shares = (found.score_threshold, found.threshold, found.false_alarm_bound)
         if not all(0.0 <= x <= 1.0 for x in (*shares, *(found.interval or ())[:1])):
             raise ValueError("a threshold or share lies outside 0 to 1")
-    except (ValueError, TypeError, KeyError) as error:
-        raise CrackError(
-            f"calibration {path} is damaged ({error}); calibrate again or remove it"
-        ) from error
     if found.weights != storage.fingerprint(weights)["sha256"]:
         raise CrackError(
             f"calibration {path} is of another checkpoint than {weights}, which may have been "
