@@ -15,8 +15,8 @@ import numpy as np
 
 from crack_data.convert.mask_files import read_mask
 from crack_data.errors import CrackError, run_tool
-from crack_data.evaluation import count_photo, summarize
 from crack_data.evaluation.instance_metrics import count_instances, summarize_instances
+from crack_data.evaluation.metrics import count_photo, summarize
 from crack_data.inference.prediction import CrackInstance
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
-from crack_data.evaluation import evaluate_dataset
+from crack_data.evaluation.evaluator import evaluate_dataset
 from crack_data.inference.predictor import CrackPredictor
 
 from .rows import Row

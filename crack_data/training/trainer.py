@@ -20,7 +20,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from ..errors import as_crack_error
-from ..evaluation import evaluate_datasets
+from ..evaluation.evaluator import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.compiled import use_bag_pooling
 from ..weights import load_initial_weights

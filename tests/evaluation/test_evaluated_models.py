@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 from crack_data.config import load_predict_config
-from crack_data.evaluation import evaluate_dataset
+from crack_data.evaluation.evaluator import evaluate_dataset
 from crack_data.inference.predictor import CrackPredictor
 from tests.conftest import ToolRun
 from tests.evaluation import reference

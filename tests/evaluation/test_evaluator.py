@@ -16,7 +16,7 @@ from detectron2.evaluation.testing import flatten_results_dict, print_csv_format
 
 from crack_data.datasets import folder_name
 from crack_data.errors import CrackError
-from crack_data.evaluation import CrackEvaluator, evaluate_dataset, evaluate_datasets
+from crack_data.evaluation.evaluator import CrackEvaluator, evaluate_dataset, evaluate_datasets
 from tests.evaluation import reference
 from tests.evaluation.drawn_set import (
     HEIGHT,
