@@ -64,14 +64,14 @@ PRESETS = {
 
 def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
     """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
-    return np.greater(find_cracks(grey, options)[1], 0).view(np.uint8)
+    return np.greater(find_cracks(grey, options), 0).view(np.uint8)
 
 
-def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarray]:
-    """Clean a grey mask, HxW uint8: the number N of its cracks, and their label map HxW, 0..N."""
+def find_cracks(grey: ByteMask, options: CleaningOptions) -> np.ndarray:
+    """Clean a grey mask, HxW uint8, and number its cracks: a label map HxW, 0 for background."""
     mask = binarize(grey, options.threshold)
     if not mask.any():
-        return 0, np.zeros(mask.shape, np.int32)
+        return np.zeros(mask.shape, np.int32)
     if options.remove_halo:
         mask = remove_ringing(mask)
     if options.opening > 1:
@@ -94,8 +94,7 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> tuple[int, np.ndarr
         keep |= (total >= options.min_area) & (areas >= least)
     keep[0] = False
     labels = (np.cumsum(keep, dtype=np.int32) * keep).take(labels)
-    cracks = link_pieces(labels, int(keep.sum()), options.link_gap)
-    return int(cracks.max()), cracks.take(labels)
+    return link_pieces(labels, int(keep.sum()), options.link_gap).take(labels)
 
 
 def binarize(grey: ByteMask, threshold: str | int) -> ByteMask:

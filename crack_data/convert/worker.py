@@ -158,7 +158,7 @@ def _find_pieces(
         else:
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
-        pieces = list(_cut(find_cracks(grey, options.cleaning)[1]))
+        pieces = list(_cut(find_cracks(grey, options.cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
         if label.ignored:

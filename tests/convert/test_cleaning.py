@@ -55,8 +55,8 @@ def test_cleaning_a_turned_mask_gives_the_turned_instances(
 
 
 def _instances(grey: np.ndarray, options: CleaningOptions) -> list[np.ndarray]:
-    count, labels = find_cracks(grey, options)
-    return [(labels == number).astype(np.uint8) for number in range(1, count + 1)]
+    labels = find_cracks(grey, options)
+    return [(labels == number).astype(np.uint8) for number in range(1, labels.max() + 1)]
 
 
 @pytest.mark.parametrize("thickness", [1, 2])
@@ -95,15 +95,15 @@ def test_a_broken_thin_crack_stays_and_is_one_instance() -> None:
         grey[30, x : x + 3] = 255
     cleaned = clean_mask(grey, PRESETS["thin"])
     assert np.array_equal(cleaned, grey // 255)
-    assert find_cracks(grey, PRESETS["thin"])[0] == 1
+    assert find_cracks(grey, PRESETS["thin"]).max() == 1
 
 
 def test_a_crack_in_two_pieces_is_one_instance_but_for_classic() -> None:
     grey = np.zeros((60, 220), np.uint8)
     grey[30:34, 10:90] = grey[30:34, 110:200] = 255  # 20 px apart
-    assert find_cracks(grey, PRESETS["thin"])[0] == 1
-    assert find_cracks(grey, CleaningOptions(link_gap=10))[0] == 2
-    assert find_cracks(grey, PRESETS["classic"])[0] == 2
+    assert find_cracks(grey, PRESETS["thin"]).max() == 1
+    assert find_cracks(grey, CleaningOptions(link_gap=10)).max() == 2
+    assert find_cracks(grey, PRESETS["classic"]).max() == 2
 
 
 def test_specks_go_alone_and_beside_a_thick_crack() -> None:
