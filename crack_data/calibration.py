@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from yacs.config import CfgNode  # the class below Detectron2's, whose import would bring torch
 
 from . import storage
 from .errors import CrackError, as_crack_error
-
-if TYPE_CHECKING:
-    from detectron2.config import CfgNode
 
 # Where neither the config nor a calibration says otherwise.
 DEFAULT_SCORE_THRESHOLD = 0.3
