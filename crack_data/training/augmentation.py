@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..synthetic.textures import log_uniform
+from ..synthetic.textures import log_uniform, rotated_grid
 
 # What the models' pixel mean makes zero, like the padding of a batch.
 MEAN_BGR = (104.0, 116.0, 124.0)
@@ -128,11 +128,10 @@ def cast_shadow(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Darken one side of a random line, with an edge between hard and soft."""
     height, width = image.shape[:2]
     angle = rng.uniform(0, 2 * np.pi)
-    x, y = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
+    origin = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
     softness = log_uniform(rng, 1.5, 40)
-    columns = (np.arange(width, dtype=np.float32) - x) * np.float32(np.cos(angle))
-    rows = (np.arange(height, dtype=np.float32) - y) * np.float32(np.sin(angle))
-    lit = np.clip((columns + rows[:, None]) / np.float32(softness) + 0.5, 0, 1)
+    along, _ = rotated_grid((height, width), origin, angle)
+    lit = np.clip(along / np.float32(softness) + 0.5, 0, 1)
     darkest = rng.uniform(0.4, 0.8)
     gain = cv2.cvtColor((darkest + (1 - darkest) * lit).astype(np.float32), cv2.COLOR_GRAY2BGR)
     return cv2.multiply(image, gain, dtype=cv2.CV_8U)
