@@ -143,9 +143,10 @@ def fingerprint(path: str) -> dict[str, Any]:
         return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
 
-def write_bytes(path: str, data: bytes | Path) -> None:
+def write_bytes(path: str | Path, data: bytes | Path) -> None:
     """Write a file, of bytes or a local file's, whole or not at all; else a `CrackError`."""
-    with _use(path, "written") as (fs, name):
+    place = str(path.absolute()) if isinstance(path, Path) else path  # a Path is local, "~" and all
+    with _use(place, "written") as (fs, name):
         if not _is_local(fs):  # object stores show an object when it is complete
             fs.put_file(data, name) if isinstance(data, Path) else fs.pipe_file(name, data)
             return

@@ -26,7 +26,7 @@ from .inference.predictor import CrackPredictor
 from .inference.results import colour_instances, encode_png, instance_colour
 from .modeling.crack_map_head import IGNORED
 from .segmentation import Record, ignored_pixels, instance_masks
-from .storage import atomic_write
+from .storage import atomic_write, write_bytes
 from .training.data import build_train_loader
 
 SOURCES = ("annotation", "dataloader", "prediction")
@@ -73,8 +73,7 @@ def visualize(
     drawings = _annotations(cfg) if source == "annotation" else _batches(cfg)
     for number, (name, image) in enumerate(islice(drawings, count)):
         files.append(folder / f"{number:05d}_{Path(name).stem}.png")
-        with atomic_write(files[-1]) as file:
-            file.write(encode_png(image[:, :, ::-1]))
+        write_bytes(files[-1], encode_png(image[:, :, ::-1]))
     return files
 
 

@@ -23,7 +23,7 @@ from crack_data.annotations import read_records
 from crack_data.errors import CrackError, run_tool
 from crack_data.photos import read_photo
 from crack_data.segmentation import union_mask
-from crack_data.storage import atomic_write
+from crack_data.storage import write_bytes
 
 CONFIG = "configs/crack_mobilenet.yaml"
 SHIPPED = "checkpoints/crack_mobilenet.pth"
@@ -239,8 +239,7 @@ def write_page(
         benchmark=(output / "benchmark" / "benchmark.md").read_text("utf-8"),
         headers=headers,
     )
-    with atomic_write(output / "index.html") as file:
-        file.write(html.encode())
+    write_bytes(output / "index.html", html.encode())
 
 
 if __name__ == "__main__":

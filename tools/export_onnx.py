@@ -26,7 +26,7 @@ from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling import CrackRCNN
 from crack_data.modeling.compiled import to_onnx
 from crack_data.photos import read_photo
-from crack_data.storage import atomic_write, find_photos
+from crack_data.storage import find_photos, write_bytes
 
 _AXES = {
     "image": {1: "height", 2: "width"},
@@ -109,8 +109,7 @@ def main() -> None:
         images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
     data = to_onnx(module, images[0], _AXES)
     compared = compare(module, data, images)
-    with atomic_write(given.output) as file:
-        file.write(data)
+    write_bytes(given.output, data)
     print(f"wrote {given.output}; compared with PyTorch: {compared}")
 
 

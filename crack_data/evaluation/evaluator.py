@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..datasets import folder_name, read_photo_of
 from ..errors import CrackError
 from ..inference.prediction import CrackInstance, CrackPrediction
 from ..segmentation import Record, ignored_pixels, instance_masks
-from ..storage import atomic_write
+from ..storage import write_bytes
 from .average_precision import EncodedInstances, average_precision, encode_instances, paint_scores
 from .instance_metrics import InstanceCounts, count_instances, summarize_instances
 from .metrics import WIDTH_RANGES, BoolMask, PhotoCounts, count_photo, recall_by_width, summarize
@@ -116,10 +116,9 @@ class CrackEvaluator(DatasetEvaluator):
             "crack_per_photo.csv": per_photo_csv(records, pixels, [x.instances for x in photos]),
             "crack_metrics.json": json.dumps(report, indent=2, allow_nan=False).encode(),
         }
-        folder = os.path.join(self._cfg.OUTPUT_DIR, "inference", folder_name(self.dataset_name))
+        folder = Path(self._cfg.OUTPUT_DIR, "inference", folder_name(self.dataset_name))
         for name, content in files.items():
-            with atomic_write(os.path.join(folder, name)) as file:
-                file.write(content)
+            write_bytes(folder / name, content)
         logger.info(f"Per-photo table and metrics are in {folder}")
 
 

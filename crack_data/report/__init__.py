@@ -21,7 +21,7 @@ from ..convert.worker import ConversionOptions
 from ..inference.results import colour_instances
 from ..photos import read_photo
 from ..segmentation import ignored_pixels, instance_masks
-from ..storage import atomic_write
+from ..storage import write_bytes
 
 MAX_SIDE = 420  # px
 SAMPLES = 60
@@ -55,8 +55,7 @@ def write_report(result: ConversionResult, options: ConversionOptions, folder: P
         rows.writerows((record.photo, kind, f"{value:.6g}") for kind, value in record.flags.items())
     page = folder / "index.html"
     for path, text in ((page.with_name("flags.csv"), table.getvalue()), (page, html)):
-        with atomic_write(path) as file:
-            file.write(text.encode(errors="backslashreplace"))
+        write_bytes(path, text.encode(errors="backslashreplace"))
     return page
 
 

@@ -17,7 +17,7 @@ from ..annotations import info_of, read_json
 from ..convert.coco import annotation, write_coco
 from ..convert.pairing import PairRecord
 from ..errors import CrackError
-from ..storage import atomic_write
+from ..storage import atomic_write, write_bytes
 from .cracks import Crack, normals_of, random_cracks
 from .masonry import Masonry, draw_masonry
 from .textures import (
@@ -122,8 +122,7 @@ def write_photos(
             mask = noisy_mask(mask, np.random.default_rng([seed, index, 1]))
         name = f"drawn_{index:05d}"
         for path, picture in ((f"images/{name}.jpg", photo.image), (f"masks/{name}.png", mask)):
-            with atomic_write(Path(folder, path)) as stream:
-                stream.write(cv2.imencode(path[-4:], picture)[1].tobytes())
+            write_bytes(Path(folder, path), cv2.imencode(path[-4:], picture)[1].tobytes())
         record = PairRecord(name, f"{name}.jpg", width=width, height=height)
         for instance in photo.instances:
             x, y, w, h = cv2.boundingRect(instance)

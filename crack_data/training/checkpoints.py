@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, as_crack_error, run_tool
-from ..storage import atomic_write
+from ..storage import write_bytes
 from ..weights import load_weights, read_checkpoint
 
 
@@ -41,16 +41,14 @@ class CrackCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         save_state({"model": self.model.state_dict(), **states, **extra}, path)
         self.logger.info(f"Saved checkpoint {path}")
-        with atomic_write(Path(self.save_dir, "last_checkpoint")) as file:
-            file.write(path.name.encode())
+        write_bytes(Path(self.save_dir, "last_checkpoint"), path.name.encode())
 
 
-def save_state(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def save_state(state: dict[str, Any], path: str | Path) -> None:
     """Write a dictionary with ``torch.save``, in one step."""
     buffer = io.BytesIO()  # torch.save raises errors of its own where a disk is full
     torch.save(state, buffer)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def remove_older(folder: str, iteration: int) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 
 from ..errors import CrackError
 from ..modeling.compiled import choose_precision
-from ..storage import atomic_write
+from ..storage import write_bytes
 from ..weights import bottom_up
 from .checkpoints import remove_older
 from .data import Batch
@@ -127,8 +127,7 @@ class BatchMonitor:
     def report(self, path: Path, iteration: int, losses: str) -> CrackError:
         """Write the photos of a batch whose loss is not finite; return what to raise."""
         content = {"iteration": iteration, "losses": losses, "photos": self.last}
-        with atomic_write(path) as file:
-            file.write(json.dumps(content, indent=1).encode())
+        write_bytes(path, json.dumps(content, indent=1).encode())
         return CrackError(
             f"the loss became infinite or NaN at iteration {iteration}; {path} names the photos of "
             "that batch; look at them or lower SOLVER.BASE_LR, then go on with --resume"
