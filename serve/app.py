@@ -86,7 +86,7 @@ class CrackApp(Flask):
             "predict": (predicted - decoded) * 1000 - waited_ms,
             "encode": (time.perf_counter() - predicted) * 1000,
         }
-        MEGAPIXELS.observe(prediction.height * prediction.width / 1e6)
+        MEGAPIXELS.observe(prediction.probability.size / 1e6)
         for stage, ms in stages.items():
             STAGES.labels(stage).observe(ms / 1000)
         response = Response(body, content_type=answers.MEDIA_TYPES[form])

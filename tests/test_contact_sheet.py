@@ -124,7 +124,7 @@ def white(photo: np.ndarray) -> CrackPrediction:
     """Predicts the white rows."""
     rows = int((photo[:, 0, 0] > 127).sum())
     found = (CrackInstance(0.9, (0, 0, 30, rows), np.ones((rows, 30), bool)),) if rows else ()
-    return CrackPrediction(20, 30, found, (), photo[:, :, 0].copy(), 0.5, np.zeros(256, int))
+    return CrackPrediction(found, (), photo[:, :, 0].copy(), 0.5, np.zeros(256, int))
 
 
 def white_rows(strips: Iterator[Strip]) -> list[int]:

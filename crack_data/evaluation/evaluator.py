@@ -57,7 +57,7 @@ class CrackEvaluator(DatasetEvaluator):
         """Compare predictions with the records that ``inputs`` name by their image_id."""
         for given, prediction in zip(inputs, outputs, strict=True):
             record = self._by_id[given["image_id"]]
-            size = prediction.height, prediction.width
+            size = prediction.probability.shape
             ignored = ignored_pixels(record)
             truth = true_instances(record, ignored)
             drawn = counted_instances(prediction.instances, ignored)

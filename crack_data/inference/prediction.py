@@ -43,12 +43,10 @@ class CrackInstance:
 class CrackPrediction:
     """The cracks of one photo."""
 
-    height: int  # of the photo, px
-    width: int
     instances: tuple[CrackInstance, ...]  # scored at least SCORE_THRESHOLD, none empty, best first
     # The best of those scored lower: not drawn, but average precision counts them.
     rejected: tuple[CrackInstance, ...]
-    # uint8 (height, width), crack probability x 255, zero where no instance is.
+    # uint8, of the photo's (height, width): crack probability x 255, zero where no instance is.
     probability: np.ndarray = field(repr=False)
     threshold: float  # a pixel is crack where its probability exceeds this
     # (256,) pixels of the whole photo by level of the crack map, also where no instance is.
@@ -58,7 +56,7 @@ class CrackPrediction:
     @cached_property
     def mask(self) -> np.ndarray:
         """The union of the instances' masks, bool (height, width)."""
-        union = np.zeros((self.height, self.width), dtype=bool)
+        union = np.zeros(self.probability.shape, dtype=bool)
         for instance in self.instances:
             x0, y0, x1, y1 = instance.box
             union[y0:y1, x0:x1] |= instance.mask
@@ -67,7 +65,7 @@ class CrackPrediction:
     @cached_property
     def percent_masked(self) -> float:
         """Share of the photo's pixels that the union of the masks covers, x 100."""
-        return 100.0 * np.count_nonzero(self.mask) / (self.height * self.width)
+        return 100.0 * np.count_nonzero(self.mask) / self.mask.size
 
     @property
     def percent_unmasked(self) -> float:

@@ -109,10 +109,7 @@ class CrackPredictor:
         calibration = self.calibration if threshold == self.threshold else None
         interval = calibration.interval if calibration else None
         levels = np.bincount(output.probability.ravel(), minlength=256)
-        height, width = probability.shape
-        return CrackPrediction(
-            height, width, instances, others, probability, threshold, levels, interval
-        )
+        return CrackPrediction(instances, others, probability, threshold, levels, interval)
 
     def _run_network(self, before_tile: Callable[[], None], image_bgr: np.ndarray) -> NetworkOutput:
         """Run the network on a photo or tile, resized as INPUT.MIN_SIZE_TEST says."""
@@ -127,8 +124,7 @@ class CrackPredictor:
     def _find_by_scores(self, image_bgr: np.ndarray, threshold: float) -> CrackPrediction:
         """A stock model's masks as they are; what it scores below the threshold is rejected."""
         output = self.predictor(image_bgr)["instances"].to("cpu")
-        height, width = image_bgr.shape[:2]
-        probability = np.zeros((height, width), np.uint8)
+        probability = np.zeros(image_bgr.shape[:2], np.uint8)
         drawn: list[CrackInstance] = []
         rejected: list[CrackInstance] = []
         for index in output.scores.argsort(descending=True).tolist():
@@ -139,9 +135,7 @@ class CrackPredictor:
             if is_drawn:
                 probability[mask] = np.maximum(probability[mask], round(255 * score))
         levels = np.bincount(probability.ravel(), minlength=256)
-        return CrackPrediction(
-            height, width, tuple(drawn), tuple(rejected), probability, threshold, levels
-        )
+        return CrackPrediction(tuple(drawn), tuple(rejected), probability, threshold, levels)
 
 
 @torch.inference_mode()

@@ -63,13 +63,14 @@ def to_json(
     gives, "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
     calibrated model, "percent_masked_low" and "percent_masked_high" are a 90 % interval.
     """
-    keys = ("height", "width", "threshold", "percent_masked", "percent_unmasked")
-    record: Record = {"file_name": name, **{key: getattr(prediction, key) for key in keys}}
+    height, width = size = prediction.probability.shape
+    record: Record = {"file_name": name, "height": height, "width": width}
+    for key in ("threshold", "percent_masked", "percent_unmasked"):
+        record[key] = getattr(prediction, key)
     if prediction.percent_range is not None:
         record["percent_masked_low"], record["percent_masked_high"] = prediction.percent_range
     measured = measured or [measure(x) for x in prediction.instances]
     scales = scales or [None] * len(measured)
-    size = (prediction.height, prediction.width)
     record["instances"] = [
         instance_json(instance.score, instance.box, instance.area, each, scale)
         | {"orientation_deg": round(each.orientation_deg, 1)}
@@ -152,7 +153,7 @@ def draw_prediction(
     """Draw the instances on a copy of a photo, BGR uint8 (H, W, 3), so that thin ones show too."""
     canvas = image_bgr.copy()
     # Lines of so many px show when the photo fills a screen.
-    line = max(1, round(max(prediction.height, prediction.width) / 900))
+    line = max(1, round(max(image_bgr.shape[:2]) / 900))
     # The best is drawn last, on top.
     for index, instance in reversed(list(enumerate(prediction.instances))):
         colour = instance_colour(index)

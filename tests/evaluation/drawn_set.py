@@ -42,7 +42,7 @@ def found(photo: np.ndarray) -> CrackPrediction:
     box = (0, 0, width, height)
     drawn = (CrackInstance(0.9, box, levels > 127),) if (levels > 127).any() else ()
     rejected = (CrackInstance(0.1, box, np.ones_like(levels, bool)),)
-    return CrackPrediction(height, width, drawn, rejected, levels.copy(), 0.5, np.zeros(256, int))
+    return CrackPrediction(drawn, rejected, levels.copy(), 0.5, np.zeros(256, int))
 
 
 def annotation(mask: np.ndarray, crowd: int = 0) -> dict[str, Any]:

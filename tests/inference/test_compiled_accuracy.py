@@ -26,7 +26,7 @@ def _photos(shared: Path) -> list[Path]:
 
 def _whole(instance: CrackInstance, prediction: CrackPrediction) -> np.ndarray:
     x0, y0, x1, y1 = instance.box
-    mask = np.zeros((prediction.height, prediction.width), dtype=bool)
+    mask = np.zeros(prediction.probability.shape, dtype=bool)
     mask[y0:y1, x0:x1] = instance.mask
     return mask
 

@@ -13,10 +13,9 @@ def cropped(mask: np.ndarray, score: float = 0.9) -> CrackInstance:
 
 
 def prediction_of(*masks: np.ndarray) -> CrackPrediction:
-    height, width = masks[0].shape
     union = np.any(masks, axis=0).astype(np.uint8) * np.uint8(255)
     instances = tuple(cropped(mask) for mask in masks)
-    return CrackPrediction(height, width, instances, (), union, 0.5, np.zeros(256, int))
+    return CrackPrediction(instances, (), union, 0.5, np.zeros(256, int))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (20, 30)])
@@ -55,7 +54,7 @@ def test_percentages_count_shared_pixels_once() -> None:
 
 def test_nothing_found() -> None:
     nothing = np.zeros((4, 6), dtype=np.uint8)
-    prediction = CrackPrediction(4, 6, (), (), nothing, 0.5, np.zeros(256, int))
+    prediction = CrackPrediction((), (), nothing, 0.5, np.zeros(256, int))
     assert prediction.percent_masked == 0
     assert prediction.percent_unmasked == 100
     assert prediction.mask.shape == (4, 6)

@@ -31,14 +31,10 @@ def predict_nothing(
     image: np.ndarray, threshold: float | None = None, before_tile: object = None
 ) -> CrackPrediction:
     """Find no crack, at once."""
-    height, width = image.shape[:2]
-    nothing = np.zeros((height, width), np.uint8)
     return CrackPrediction(
-        height=height,
-        width=width,
         instances=(),
         rejected=(),
-        probability=nothing,
+        probability=np.zeros(image.shape[:2], np.uint8),
         threshold=0.5 if threshold is None else threshold,
         levels=np.zeros(256, int),
     )
