@@ -15,7 +15,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from .convert.pairing import Pairing, list_files, match_names
-from .errors import CrackError
+from .errors import CrackError, as_crack_error
 from .photos import photo_size
 from .segmentation import Record, encode_segmentation
 from .storage import PHOTO_SUFFIXES
@@ -54,16 +54,13 @@ class AnnotatedPhoto:
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON; bytes of names that are not UTF-8 are kept. A `CrackError` if it is none."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            return json.load(file)
-    except FileNotFoundError as error:
+    if not os.path.exists(path):
         raise CrackError(
             f"{path} does not exist; make it with: python tools/convert_to_coco.py "
             f"--images DIR --masks DIR --output {path}"
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CrackError(f"{path} cannot be read as JSON: {error}") from error
+        )
+    with as_crack_error(f"{path} cannot be read as JSON"):
+        return json.loads(Path(path).read_text("utf-8-sig", "surrogateescape"))
 
 
 def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
