@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from crack_data.convert.checks import MIN_GAIN, turning_gains
-from crack_data.convert.cleaning import PRESETS, binarize, clean_mask
+from crack_data.convert.cleaning import PRESETS, binarize, find_cracks
 from crack_data.convert.conversion import convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.pairing import PairRecord, pair_files
@@ -50,7 +50,7 @@ def _print_kept(name: str, greys: list[np.ndarray]) -> None:
     total = sum(int(mask.sum()) for mask in raw)
     pieces = sum(_components(mask) for mask in raw)
     for preset in ("thin", "classic"):
-        cleaned = [clean_mask(grey, PRESETS[preset]) for grey in greys]
+        cleaned = [(find_cracks(grey, PRESETS[preset]) > 0).view(np.uint8) for grey in greys]
         kept = sum(int((a & b).sum()) for a, b in zip(cleaned, raw, strict=True))
         added = sum(int(mask.sum()) for mask in cleaned) - kept
         count = sum(_components(mask) for mask in cleaned)
@@ -63,7 +63,7 @@ def _print_recovered(greys: list[np.ndarray], salt: float, specks: int) -> None:
     common = union = before = after = 0
     for grey in greys:
         true = (grey > 127).astype(np.uint8)
-        cleaned = clean_mask(_spoil(grey, salt, specks, rng), PRESETS["thin"])
+        cleaned = (find_cracks(_spoil(grey, salt, specks, rng), PRESETS["thin"]) > 0).view(np.uint8)
         common += int((true & cleaned).sum())
         union += int((true | cleaned).sum())
         before += _components(true)
@@ -115,7 +115,8 @@ def flags(data: Path) -> None:
     found = []
     for name in SETS:
         for pair in pairs_of(data, name):
-            mask = clean_mask(read_mask(pair.masks[0]).values, PRESETS["thin"])
+            labels = find_cracks(read_mask(pair.masks[0]).values, PRESETS["thin"])
+            mask = np.greater(labels, 0).view(np.uint8)
             if mask.any():
                 gains = turning_gains(probe_photo(pair.photo)[2], mask)
                 kind = max(gains, key=lambda key: gains[key])

@@ -62,11 +62,6 @@ PRESETS = {
 }  # fmt: skip
 
 
-def clean_mask(grey: ByteMask, options: CleaningOptions) -> ByteMask:
-    """Turn a grey mask, HxW uint8, into a binary one, HxW uint8 of 0 and 1."""
-    return np.greater(find_cracks(grey, options), 0).view(np.uint8)
-
-
 def find_cracks(grey: ByteMask, options: CleaningOptions) -> np.ndarray:
     """Clean a grey mask, HxW uint8, and number its cracks: a label map HxW, 0 for background."""
     mask = binarize(grey, options.threshold)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.cleaning import PRESETS, clean_mask
+from crack_data.convert.cleaning import PRESETS, find_cracks
 from crack_data.convert.mask_files import MaskImage, count_values, read_mask
 from crack_data.convert.mask_values import MaskReading, choose_reading, parse_values
 from crack_data.errors import CrackError
@@ -276,7 +276,7 @@ def test_colours_of_a_jpeg_are_found_by_name_and_else_read_as_one(tmp_path: Path
     Image.fromarray(colours[drawn * (drawn == 2)]).save(tmp_path / "void.jpg", quality=90)
     void = read_mask(tmp_path / "void.jpg")
     grey, _ = _choose([mask, void], ignored=parse_values("#00ff00")).apply(void)
-    assert not clean_mask(grey, PRESETS["thin"]).any()
+    assert not find_cracks(grey, PRESETS["thin"]).any()
     reading = _choose([mask])
     assert "all but the background" in reading.sentence
     assert _crack(reading, mask)[[22, 54], 20:90].all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from crack_data.convert.cleaning import PRESETS, clean_mask
+from crack_data.convert.cleaning import PRESETS, find_cracks
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.pairing import pair_files
 from crack_data.errors import CrackError
@@ -139,7 +139,7 @@ def test_noisy_masks_need_cleaning_and_survive_it(photos: list[SyntheticPhoto]) 
     exact = max((photo.mask for photo in photos), key=np.count_nonzero)
     noisy = noisy_mask(exact, np.random.default_rng(0))
     assert len(np.unique(noisy)) > 10
-    cleaned = clean_mask(noisy, PRESETS["thin"]) > 0
+    cleaned = find_cracks(noisy, PRESETS["thin"]) > 0
     near = cv2.dilate(exact, np.ones((5, 5))) > 0
     assert (cleaned & near).sum() >= 0.97 * cleaned.sum()
     assert (cleaned & (exact > 0)).sum() >= 0.95 * (exact > 0).sum()
