@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
-from ..errors import CrackError
+from ..errors import CrackError, as_crack_error
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -32,10 +32,8 @@ def parse_shares(text: str) -> dict[str, float]:
 def group_of(file_name: str, group_by: str) -> str:
     """The group of a photo: what ``group_by`` finds in its stem, else its name without ending."""
     name = PurePosixPath(file_name)
-    try:
+    with as_crack_error(f"--group-by {group_by!r} is no pattern"):
         match = re.search(group_by, name.stem) if group_by else None
-    except re.error as error:
-        raise CrackError(f"--group-by {group_by!r} is no pattern: {error}") from error
     found = match and (match.group(1) if match.re.groups else match.group())
     return found or str(name.with_suffix(""))
 
