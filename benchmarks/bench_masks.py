@@ -19,7 +19,7 @@ from crack_data.convert.checks import MIN_GAIN, turning_gains
 from crack_data.convert.cleaning import PRESETS, binarize, find_cracks
 from crack_data.convert.conversion import convert
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.pairing import PairRecord, pair_files
+from crack_data.convert.pairing import PairRecord, pair_files, stem_of
 from crack_data.convert.worker import ConversionOptions
 from crack_data.errors import CrackError, run_tool
 from crack_data.photos import probe_photo
@@ -36,7 +36,8 @@ def pairs_of(data: Path, name: str) -> list[PairRecord]:
 def quality(data: Path) -> None:
     """Pixels that each preset keeps and adds; noise added to clean masks and removed again."""
     print("set                 raw components  preset   components  kept %  added %")
-    thin = [pair for pair in pairs_of(data, "crackseg448") if pair.stem.startswith("cracktree200")]
+    pairs = pairs_of(data, "crackseg448")
+    thin = [pair for pair in pairs if stem_of(pair.photo).startswith("cracktree200")]
     for name, pairs in [*((n, pairs_of(data, n)) for n in SETS), ("cracktree200", thin)]:
         _print_kept(name, [read_mask(pair.masks[0]).values for pair in pairs])
     clean = [read_mask(pair.masks[0]).values for pair in pairs_of(data, "deepcrack_train")]
@@ -120,7 +121,7 @@ def flags(data: Path) -> None:
             if mask.any():
                 gains = turning_gains(probe_photo(pair.photo)[2], mask)
                 kind = max(gains, key=lambda key: gains[key])
-                found.append((gains[kind], kind, f"{name}/{pair.stem}"))
+                found.append((gains[kind], kind, f"{name}/{stem_of(pair.photo)}"))
     for gain, kind, photo in sorted(found, reverse=True)[:10]:
         print(f"{'flagged' if gain > MIN_GAIN else '       '} {gain:6.3f}  {kind:12s} {photo}")
 

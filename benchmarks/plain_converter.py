@@ -22,7 +22,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from crack_data.convert.linking import DEFAULT_GAP, link_pieces
-from crack_data.convert.pairing import pair_files
+from crack_data.convert.pairing import pair_files, stem_of
 from crack_data.errors import CrackError, run_tool
 
 SQUARE = np.ones((3, 3), np.uint8)
@@ -150,7 +150,8 @@ def main() -> None:
             raise CrackError(f"{pair.photo} and {pair.masks[0]} cannot be read, or differ in size")
         mask = without_specks(without_halo(binarize(np.asarray(grey))))
         entry = {"id": number, "file_name": pair.file_name, "width": photo.shape[1]}
-        entry |= {"height": photo.shape[0], "flags": flags_of(pair.stem, np.asarray(photo), mask)}
+        flags = flags_of(stem_of(pair.photo), np.asarray(photo), mask)
+        entry |= {"height": photo.shape[0], "flags": flags}
         images.append({**entry, "mean_width": mean_width(mask)})
         for instance in instances_of(mask):
             ids = {"id": len(annotations) + 1, "image_id": number}

@@ -53,11 +53,6 @@ class PairRecord:
     split: str = ""
     left_out: str = ""  # why a fine pair is not in the JSON
 
-    @property
-    def stem(self) -> str:
-        """The photo's name without folder and extensions."""
-        return stem_of(self.photo)
-
 
 @dataclass
 class Pairing:

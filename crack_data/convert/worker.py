@@ -20,7 +20,7 @@ from .cleaning import PRESETS, ByteMask, CleaningOptions, find_cracks
 from .coco import annotation
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
-from .pairing import PairRecord
+from .pairing import PairRecord, stem_of
 from .splits import group_of, split_path
 
 Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
@@ -125,7 +125,7 @@ def process_photo(
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)
-    record.flags = check_pair(source.stem, grey, crack)
+    record.flags = check_pair(stem_of(source.photo), grey, crack)
     record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
 

@@ -24,7 +24,7 @@ from crack_data.convert.checks import (
 )
 from crack_data.convert.cleaning import PRESETS, find_cracks
 from crack_data.convert.mask_files import read_mask
-from crack_data.convert.pairing import PairRecord, pair_files
+from crack_data.convert.pairing import PairRecord, pair_files, stem_of
 from crack_data.photos import PROBE_SCALE, probe_photo
 
 # Looked at by eye: the only masks of this set that stand upside down.
@@ -109,12 +109,12 @@ def test_the_upside_down_masks_of_a_real_set(shared: Path) -> None:
     folder = shared / "data/crack500_train"
     flagged = set()
     pairs = pair_files(folder / "images", folder / "masks").records
-    for pair in pairs[::12] + [each for each in pairs if each.stem in UPSIDE_DOWN]:
+    for pair in pairs[::12] + [each for each in pairs if stem_of(each.photo) in UPSIDE_DOWN]:
         mask = (find_cracks(read_mask(pair.masks[0]).values, PRESETS["thin"]) > 0).view(np.uint8)
         if {"upside_down", "mirrored"} & set(
-            check_pair(pair.stem, probe_photo(pair.photo)[2], mask)
+            check_pair(stem_of(pair.photo), probe_photo(pair.photo)[2], mask)
         ):
-            flagged.add(pair.stem)
+            flagged.add(stem_of(pair.photo))
     assert flagged == UPSIDE_DOWN
 
 
