@@ -71,7 +71,10 @@ class _Block(InvertedResidual):
         if stride == 2:
             *_, depthwise, _, _ = self.conv
             channels = depthwise[0].in_channels
-            depthwise[0] = _HalvingConv(channels, channels, 3, 2, 1, groups=channels, bias=False)
+            # torchvision's network gives it its first weights.
+            depthwise[0] = nn.utils.skip_init(
+                _HalvingConv, channels, channels, 3, 2, 1, groups=channels, bias=False
+            )
 
 
 class _HalvingConv(nn.Conv2d):
