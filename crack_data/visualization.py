@@ -21,9 +21,9 @@ from .datasets import folder_name, read_photo_of, register_datasets_of
 from .errors import CrackError
 from .evaluation.evaluator import Predictor, counted_instances, true_instances
 from .evaluation.metrics import PIXEL_TOLERANCE, BoolMask, dilate
+from .inference.drawing import colour_instances, encode_png, instance_colour
 from .inference.prediction import CrackInstance
 from .inference.predictor import CrackPredictor
-from .inference.results import colour_instances, encode_png, instance_colour
 from .modeling.crack_map_head import IGNORED
 from .segmentation import Record, ignored_pixels, instance_masks
 from .storage import atomic_write, write_bytes

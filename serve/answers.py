@@ -10,8 +10,9 @@ from flask import Request, g, json, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotAcceptable
 from werkzeug.wrappers import Response
 
+from crack_data.inference.drawing import draw_prediction, encode_png
 from crack_data.inference.prediction import CrackPrediction
-from crack_data.inference.results import draw_prediction, encode_png, to_json
+from crack_data.inference.results import to_json
 
 # The forms of an answer and their media types.
 MEDIA_TYPES = {

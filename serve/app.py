@@ -17,7 +17,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
 
 from crack_data import __version__
-from crack_data.inference.results import instance_colour
+from crack_data.inference.drawing import instance_colour
 
 from . import answers
 from .logs import MEGAPIXELS, STAGES, begin_request, log_answer

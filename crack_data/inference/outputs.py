@@ -13,11 +13,12 @@ from .. import storage
 from ..errors import CrackError, as_crack_error
 from ..photos import read_header, read_photo
 from ..storage import PhotoFile
+from .drawing import draw_prediction, encode_png
 from .lines import find_place, find_scale, to_geojson
 from .measuring import measure
 from .mosaic import is_mosaic, predict_mosaic
 from .predictor import CrackPredictor
-from .results import OutputOptions, Record, draw_prediction, encode_png, to_json, uncertainty
+from .results import OutputOptions, Record, to_json, uncertainty
 
 # How the names of a photo's files may end.
 ENDINGS = ("_overlay.png", "_mask.png", "_prob.png", "_mask.tif", "_lines.geojson")

@@ -13,7 +13,6 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 from torchvision.models import mobilenet_v2
-from torchvision.models.mobilenetv2 import InvertedResidual
 
 # Where each stage begins and ends in torchvision's `features`; a stage ends before the layer
 # that halves the resolution again. Layer 18 widens to 1280 channels for the classifier: left out.
@@ -37,10 +36,12 @@ class MobileNetV2(Backbone):
             raise ValueError(f"OUT_FEATURES are of {list(_STAGES)}, not {list(out_features)}")
         if not 0 <= freeze_at <= len(_STAGES):
             raise ValueError(f"FREEZE_AT counts stages, 0 to {len(_STAGES)}, not {freeze_at}")
-        network = mobilenet_v2(
-            width_mult=width_mult, norm_layer=partial(get_norm, norm), block=_Block
-        )
-        self.features = nn.ModuleList(list(network.features)[:-1])
+        network = mobilenet_v2(width_mult=width_mult, norm_layer=partial(get_norm, norm))
+        layers: list[Any] = list(network.features)[:-1]
+        for block in layers[1:]:
+            if block.stride == 2:
+                block.conv[1][0] = _HalvingConv(block.conv[1][0].weight)
+        self.features = nn.ModuleList(layers)
         ends: dict[str, Any] = {name: self.features[end - 1] for name, (_, end) in _STAGES.items()}
         self._out_features = list(out_features)
         self._out_feature_channels = {name: end.out_channels for name, end in ends.items()}
@@ -63,25 +64,16 @@ class MobileNetV2(Backbone):
         return outputs
 
 
-class _Block(InvertedResidual):
-    """torchvision's block, whose depthwise convolution of stride 2 is a `_HalvingConv`."""
-
-    def __init__(self, inp: int, oup: int, stride: int, *args: Any, **kwargs: Any) -> None:
-        super().__init__(inp, oup, stride, *args, **kwargs)
-        if stride == 2:
-            *_, depthwise, _, _ = self.conv
-            channels = depthwise[0].in_channels
-            # torchvision's network gives it its first weights.
-            depthwise[0] = nn.utils.skip_init(
-                _HalvingConv, channels, channels, 3, 2, 1, groups=channels, bias=False
-            )
-
-
 class _HalvingConv(nn.Conv2d):
     """A convolution that stays in fp32 under a CPU's autocast.
 
     oneDNN's gradient of a depthwise one of stride 2 takes four to fifteen times as long in bf16.
     """
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        channels = len(weight)
+        super().__init__(channels, channels, 3, 2, 1, groups=channels, bias=False, device="meta")
+        self.weight = weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map features, (N, C, H, W), to (N, C, H / 2, W / 2) of the same type."""

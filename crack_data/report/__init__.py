@@ -18,7 +18,7 @@ from ..convert.conversion import ConversionResult
 from ..convert.mask_files import read_mask
 from ..convert.pairing import PairRecord
 from ..convert.worker import ConversionOptions
-from ..inference.results import colour_instances
+from ..inference.drawing import colour_instances
 from ..photos import read_photo
 from ..segmentation import ignored_pixels, instance_masks
 from ..storage import write_bytes

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crack_data.inference.results import draw_prediction, instance_colour
+from crack_data.inference.drawing import draw_prediction, instance_colour
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of

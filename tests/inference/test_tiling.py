@@ -7,7 +7,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from crack_data.errors import CrackError
-from crack_data.inference.predictor import run_tiles, tile_spans
+from crack_data.inference.tiling import run_tiles, tile_spans
 from crack_data.modeling.crack_rcnn import NetworkOutput
 from crack_data.modeling.instances import Detection
 

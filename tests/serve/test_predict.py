@@ -13,7 +13,8 @@ import requests
 from pycocotools import mask as coco_mask
 
 from crack_data.calibration import Interval
-from crack_data.inference.results import draw_prediction, to_json
+from crack_data.inference.drawing import draw_prediction
+from crack_data.inference.results import to_json
 
 from .conftest import running_server
 

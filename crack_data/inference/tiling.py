@@ -1,0 +1,88 @@
+"""Photos larger than the network sees at once: overlapping tiles, their crack maps blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from detectron2.config import CfgNode
+
+from ..errors import CrackError
+from ..modeling.crack_rcnn import NetworkOutput
+from ..modeling.instances import Detection
+
+Spans = list[tuple[int, int]]  # start and stop, px
+
+
+def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
+    """Rows and columns of tiles for a photo under CRACK.INFERENCE's keys: one where it fits."""
+    size, overlap = keys.TILE_SIZE, keys.TILE_OVERLAP
+    if size == 0 or max(height, width) <= size:
+        return [(0, height)], [(0, width)]
+    if not 0 < 2 * overlap <= size:
+        raise CrackError(
+            f"CRACK.INFERENCE.TILE_OVERLAP is {overlap}; it must be more than 0 and at most "
+            f"half of TILE_SIZE, {size}"
+        )
+    return _spans(height, size, overlap), _spans(width, size, overlap)
+
+
+def _spans(length: int, size: int, overlap: int) -> Spans:
+    """Evenly spread tiles of one length that cover ``length`` and overlap by at least ``overlap``.
+
+    As few as tiles of ``size`` would be, and then as short as they may be.
+    """
+    if length <= size:
+        return [(0, length)]
+    count = -(-(length - overlap) // (size - overlap))
+    shortest = -(-(length + (count - 1) * overlap) // count)
+    size = min(size, -(-shortest // 32) * 32)  # the network pads its input to multiples of it
+    starts = np.linspace(0, length - size, count).round().astype(int).tolist()
+    return [(start, start + size) for start in starts]
+
+
+def run_tiles(
+    image_bgr: np.ndarray, keys: CfgNode, run_network: Callable[[np.ndarray], NetworkOutput]
+) -> NetworkOutput:
+    """Run the network over all tiles, blend their crack maps and collect their detections.
+
+    In an overlap each tile counts the less the nearer its border is. One row of tiles at a time is
+    held in floats. ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
+    """
+    height, width = image_bgr.shape[:2]
+    rows, columns = tile_spans(height, width, keys)
+    if len(rows) == len(columns) == 1:
+        return run_network(image_bgr)
+    probability = np.zeros((height, width), dtype=np.uint8)
+    detections: list[Detection] = []
+    row_weights, column_weights = (_weights(x, keys.TILE_OVERLAP) for x in (rows, columns))
+    total = np.zeros((rows[0][1], width), dtype=np.float32)
+    for row, (top, bottom) in enumerate(rows):
+        for column, (left, right) in enumerate(columns):
+            found = run_network(np.ascontiguousarray(image_bgr[top:bottom, left:right]))
+            weights = np.outer(row_weights[row], column_weights[column])
+            total[:, left:right] += weights * found.probability
+            for detection in found.detections:
+                x0, y0, x1, y1 = detection.box
+                box = (x0 + left, y0 + top, x1 + left, y1 + top)
+                detections.append(replace(detection, box=box))
+        end = rows[row + 1][0] if row + 1 < len(rows) else bottom
+        done = end - top
+        probability[top:end] = np.rint(total[:done])
+        total[: len(total) - done] = total[done:].copy()
+        total[len(total) - done :] = 0
+    return NetworkOutput(probability, detections)
+
+
+def _weights(spans: Spans, overlap: int) -> list[np.ndarray]:
+    """Weights of each tile along one side: they fall towards its neighbours and sum to 1."""
+    size = spans[0][1]
+    rise = (np.arange(size, dtype=np.float32) + 0.5) / overlap
+    fades = np.ones((len(spans), size), dtype=np.float32)
+    fades[1:] = np.minimum(fades[1:], rise)
+    fades[:-1] = np.minimum(fades[:-1], rise[::-1])
+    total = np.zeros(spans[-1][1], dtype=np.float32)
+    for fade, (start, stop) in zip(fades, spans, strict=True):
+        total[start:stop] += fade
+    return [fade / total[start:stop] for fade, (start, stop) in zip(fades, spans, strict=True)]
