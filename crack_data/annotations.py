@@ -54,13 +54,15 @@ class AnnotatedPhoto:
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON; bytes of names that are not UTF-8 are kept. A `CrackError` if it is none."""
-    if not os.path.exists(path):
-        raise CrackError(
-            f"{path} does not exist; make it with: python tools/convert_to_coco.py "
-            f"--images DIR --masks DIR --output {path}"
-        )
     with as_crack_error(f"{path} cannot be read as JSON"):
-        return json.loads(Path(path).read_text("utf-8-sig", "surrogateescape"))
+        try:
+            text = Path(path).read_text("utf-8-sig", "surrogateescape")
+        except FileNotFoundError as error:
+            raise CrackError(
+                f"{path} does not exist; make it with: python tools/convert_to_coco.py "
+                f"--images DIR --masks DIR --output {path}"
+            ) from error
+        return json.loads(text)
 
 
 def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:

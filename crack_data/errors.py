@@ -26,7 +26,7 @@ def as_crack_error(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise CrackError(" ".join(f"{what}: {reason}".split())) from error
+        raise CrackError(f"{what}: {' '.join(reason.split())}") from error
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

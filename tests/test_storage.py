@@ -137,6 +137,15 @@ def test_files_go_in_and_out(folder: str) -> None:
     assert storage.list_files(folder) == {}
 
 
+def test_a_path_object_is_local_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~/a", "memory:/b"):
+        storage.write_bytes(Path(name), b"x")
+        assert (tmp_path / name).read_bytes() == b"x"
+
+
 def test_absent_files_are_named(folder: str) -> None:
     with pytest.raises(CrackError, match=r"absent\.jpg"):
         storage.read_bytes(storage.join(folder, "absent.jpg"))

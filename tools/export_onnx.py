@@ -109,7 +109,7 @@ def main() -> None:
         images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
     data = to_onnx(module, images[0], _AXES)
     compared = compare(module, data, images)
-    write_bytes(given.output, data)
+    write_bytes(Path(given.output), data)
     print(f"wrote {given.output}; compared with PyTorch: {compared}")
 
 

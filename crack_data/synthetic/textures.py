@@ -80,7 +80,7 @@ def rotated_grid(
     shape: Shape, origin: tuple[float, float], angle: float
 ) -> tuple[FloatImage, FloatImage]:
     """Each pixel's coordinates along and across a direction from an (x, y) point, HxW in px."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    y, x = (index.astype(np.float32) for index in np.ogrid[: shape[0], : shape[1]])
     x, y = x - np.float32(origin[0]), y - np.float32(origin[1])
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return x * cosine + y * sine, y * cosine - x * sine

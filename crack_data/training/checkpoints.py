@@ -48,7 +48,7 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
     """Write a dictionary with ``torch.save``, in one step."""
     buffer = io.BytesIO()  # torch.save raises errors of its own where a disk is full
     torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(Path(path), buffer.getvalue())
 
 
 def remove_older(folder: str, iteration: int) -> None:

