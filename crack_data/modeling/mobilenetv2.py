@@ -67,7 +67,7 @@ class MobileNetV2(Backbone):
 class _HalvingConv(nn.Conv2d):
     """A convolution that stays in fp32 under a CPU's autocast.
 
-    oneDNN's gradient of a depthwise one of stride 2 takes four to fifteen times as long in bf16.
+    oneDNN's gradient of a depthwise one of stride 2 takes two to fifteen times as long in bf16.
     """
 
     def __init__(self, weight: nn.Parameter) -> None:
