@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from crack_data.storage import atomic_write
+from crack_data.storage import write_bytes
 from crack_data.synthetic import draw_photo
 
 
@@ -23,7 +23,6 @@ def drawn_photos(folder: Path) -> list[str]:
     for index in range(3):
         path = folder / f"drawn_{index}.jpg"
         _, data = cv2.imencode(".jpg", draw_photo(index).image)
-        with atomic_write(path) as file:
-            file.write(data.tobytes())
+        write_bytes(path, data.tobytes())
         paths.append(str(path))
     return paths

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from crack_data.evaluation.tables import markdown_lines
-from crack_data.storage import atomic_write
+from crack_data.storage import atomic_write, write_bytes
 
 from .measure import Result
 
@@ -43,10 +43,8 @@ def write_report(
         row["accuracy"] = dict(accuracy.get(row["name"], {}))
     content = {"machine": dict(machine), "rows": rows, **extra}
     page = to_markdown(rows, machine, extra)
-    with atomic_write(folder / "benchmark.json") as file:
-        file.write(json.dumps(content, indent=1).encode())
-    with atomic_write(folder / "benchmark.md") as file:
-        file.write(page.encode())
+    write_bytes(folder / "benchmark.json", json.dumps(content, indent=1).encode())
+    write_bytes(folder / "benchmark.md", page.encode())
     draw(folder / "benchmark.png", rows)
     return page
 
