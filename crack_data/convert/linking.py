@@ -1,4 +1,4 @@
-"""Which pieces of a mask belong to one crack: those whose ends face each other across a gap.
+"""Which pieces of a mask are one crack: those whose ends face each other, and fragments beside it.
 
 At a pixel of a piece's rim, the piece's own pixels around it, weighed by a Gaussian, have their
 mean at some distance behind the pixel: at the end of a line 0.8 sigma behind it, at its side next
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 DEFAULT_GAP = 64  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
@@ -18,6 +19,7 @@ _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 # How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
 # From the second number on the whole gap may lie between them, up to the first nothing.
 _FACING = (0.72, 0.92)
+_FRAGMENT, _REACH = 60, 30  # px: what is no longer is part of a crack this near
 _CELL = 8  # px: reach is told by cells of this size
 
 
@@ -35,6 +37,7 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     if np.ptp(crack[1:]):
         for piece, other in _facing_pairs(labels, crack, gap):
             crack[crack == crack[other]] = crack[piece]
+        crack = _join_fragments(labels, crack, min(_REACH, int(gap)))
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
 
@@ -50,6 +53,26 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     pixels = np.flatnonzero(mask)
     cluster[labels.ravel()[pixels]] = grown_labels.ravel()[pixels]
     return cluster
+
+
+def _join_fragments(labels: np.ndarray, crack: np.ndarray, reach: int) -> np.ndarray:
+    """Number what is too short for a crack of its own as the nearest crack within ``reach`` px."""
+    crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
+    cracks = crack.take(labels)
+    boxes = find_objects(cracks)
+    extent = np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
+    is_long = extent > _FRAGMENT
+    joined = np.arange(len(extent))
+    for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
+        sides = boxes[number - 1]
+        around = tuple(slice(max(x.start - reach - 1, 0), x.stop + reach + 1) for x in sides)
+        other = (cracks[around] != number).view(np.uint8)
+        away = cv2.distanceTransform(other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        near = (away <= reach + 1) & is_long[cracks[around]]
+        owners = cracks[around][near]
+        order = np.lexsort((-extent[owners], away[near]))  # of two as near the longer one
+        joined[number] = owners[order[0]] if len(owners) else number
+    return joined[crack]
 
 
 def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tuple[int, int]]:

@@ -74,6 +74,29 @@ def test_what_nearly_touches_is_one_crack() -> None:
     assert _link(mask, 3) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [
+        (40, 20, [0, 1, 2, 2]),
+        (20, 40, [0, 1, 1, 2]),
+        (20, 20, [0, 1, 2, 2]),  # of two as near the longer one
+        (33, 33, [0, 1, 2, 3]),
+    ],
+)
+def test_a_fragment_is_part_of_the_nearest_crack(
+    above: int, below: int, expected: list[int]
+) -> None:
+    mask = np.zeros((120, 200), np.uint8)
+    mask[60 - above, 20:120] = mask[60, 70:90] = mask[60 + below, 20:180] = 1
+    assert _link(mask, 64) == expected
+
+
+def test_fragments_alone_stay_apart() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[10, 10:30] = mask[30, 10:30] = 1
+    assert _link(mask, 32) == [0, 1, 2]
+
+
 @given(
     lines=st.lists(st.tuples(*[st.integers(0, 69)] * 4, st.integers(1, 7)), min_size=2, max_size=7),
     turn=st.sampled_from([np.fliplr, np.flipud, np.transpose, np.rot90]),
