@@ -84,10 +84,10 @@ def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[An
         name, image_id = image.get("file_name"), image.get("id")
         if not isinstance(name, str) or not name:
             raise CrackError(f"image number {number} of {json_file} has no file_name; add it")
-        if image_id is None or _key(image_id) in photos:
+        if not isinstance(image_id, int | float | str) or _key(image_id) in photos:
             raise CrackError(
-                f"{json_file} lists image id {image_id} twice or without a number (photo {name}); "
-                "give each photo an id of its own"
+                f"{json_file} lists image id {image_id} twice, or it is no number or name (photo "
+                f"{name}); give each photo an id of its own"
             )
         size = None
         with suppress(KeyError, TypeError, ValueError):

@@ -41,8 +41,8 @@ DEFAULTS: dict[str, Any] = {
     "MODEL.CRACK_MAP.DICE_WEIGHT": 1.0,
     # Pixels above it that touch are one piece of a crack.
     "MODEL.CRACK_MAP.LINK_THRESHOLD": 0.3,
-    # Pieces that continue each other across a gap of at most so many px are one crack: its box is a
-    # proposal, its pixels one instance. 0: every piece is a crack of its own.
+    # Pieces that continue each other across a gap of at most so many px, and fragments beside them,
+    # are one crack: its box is a proposal, its pixels one instance. 0: every piece is a crack.
     "MODEL.CRACK_MAP.LINK_GAP": DEFAULT_GAP,
     # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
     # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a

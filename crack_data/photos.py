@@ -151,7 +151,9 @@ def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
         except MemoryError:
             raise
         except Exception as error:  # each decoder raises its own types
-            if not isinstance(error, PhotoError):
+            if isinstance(error, Image.DecompressionBombError):
+                error = PhotoError("too_large", f"the photo declares too many pixels ({error})")
+            elif not isinstance(error, PhotoError):
                 reason = " ".join(str(error).split())  # libheif's has two lines
                 error = PhotoError("corrupt", f"the photo is corrupt or cut off ({reason})")
             named = f"photo {path}: {error}" if path else str(error)
@@ -171,8 +173,6 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
             why = "the photo is corrupt or cut off in its header, or of a kind that cannot be read"
             why += "; save it as RGB with 8 bits"
         raise PhotoError(kind, why) from error
-    except Image.DecompressionBombError as error:
-        raise PhotoError("too_large", f"the photo declares too many pixels ({error})") from error
     peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
     is_wide = image.mode[0] in "IF" or (image.format == "PNG" and data[24] > 8)
     if is_wide:
@@ -268,16 +268,21 @@ def _read_tiff(data: bytes) -> np.ndarray:
     """Samples of a TIFF's first page, brighter for more: as `_read_by_opencv` gives them."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
-        if page.planarconfig != 1:  # one plane after the other: OpenCV mixes them up
-            return np.moveaxis(page.asarray(), 0, 2)[:, :, 2::-1]
-        tag = page.tags.get(_ORIENTATION)
-        if tag is not None and tag.value != 1:  # OpenCV turns some sample types, others not
-            upright = struct.pack(f"{file.byteorder}H", 1)
-            place = tag.valueoffset
-            data = b"".join((data[:place], upright, data[place + len(upright) :]))
-        is_white_zero = page.tags.valueof(_PHOTOMETRIC) == 0
-    samples = _read_by_opencv(data)
-    return samples.max() - samples if is_white_zero else samples
+        kind, colours = page.photometric, page.samplesperpixel
+        if colours > 1 and page.planarconfig != 1:  # OpenCV mixes planes up
+            if page.compression not in (1, 8, 32946, 32773):  # none, deflate, PackBits
+                raise PhotoError("not_a_photo", "TIFFs of planes are read plain or with deflate")
+            planes = page.asarray()
+            samples = np.dstack(planes[2::-1]) if colours > 2 else planes[0]
+        else:
+            # OpenCV turns some sample types, others not, and makes grey what is not called RGB.
+            meant = {_ORIENTATION: 1, _PHOTOMETRIC: 2 if colours > 2 and kind < 2 else kind}
+            for tag in filter(None, map(page.tags.get, meant)):
+                value, place = struct.pack(f"{file.byteorder}H", meant[tag.code]), tag.valueoffset
+                data = b"".join((data[:place], value, data[place + len(value) :]))
+            samples = _read_by_opencv(data)
+    white = np.iinfo(samples.dtype).max if samples.dtype.kind in "ui" else samples.max()
+    return samples if kind else white - samples
 
 
 def _wide_peak(pixel_bytes: int) -> int:

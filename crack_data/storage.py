@@ -61,7 +61,7 @@ def find_photos(
     for pattern in patterns:
         for photo in _find(pattern, folder, unread):
             found.setdefault(photo.path, photo)
-    photos = list(found.values())
+    photos = sorted(found.values())
     if len({photo.file_name for photo in photos}) < len(photos):
         parts = [printable(photo.path).split("/") for photo in photos]
         shared = len(posixpath.commonprefix(parts))
@@ -72,15 +72,18 @@ def find_photos(
 def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoFile]:
     with _use(pattern, "read") as (fs, root):
         if fs.isfile(root):
-            paths, base = [root], posixpath.dirname(root)
+            there, base = [root], posixpath.dirname(root)
         elif fs.isdir(root):
-            paths, base = fs.find(root), root
+            there, base = [root], root
         elif any(x in pattern for x in "*?["):
-            there = fs.glob(root)
-            paths = [y for x in there for y in (fs.find(x) if fs.isdir(x) else [x])]
-            base = posixpath.dirname(re.split(r"[*?[]", root)[0])
+            there, base = fs.glob(root), posixpath.dirname(re.split(r"[*?[]", root)[0])
         else:
             raise CrackError(f"input {pattern} does not exist; give a photo, a folder or a glob")
+        folders = set(filter(fs.isdir, there))
+        paths = [y for x in there for y in (fs.find(x) if x in folders else [x])]
+        for folder in folders if _is_local(fs) else ():  # of which fsspec says nothing
+            for _ in os.walk(folder, onerror=lambda _: unread.update(["folder without access"])):
+                pass
     base = base.rstrip("/")
     if output == _full(fs, base):
         raise CrackError(f"output folder {output} holds the photos themselves; name another")

@@ -17,7 +17,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
 
 from crack_data import __version__
-from crack_data.inference.drawing import instance_colour
+from crack_data.inference.drawing import COLOURS
 
 from . import answers
 from .logs import MEGAPIXELS, STAGES, begin_request, log_answer
@@ -102,11 +102,9 @@ class CrackApp(Flask):
 
     def index(self) -> str:
         """Show the page for people."""
-        # As many swatches as its list of cracks is likely to need; further rows repeat them.
-        colours = (instance_colour(index) for index in range(100))
         return render_template(
             "index.html",
-            colours=" ".join(f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in colours),
+            colours=" ".join(f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in COLOURS),
             megabytes=round(self.settings.max_bytes / 1e6),
         )
 

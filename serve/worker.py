@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from werkzeug.exceptions import GatewayTimeout, ServiceUnavailable
@@ -36,30 +38,22 @@ class ClientGone(Exception):
     """The client closed its connection before its photo was predicted."""
 
 
-class Turn:
+class Turn(NamedTuple):
     """One photo's place in line, which its deadline or its client may end."""
 
-    def __init__(self, deadline_s: float, gone: Callable[[], bool]) -> None:
-        self._deadline_s, self._gone = deadline_s, gone
-        self._ends = time.monotonic() + deadline_s
+    deadline_s: float
+    ends: float  # as `time.monotonic` counts
+    gone: Callable[[], bool]
 
-    def left_s(self) -> float:
-        """The time until the deadline, s; 0 after it."""
-        return max(0.0, self._ends - time.monotonic())
-
-    def check(self) -> None:
-        """Raise `ClientGone` if the client has left, `GatewayTimeout` after the deadline."""
-        self.check_client()
-        if not self.left_s():
+    def check(self, begun: bool = False) -> None:
+        """Raise `ClientGone` if the client has left, `GatewayTimeout` if late and not ``begun``."""
+        if self.gone():
+            raise ClientGone
+        if not begun and time.monotonic() >= self.ends:
             raise GatewayTimeout(
-                f"the photo was not decoded and at the model within {self._deadline_s:g} s and was "
+                f"the photo was not decoded and at the model within {self.deadline_s:g} s and was "
                 "not predicted"
             )
-
-    def check_client(self) -> None:
-        """Raise `ClientGone` if the client has left."""
-        if self._gone():
-            raise ClientGone
 
 
 class InferenceWorker:
@@ -108,7 +102,8 @@ class InferenceWorker:
         if not self._slots.acquire(blocking=False):
             raise ServiceUnavailable("the queue is full; try again", retry_after=1)
         try:
-            yield Turn(self._settings.deadline_s, gone)
+            limit = self._settings.deadline_s
+            yield Turn(limit, time.monotonic() + limit, gone)
         finally:
             self._slots.release()
 
@@ -123,12 +118,12 @@ class InferenceWorker:
         turn.check()
         arrived = time.monotonic()
         with QUEUE_DEPTH.track_inprogress():
-            while not self._model.acquire(timeout=turn.left_s()):
+            while not self._model.acquire(timeout=max(0.0, turn.ends - time.monotonic())):
                 turn.check()
         try:
             turn.check()
             waited_ms = (time.monotonic() - arrived) * 1000
-            return self._run(image, threshold, turn.check_client), waited_ms
+            return self._run(image, threshold, partial(turn.check, True)), waited_ms
         finally:
             self._model.release()
 

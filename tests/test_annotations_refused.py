@@ -86,6 +86,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no category": (lambda coco: coco.update(categories=[]), "none is called crack"),
     "same id": (image(id=1), r"set\.json lists image id 1 twice"),
     "no image id": (lambda coco: coco["images"][0].pop("id"), "image id None"),
+    "a list for image id": (image(id=[1]), r"image id \[1\] twice, or it is no number or name"),
     "no name": (image(file_name=""), r"image number 1 of .*set\.json has no file_name"),
     "same photo": (image(file_name="b.png"), r"lists .*b\.png as 2 images; join them"),
     "missing": (image(file_name="c.png"), r"1 of 2 photos of .*set\.json .*the first: c\.png"),

@@ -119,7 +119,7 @@ def test_a_folder_without_read_permission_is_named(folder: Path, tmp_path: Path)
     try:
         command = _command(tmp_path, tmp_path / "crack.json")
         command[3], command[5] = str(tmp_path), str(tmp_path)
-        command = [*_as_ordinary_user(), *command]
+        command = [*as_ordinary_user(), *command]
         done = _run(command)
         assert done.returncode == 1
         assert f"  {forbidden} cannot be read: Permission denied" in done.stderr
@@ -147,7 +147,7 @@ def test_any_file_name_is_listed(tmp_path: Path, run_tool: Tool) -> None:
     assert listed == [f"  {folder}/latin-\\udcfc.png", f'  {folder}/裂 "x".png']
 
 
-def _as_ordinary_user() -> list[str]:
+def as_ordinary_user() -> list[str]:
     """What to put before a command so that file permissions count, also for root."""
     if os.geteuid() != 0:
         return []

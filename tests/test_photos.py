@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from crack_data.errors import CrackError
-from crack_data.photos import PhotoError, decode_photo, photo_size, probe_photo, read_photo
+from crack_data.photos import (
+    PhotoError,
+    decode_photo,
+    photo_size,
+    probe_photo,
+    read_header,
+    read_photo,
+)
 
 from .photo_files import TURNS, encode, smooth_photo, tiff
 
@@ -148,12 +155,14 @@ def test_too_large_is_told_by_the_header(rgb: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("side", [20_000, 100_000])
-def test_a_bomb_is_not_decoded(side: int) -> None:
+def test_a_bomb_is_not_decoded(side: int, tmp_path: Path) -> None:
     data = bytearray(encode(Image.new("L", (8, 8)), "BMP"))
     data[18:22] = data[22:26] = side.to_bytes(4, "little")
-    with pytest.raises(PhotoError) as caught:
-        decode_photo(bytes(data))
-    assert caught.value.kind == "too_large"
+    (tmp_path / "bomb.bmp").write_bytes(data)
+    for read in (read_photo, photo_size, read_header):
+        with pytest.raises(PhotoError) as caught:
+            read(tmp_path / "bomb.bmp")
+        assert caught.value.kind == "too_large"
 
 
 def test_read_photo_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from crack_data import storage
 from crack_data.errors import CrackError
 from crack_data.storage import PhotoFile, count_kinds, find_photos
+
+from .test_convert_tool import as_ordinary_user
 
 
 def make(folder: Path, *names: str) -> None:
@@ -83,6 +87,27 @@ def test_a_pipe_is_counted_and_not_read(tmp_path: Path) -> None:
     unread: Counter[str] = Counter()
     assert names_of(find_photos(str(tmp_path), unread=unread)) == ["a.jpg", "lost.jpg"]
     assert count_kinds(unread) == "1 pipe, device or linked folder"
+
+
+def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "closed/b.jpg")
+    find = (
+        "import sys, collections, crack_data.storage as s; unread = collections.Counter(); "
+        "print(*[x.file_name for x in s.find_photos(sys.argv[1], unread=unread)], *unread.items())"
+    )
+    command = [*as_ordinary_user(), sys.executable, "-c", find]
+    (tmp_path / "closed").chmod(0)
+    try:
+        for pattern in (str(tmp_path), f"{tmp_path}*"):
+            done = subprocess.run([*command, pattern], capture_output=True, text=True, check=True)
+            assert done.stdout.endswith("a.jpg ('folder without access', 1)\n")
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+
+
+def test_photos_are_sorted_whatever_the_order_of_the_inputs(tmp_path: Path) -> None:
+    make(tmp_path, "b/x.jpg", "a/y.jpg")
+    assert names_of(find_photos(str(tmp_path / "b"), str(tmp_path / "a"))) == ["y.jpg", "x.jpg"]
 
 
 def test_links_to_photos_count(tmp_path: Path) -> None:

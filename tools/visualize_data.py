@@ -25,14 +25,17 @@ def main() -> None:
     add("--config-file", required=True, metavar="FILE.yaml")
     add("--source", required=True, choices=SOURCES)
     add("--output", default=Path("output/visualized"), type=Path, metavar="DIR")
+    add("--weights", metavar="PTH", help="of predictions (default: the config's MODEL.WEIGHTS)")
     add("--count", default=24, type=int, metavar="N", help="photos or crops (24)")
     add("--worst", action="store_true", help="predictions with the lowest F1 only")
     add("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
     args = parser.parse_args()
     if args.count < 1:
         raise CrackError("--count must be 1 or more")
-    load = load_predict_config if args.source == "prediction" else load_config
-    cfg = load(args.config_file, overrides=args.opts)
+    if args.source == "prediction":
+        cfg = load_predict_config(args.config_file, args.weights, args.opts)
+    else:
+        cfg = load_config(args.config_file, args.opts)
     files = visualize(cfg, args.source, args.output, args.count, args.worst)
     print(f"{len(files)} pictures in {args.output}")
 

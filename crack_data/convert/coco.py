@@ -27,17 +27,11 @@ _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
     """Encode the part at x, y of a photo's mask, HxW of 0 and 1 or bool, as COCO's compressed RLE.
 
-    ``shape`` is the photo's (H, W), px. As `pycocotools.mask.encode` of all of it, but faster.
+    ``shape`` is the photo's (H, W), px.
     """
-    height, width = shape
-    flat = np.zeros(mask.shape[1] * height + 2, np.bool_)  # columns, between two of background
-    flat[1:-1].reshape(-1, height)[:, y : y + mask.shape[0]] = mask.T
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
-    runs = np.diff(np.concatenate([[0], edges, [height * width]]))
-    if len(runs) > 1 and not runs[-1]:
-        runs = runs[:-1]
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode()}
+    whole = np.zeros(shape, np.uint8, order="F")
+    whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+    return {"size": [*shape], "counts": coco_mask.encode(whole)["counts"].decode()}
 
 
 def annotation(

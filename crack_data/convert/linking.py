@@ -11,6 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from scipy.ndimage import find_objects
+from scipy.spatial import KDTree
 
 DEFAULT_GAP = 64  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
@@ -19,25 +20,27 @@ _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 # How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
 # From the second number on the whole gap may lie between them, up to the first nothing.
 _FACING = (0.72, 0.92)
-_FRAGMENT, _REACH = 60, 30  # px: what is no longer is part of a crack this near
-_CELL = 8  # px: reach is told by cells of this size
+# px: pieces up to this long belong to a longer crack that is this near.
+_FRAGMENT_LENGTH, _FRAGMENT_REACH = 60, 30
 
 
 def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the cracks that connected components, "pieces", belong to.
 
     Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
-    pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case.
+    pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case, and what
+    is then no longer than 60 px to the nearest longer crack within 30 px (or ``gap``).
     ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers, int32:
     the crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1, dtype=np.int32)
+    gap = min(gap, float(np.hypot(*labels.shape)))
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
     if np.ptp(crack[1:]):
         for piece, other in _facing_pairs(labels, crack, gap):
             crack[crack == crack[other]] = crack[piece]
-        crack = _join_fragments(labels, crack, min(_REACH, int(gap)))
+        crack = _join_fragments(labels, crack, min(_FRAGMENT_REACH, int(gap)))
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
 
@@ -56,12 +59,15 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
 
 
 def _join_fragments(labels: np.ndarray, crack: np.ndarray, reach: int) -> np.ndarray:
-    """Number what is too short for a crack of its own as the nearest crack within ``reach`` px."""
+    """Number what is too short for a crack of its own as the nearest crack within ``reach`` px.
+
+    Of cracks that are equally near the longest; where these are equally long, none.
+    """
     crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
     cracks = crack.take(labels)
     boxes = find_objects(cracks)
     extent = np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
-    is_long = extent > _FRAGMENT
+    is_long = extent > _FRAGMENT_LENGTH
     joined = np.arange(len(extent))
     for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
         sides = boxes[number - 1]
@@ -69,9 +75,10 @@ def _join_fragments(labels: np.ndarray, crack: np.ndarray, reach: int) -> np.nda
         other = (cracks[around] != number).view(np.uint8)
         away = cv2.distanceTransform(other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         near = (away <= reach + 1) & is_long[cracks[around]]
-        owners = cracks[around][near]
-        order = np.lexsort((-extent[owners], away[near]))  # of two as near the longer one
-        joined[number] = owners[order[0]] if len(owners) else number
+        nearest = np.unique(cracks[around][near & (away <= away[near].min(initial=np.inf))])
+        longest = nearest[extent[nearest] == extent[nearest].max(initial=0)]
+        if len(longest) == 1:
+            joined[number] = longest[0]
     return joined[crack]
 
 
@@ -83,25 +90,27 @@ def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tupl
     order = np.argsort(labels[y, x], kind="stable")
     points, owner = np.stack([x, y], axis=1)[order], labels[y, x][order]
     areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
-    near = _near_others(points, owner, gap + 1) & _near_others(points, crack[owner], 2 * gap + 2)
-    points, owner = points[near], owner[near]  # in most photos few
     outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
+    last = 0
     for piece in np.unique(owner).tolist():
         part = slice(*np.searchsorted(owner, [piece, piece + 1]).tolist())
         width = 2 * areas[piece] / rims[piece]  # a band has two rims
         outward[part], ends = _outward(labels, piece, points[part], width)
-        end[part] = np.where(ends > 0, ends + end.max(), 0)
-    open_ends = np.unique(end[_near_others(points, crack[owner], gap + 1)])
+        end[part] = np.where(ends > 0, ends + last, 0)
+        last += ends.max(initial=0)
     length = np.hypot(*outward.T)
     pairs = set()
-    for number in open_ends[open_ends > 0].tolist():
-        tips = np.flatnonzero(end == number)
+    by_end, tree = np.argsort(end, kind="stable"), KDTree(points)
+    starts = np.searchsorted(end[by_end], np.arange(last + 2))
+    for number in range(1, last + 1):
+        tips = by_end[starts[number] : starts[number + 1]]
         piece = int(owner[tips[0]])
-        least, most = points[tips].min(axis=0) - gap - 1, points[tips].max(axis=0) + gap + 1
-        around = ((points >= least) & (points <= most)).all(axis=1)
+        corners = np.array([points[tips].min(axis=0), points[tips].max(axis=0)])
+        far = np.ptp(corners, axis=0).max() / 2 + gap + 1
+        around = np.array(tree.query_ball_point(corners.mean(axis=0), far, p=np.inf))
         # What is too little of an end faces none, however that lies.
-        able = length > 2 * _FACING[0] - length[tips].max()
-        others = np.flatnonzero(around & able & (owner != piece))
+        able = length[around] > 2 * _FACING[0] - length[tips].max()
+        others = around[able & (owner[around] != piece)]
         if (crack[owner[others]] != crack[piece]).any():
             best = _faced(points[tips], outward[tips], points[others], outward[others], gap)
             pairs |= {(piece, other) for other in owner[others[best]].tolist()}
@@ -120,21 +129,6 @@ def _faced(
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
     needed[distance > gap + 1] = np.inf
     return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)
-
-
-def _near_others(points: np.ndarray, numbers: np.ndarray, reach: float) -> np.ndarray:
-    """Which points, Nx2, may have one of another number in reach, as told by cells."""
-    cells = points // _CELL
-    columns, rows = cells.max(axis=0, initial=0) + 1
-    cell = cells[:, 1] * columns + cells[:, 0]
-    number = numbers.astype(np.float32)
-    high, low = (np.full(rows * columns, empty, np.float32) for empty in (-np.inf, np.inf))
-    np.maximum.at(high, cell, number)
-    np.minimum.at(low, cell, number)
-    square = np.ones((2 * (int(reach) // _CELL + 1) + 1,) * 2, np.uint8)
-    high = cv2.dilate(high.reshape(rows, columns), square)
-    low = cv2.erode(low.reshape(rows, columns), square)
-    return (high > low).ravel()[cell]
 
 
 def _outward(

@@ -30,6 +30,7 @@ from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..inference.predictor import CrackPredictor
 from ..segmentation import ignored_pixels, union_mask
+from .evaluator import counted_instances
 from .metrics import at_or_above
 
 logger = logging.getLogger(__name__)
@@ -53,31 +54,33 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     ``cfg`` is for prediction; the thresholds of MODEL.CRACK_MAP that it sets are kept. Photos whose
     file names agree in ``group_by``, a regular expression, are one group.
     """
+    group_of("photo", group_by)  # refuses a broken pattern before the work
     records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
     cfg = cfg.clone()
     keys = cfg.MODEL.CRACK_MAP
     score, threshold = keys.SCORE_THRESHOLD, keys.THRESHOLD
-    keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, 0.5
-    everything = CrackPredictor(cfg)
-    best = [
-        max((x.score for x in everything(read_photo_of(record)).instances), default=0.0)
-        for record in records
-        if not union_mask(record).any()
-    ]
     if score < 0:
+        keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, threshold if threshold >= 0 else 0.5
+        everything = CrackPredictor(cfg)
+        best = []
+        for record in records:
+            ignored = ignored_pixels(record)
+            if not ignored.all() and not union_mask(record)[~ignored].any():
+                found = counted_instances(everything(read_photo_of(record)).instances, ignored)
+                best.append(max((x.score for x in found), default=0.0))
         score = choose_score_threshold(best, false_alarm_rate)
-    keys.SCORE_THRESHOLD = score
+    keys.SCORE_THRESHOLD, keys.THRESHOLD = score, 0.5
     photos = measure_photos(cfg, records, group_by)
     if threshold < 0:
         threshold = unbiased_threshold(photos)
-    alarms = sum(x >= score for x in best)
+    alarmed = [predicted_percent(x.levels, threshold) > 0 for x in photos if not x.true_percent]
     return Calibration(
         weights=storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
         score_threshold=score,
         threshold=threshold,
-        false_alarm_rate=alarms / max(len(best), 1),
-        false_alarm_bound=rate_bound(alarms, len(best)),
-        crack_free_photos=len(best),
+        false_alarm_rate=float(np.mean(alarmed or [0.0])),
+        false_alarm_bound=rate_bound(int(sum(alarmed)), len(alarmed)),
+        crack_free_photos=len(alarmed),
         photos=len(photos),
         groups=len({photo.group for photo in photos}),
         interval=fit_interval(photos, threshold),
@@ -91,13 +94,16 @@ def measure_photos(
     predictor = CrackPredictor(cfg)
     photos = []
     for record in records:
-        prediction = predictor(read_photo_of(record))
         counted = ~ignored_pixels(record)
+        if not counted.any():
+            logger.warning(f"{record['file_name']} is ignored wholly, and left out")
+            continue
+        prediction = predictor(read_photo_of(record))
         truth = union_mask(record)[counted]
         photos.append(
             CalibrationPhoto(
                 group=group_of(Path(record["file_name"]).name, group_by),
-                true_percent=100.0 * float(truth.mean()) if len(truth) else 0.0,
+                true_percent=100.0 * float(truth.mean()),
                 levels=np.bincount(prediction.probability[counted], minlength=256),
                 spread=spread(prediction.levels),
             )

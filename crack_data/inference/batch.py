@@ -161,6 +161,8 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list
         if storage.printable(photo.path) in known:
             continue
         stem, suffix = posixpath.splitext(photo.file_name)
+        # What is added must fit into the 255 bytes that file systems allow a name.
+        stem = "/".join(x.encode()[:200].decode(errors="ignore") for x in stem.split("/"))
         longer = f"{stem}_{suffix[1:]}"
         names = chain((stem, longer), (f"{longer}_{number}" for number in count(2)))
         name = next(x for x in names if x.lower() not in taken)

@@ -10,7 +10,7 @@ from .prediction import CrackInstance, CrackPrediction
 Colour = tuple[int, int, int]
 
 # BGR, told apart from each other and from concrete and asphalt.
-_COLOURS: tuple[Colour, ...] = (
+COLOURS: tuple[Colour, ...] = (
     (60, 60, 255), (255, 190, 0), (0, 200, 255), (255, 80, 220), (80, 230, 60),
     (255, 120, 60), (0, 130, 255), (220, 230, 0), (170, 90, 255), (60, 255, 210),
 )  # fmt: skip
@@ -42,7 +42,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def instance_colour(index: int) -> Colour:
     """BGR colour of the instance with this position in `CrackPrediction.instances`."""
-    return _COLOURS[index % len(_COLOURS)]
+    return COLOURS[index % len(COLOURS)]
 
 
 def colour_instances(labels: np.ndarray) -> np.ndarray:

@@ -103,18 +103,14 @@ def _cracks_of(record: Record) -> list[tuple[Record, list[Polygon]]]:
 def _coco(records: list[Record]) -> dict[str, Any]:
     """COCO's instances: one annotation for a crack, one polygon for a piece."""
     whole = to_document(records, {})
-    polygons = [pieces for record in records for _, pieces in _cracks_of(record)]
-    about_image = ("id", "file_name", "height", "width")
-    about_crack = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-    annotations = [
-        {key: crack[key] for key in about_crack}
-        | {"segmentation": [np.ravel(x).tolist() for x in pieces]}
-        | {"attributes": {"score": crack["score"]}}
-        for crack, pieces in zip(whole["annotations"], polygons, strict=True)
-    ]
+    polygons = (pieces for record in records for _, pieces in _cracks_of(record))
+    for crack, pieces in zip(whole["annotations"], polygons, strict=True):
+        crack["segmentation"] = [np.ravel(x).tolist() for x in pieces]
+        crack["attributes"] = {"score": crack["score"]}
+    about = ("id", "file_name", "height", "width")
     return {
-        "images": [{key: image[key] for key in about_image} for image in whole["images"]],
-        "annotations": annotations,
+        "images": [{key: image[key] for key in about} for image in whole["images"]],
+        "annotations": whole["annotations"],
         "categories": [{"id": 1, "name": LABEL, "supercategory": ""}],
     }
 

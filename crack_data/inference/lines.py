@@ -25,8 +25,6 @@ from ..errors import CrackError, as_crack_error
 from .results import Scale
 
 _WGS84 = "OGC:CRS84"
-# Semi-major axis in m and squared eccentricity of WGS84's ellipsoid.
-_AXIS, _ECCENTRICITY2 = 6378137.0, 0.00669437999014
 
 
 class MapPlace(NamedTuple):
@@ -117,13 +115,10 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
     count = 100
     middle = width / 2, height / 2
     xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
-    longitude, latitude = np.radians(
-        import_rasterio().warp.transform(crs, _WGS84, xs.tolist(), ys.tolist())
-    )
-    curvature = 1.0 - _ECCENTRICITY2 * math.sin(latitude[0]) ** 2
-    north = _AXIS * (1.0 - _ECCENTRICITY2) / curvature**1.5 * (latitude[1:] - latitude[0])
-    east = _AXIS / math.sqrt(curvature) * math.cos(latitude[0]) * (longitude[1:] - longitude[0])
-    return 1000.0 / count * np.array([east, north])
+    convert = import_rasterio().warp.transform
+    (longitude,), (latitude,) = convert(crs, _WGS84, xs[:1].tolist(), ys[:1].tolist())
+    around = f"+proj=aeqd +lon_0={longitude} +lat_0={latitude} +ellps=WGS84"  # true near its middle
+    return 1000.0 / count * np.array(convert(crs, around, xs[1:].tolist(), ys[1:].tolist()))
 
 
 def to_geojson(

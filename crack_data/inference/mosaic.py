@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
+from ..errors import CrackError
 from ..photos import MAX_PIXELS, sample_range
 from ..storage import PhotoFile
 from .lines import find_place, find_scale, import_rasterio, to_geojson
@@ -104,6 +105,9 @@ def predict_mosaic(
         ) as out,
     ):  # fmt: skip
         height, width = raster.shape
+        white_zero = "MINISWHITE" in raster.tags(ns="IMAGE_STRUCTURE")
+        if white_zero or raster.colorinterp[0].name == "palette":
+            raise CrackError(f"{photo.path} has a palette, or white as zero; save it as grey")
         place = find_place(photo.path, height, width)
         for row, core, around, image in _windows(raster):
             prediction = predictor(image, options.threshold)

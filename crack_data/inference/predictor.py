@@ -25,6 +25,9 @@ from .prediction import CrackInstance, CrackPrediction
 from .tiling import run_tiles
 
 logger = logging.getLogger("detectron2.crack_data.inference")
+for _name in ("fvcore.common.checkpoint", "detectron2.checkpoint.detection_checkpoint"):
+    # `DefaultPredictor` would say that there is no checkpoint, since `load_weights` reads it.
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class CrackPredictor:
@@ -52,12 +55,8 @@ class CrackPredictor:
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         cfg.freeze()
-        logging.disable(logging.INFO)  # Detectron2 would log that there is no checkpoint
-        try:
-            with as_crack_error("no model can be built from the config"):
-                self.predictor = DefaultPredictor(bare)
-        finally:
-            logging.disable(logging.NOTSET)
+        with as_crack_error("no model can be built from the config"):
+            self.predictor = DefaultPredictor(bare)
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())

@@ -19,9 +19,6 @@ from scipy.ndimage import find_objects
 
 from ..convert.linking import link_pieces
 
-# Rows that are counted at a time, so that a large photo takes little memory.
-_BAND = 1024
-
 
 @dataclass(frozen=True)
 class Components:
@@ -55,12 +52,9 @@ def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
         labels = crack_of.take(labels)
     corners = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(labels)]
     boxes = np.array(corners, np.int64).reshape(-1, 4)
-    area, total = np.zeros((2, len(boxes) + 1))
-    for start in range(0, len(labels), _BAND):
-        band, levels = labels[start : start + _BAND], probability[start : start + _BAND]
-        inside = band > 0
-        area += np.bincount(band[inside], minlength=len(area))
-        total += np.bincount(band[inside], levels[inside], len(total))
+    inside = labels > 0
+    owners = labels[inside]
+    area, total = (np.bincount(owners, x, len(boxes) + 1) for x in (None, probability[inside]))
     length = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     mean = total[1:] / (255 * area[1:])
     # A crack shorter than 80 px is less sure to be one, in proportion.
@@ -115,33 +109,21 @@ def score_components(
     The detector's is the one that 40 % of the crack's pixels reach: part of a long crack may lie
     outside every box.
     """
-    # Number the scores from the best, 0, to that of the pixels under no detection.
-    ranked = sorted(detections, key=lambda x: -x.score)
-    scores = np.array([*(x.score for x in ranked), 0.0])
-    counts = np.zeros((len(components.boxes) + 1, len(scores)), np.int64)
-    for start in range(0, len(components.labels), _BAND):
-        labels = components.labels[start : start + _BAND]
-        inside = labels > 0
-        rank = _paint_ranks(ranked, start, labels.shape)[inside]
-        key = labels[inside].astype(np.int64) * len(scores) + rank
-        counts += np.bincount(key, minlength=counts.size).reshape(counts.shape)
-    reached = counts[1:].cumsum(axis=1)
+    ranked = sorted(detections, key=lambda x: x.score)
+    scores = np.array([0.0, *(x.score for x in ranked)])
+    painted = np.zeros(components.labels.shape, np.int32)  # with the rank of the best over a pixel
+    for rank, detection in enumerate(ranked, start=1):
+        x0, y0, x1, y1 = detection.box
+        painted[y0:y1, x0:x1][... if detection.mask is None else detection.mask] = rank
+    inside = components.labels > 0
+    key = components.labels[inside].astype(np.int64) * len(scores) + painted[inside]
+    counts = np.bincount(key, minlength=(len(components.boxes) + 1) * len(scores))
+    reached = counts.reshape(-1, len(scores))[1:, ::-1].cumsum(axis=1)  # from the best score on
     wanted = np.floor(0.4 * (reached[:, -1:] - 1))
-    detector = np.maximum(scores[(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
+    detector = np.maximum(scores[::-1][(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)
 
 
 def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
     """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
     return probability * np.concatenate([[False], drawn]).take(components.labels)
-
-
-def _paint_ranks(ranked: Sequence[Detection], start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """For each pixel of a band of rows the position of the best detection over it."""
-    painted = np.full(shape, len(ranked), np.int32)
-    for rank in reversed(range(len(ranked))):
-        (x0, y0, x1, y1), mask = ranked[rank].box, ranked[rank].mask
-        top, bottom = np.clip((y0, y1), start, start + shape[0])
-        view = painted[top - start : bottom - start, x0:x1]
-        view[... if mask is None else mask[top - y0 : bottom - y0]] = rank
-    return painted

@@ -87,6 +87,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
 
     def __init__(self, cfg: CfgNode, records: list[Record], seed: int) -> None:
         self.records = DatasetFromList(records, copy=False)
+        self.weights = photo_weights(cfg, records)
         self.seed = seed
         self.mapper = CrackMapper(cfg)
 
@@ -105,7 +106,7 @@ class TrainSamples(Dataset[dict[str, Any]]):
                 return {**self.mapper(record, rng), "skipped": skipped}
             except CrackError as error:
                 skipped.append((record["file_name"], str(error)))
-            index = int(rng.integers(len(self.records)))
+            index = int(rng.choice(np.flatnonzero(self.weights.numpy())))
         return {"skipped": skipped}
 
 
@@ -126,11 +127,11 @@ def build_train_loader(cfg: CfgNode, seed: int, start: int = 0) -> BatchLoader:
         raise CrackError(
             f"SOLVER.IMS_PER_BATCH is {size}; it must be a multiple of the {world} process(es)"
         )
-    records = load_records(cfg)
+    samples = TrainSamples(cfg, load_records(cfg), seed)
     return BatchLoader(
-        TrainSamples(cfg, records, seed),
+        samples,
         batch_size=size // world,
-        sampler=sample_stream(photo_weights(cfg, records), seed, start),
+        sampler=sample_stream(samples.weights, seed, start),
         drop_last=True,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=pickle.dumps,
@@ -143,8 +144,8 @@ class Truth:
 
     # int16 label maps (H, W), 0 for background; instances that overlap lie in different layers.
     layers: list[np.ndarray]
-    # Labels of instances that the data set itself has in pieces farther apart than the linking gap:
-    # no crop takes them apart.
+    # Labels of instances that the data set itself has in pieces that linking would not join: no
+    # crop takes them apart.
     scattered: set[int]
     ignored: np.ndarray  # bool (H, W), pixels that do not count
 
@@ -156,7 +157,7 @@ class Truth:
 class CrackMapper:
     """Reads a photo, draws a crop of it and finds what the crop holds of each instance.
 
-    Pieces of one instance that a crop has cut apart, farther than MODEL.CRACK_MAP.LINK_GAP, become
+    Pieces of one instance that a crop has cut apart, and that linking would not join again, become
     several instances, since nothing in the crop shows that they are one.
     """
 
@@ -249,7 +250,7 @@ def ignore_rim(target: np.ndarray, width: float) -> None:
 
 
 def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
-    """The parts of a mask that are farther apart than the linking gap, each bool (H, W)."""
+    """The parts of a mask that `link_pieces` does not join, each bool (H, W)."""
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     if count <= 2:
         return [mask]

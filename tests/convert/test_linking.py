@@ -80,7 +80,8 @@ def test_what_nearly_touches_is_one_crack() -> None:
         (40, 20, [0, 1, 2, 2]),
         (20, 40, [0, 1, 1, 2]),
         (20, 20, [0, 1, 2, 2]),  # of two as near the longer one
-        (33, 33, [0, 1, 2, 3]),
+        (32, 31, [0, 1, 2, 2]),  # 30 px of background
+        (32, 32, [0, 1, 2, 3]),
     ],
 )
 def test_a_fragment_is_part_of_the_nearest_crack(
@@ -89,6 +90,24 @@ def test_a_fragment_is_part_of_the_nearest_crack(
     mask = np.zeros((120, 200), np.uint8)
     mask[60 - above, 20:120] = mask[60, 70:90] = mask[60 + below, 20:180] = 1
     assert _link(mask, 64) == expected
+
+
+@pytest.mark.parametrize(("end", "is_fragment"), [((40, 82), True), ((45, 87), False)])
+def test_what_is_longer_than_60_px_is_no_fragment(end: tuple[int, int], is_fragment: bool) -> None:
+    mask = np.zeros((120, 200), np.uint8)
+    mask[100, 10:190] = 1
+    cv2.line(mask, (40, 40), (end[0] + 40, end[1]), 1, 1)
+    assert _link(mask, 64) == [0, 1, 1 if is_fragment else 2]
+
+
+def test_a_fragment_between_two_equal_cracks_is_part_of_neither() -> None:
+    mask = np.zeros((80, 200), np.uint8)
+    mask[20, 20:120] = mask[40, 60:80] = mask[60, 20:120] = 1
+    assert _link(mask, 64) == [0, 1, 2, 3]
+
+
+def test_a_gap_larger_than_the_mask_costs_no_memory() -> None:
+    assert _link(_dashes(6), 1e9) == [0, 1, 1, 1, 2]
 
 
 def test_fragments_alone_stay_apart() -> None:

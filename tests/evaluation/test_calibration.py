@@ -11,20 +11,23 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from crack_data.calibration import Calibration, Interval, calibration_path, read_calibration, spread
-from crack_data.datasets import register_datasets_of
+from crack_data.datasets import read_photo_of, register_datasets_of
 from crack_data.errors import CrackError
 from crack_data.evaluation.calibration import (
     CalibrationPhoto,
     calibrate,
     choose_score_threshold,
     fit_interval,
+    measure_photos,
     predicted_percent,
     rate_bound,
     unbiased_threshold,
 )
+from crack_data.inference.predictor import CrackPredictor
 
 
 def _photos(count: int, rng: np.random.Generator, group: int = 1) -> list[CalibrationPhoto]:
@@ -126,6 +129,51 @@ def test_thresholds_that_the_config_sets_are_kept(cfg: CfgNode) -> None:
     assert (found.score_threshold, found.threshold) == (0.2, 0.4)
     assert (found.crack_free_photos, found.false_alarm_rate, found.false_alarm_bound) == (0, 0, 1)
     assert (found.photos, found.groups, found.interval) == (2, 2, None)
+
+
+@pytest.fixture
+def ignoring(cfg: CfgNode, tmp_path: Path) -> CfgNode:
+    """Those photos, the second ignored but for its right half, one crack-free, one all ignored."""
+    document = json.loads((tmp_path / "val.json").read_bytes())
+    for number, left in ((2, 48), (4, 96)):
+        area = [[0, 0, left, 0, left, 64, 0, 64]]
+        ids = {"id": 2 + number, "image_id": number, "category_id": 1, "iscrowd": 1}
+        document["annotations"].append({**ids, "segmentation": area})
+    for number in (3, 4):
+        Image.new("RGB", (96, 64), "grey").save(tmp_path / f"{number}.png")
+        about = {"id": number, "file_name": f"{number}.png", "width": 96, "height": 64}
+        document["images"].append(about)
+    (tmp_path / "ignoring.json").write_text(json.dumps(document))
+    cfg.DATASETS.TEST = (str(tmp_path / "ignoring.json"),)
+    register_datasets_of(cfg, ("TEST",))
+    return cfg
+
+
+def test_ignored_pixels_do_not_count(ignoring: CfgNode) -> None:
+    ignoring.MODEL.CRACK_MAP.SCORE_THRESHOLD, ignoring.MODEL.CRACK_MAP.THRESHOLD = 0.0, 0.5
+    records = DatasetCatalog.get(ignoring.DATASETS.TEST[0])
+    whole, half, free = measure_photos(ignoring, records, "")
+    assert whole.true_percent == pytest.approx(100 * 70 * 4 / (96 * 64))
+    assert half.true_percent == pytest.approx(100 * 32 * 4 / (48 * 64))
+    assert (half.levels.sum(), free.levels.sum(), free.true_percent) == (48 * 64, 96 * 64, 0)
+    prediction = CrackPredictor(ignoring)(read_photo_of(records[0]))
+    assert whole.spread == spread(prediction.levels) != 1.0
+
+
+@pytest.mark.parametrize(("threshold", "rate"), [(0.0, 1.0), (0.99, 0.0)])
+def test_false_alarms_are_those_at_both_thresholds(
+    ignoring: CfgNode, threshold: float, rate: float
+) -> None:
+    keys = ignoring.MODEL.CRACK_MAP
+    keys.LINK_THRESHOLD, keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, 0.0, threshold
+    found = calibrate(ignoring)
+    assert (found.photos, found.crack_free_photos, found.false_alarm_rate) == (3, 1, rate)
+
+
+def test_a_broken_pattern_is_refused_before_the_work(cfg: CfgNode) -> None:
+    cfg.MODEL.WEIGHTS = "none.pth"
+    with pytest.raises(CrackError, match="group-by"):
+        calibrate(cfg, "(")
 
 
 @pytest.mark.parametrize(

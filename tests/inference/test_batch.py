@@ -251,6 +251,7 @@ def test_any_storage_gives_the_same_files(tiny_cfg: CfgNode, photos: Path, tmp_p
         (["a.jpg", "A.jpg"], ["a", "A_jpg"]),  # one file on some file systems
         (["a.jpg", "a.png", "a_png.jpg"], ["a", "a_png", "a_png_jpg"]),
         (["a.jpg"] * 4, ["a", "a_jpg", "a_jpg_2", "a_jpg_3"]),
+        (["é" * 120 + ".jpg", "é" * 125 + ".jpg"], ["é" * 100, "é" * 100 + "_jpg"]),
         (["-settings.jpg"], ["-settings_jpg"]),  # whose record would replace the run's settings
     ],
 )

@@ -116,10 +116,14 @@ def test_label_studio_ties_the_pieces_of_a_crack(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", FORMATS)
 def test_photos_without_cracks_and_unusable_ones(labels: str, tmp_path: Path) -> None:
     record = record_of(MASKS["wave"], folder=tmp_path) | {"instances": []}
-    write_labels([record, {"name": "b", "error": "no photo"}], labels, str(tmp_path))
-    (path,) = (x for x in (tmp_path / "labels").rglob("*.json"))
-    assert "b.jpg" not in path.read_text()
-    assert json.loads(path.read_text())
+    unusable = {"name": "b", "path": "b.jpg", "file_name": "b.jpg", "error": "no photo"}
+    write_labels([record, unusable], labels, str(tmp_path))
+    (path,) = (tmp_path / "labels").rglob("*.json")
+    content = path.read_text()
+    assert "b.jpg" not in content
+    assert Path(record["file_name"]).name in content
+    assert '"points"' not in content
+    assert json.loads(content).get("annotations") == [] if labels == "coco" else True
 
 
 def test_label_studio_reads_its_tasks_and_exports_the_mask(tmp_path: Path) -> None:

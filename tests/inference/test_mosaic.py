@@ -71,10 +71,9 @@ def draw(
                     side = (b - a)[::-1] * (1, -1) / np.linalg.norm(b - a) * (width - 1) / 2
                     corners = np.rint(16 * np.array([a + side, b + side, b - side, a - side]))
                     cv2.fillConvexPoly(pixels, corners.astype(np.int32), 40, shift=4)
-            raster.write(
-                np.stack([pixels.astype(dtype) * (16 if dtype == "uint16" else 1)] * 3),
-                window=window,
-            )
+            light = np.full_like(pixels, 180)  # the cracks show in blue alone
+            colours = np.stack([light, light, pixels]).astype(dtype)
+            raster.write(colours * (16 if dtype == "uint16" else 1), window=window)
 
 
 def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPredictor]:
@@ -100,7 +99,7 @@ def test_cracks_across_windows(tmp_path: Path, dtype: str) -> None:
     assert predictor.calls == 20
     check_lines(record, tmp_path / "out" / "road_lines.geojson", CRACKS)
     with rasterio.open(path) as drawn, rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
-        dark = drawn.read(1) < drawn.read(1).max() / 2
+        dark = drawn.read(3) < drawn.read(3).max() / 2
         assert np.array_equal(mask.read(1) > 0, dark)
         assert mask.crs == drawn.crs
         assert mask.transform == drawn.transform
@@ -144,6 +143,20 @@ def test_windows_without_data_are_passed_over(tmp_path: Path) -> None:
     record, predictor = predict(path, tmp_path / "out")
     assert predictor.calls <= 4
     assert (record["height"], record["width"]) == (900, 1200)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("kind", ["palette", "miniswhite"])
+def test_a_raster_whose_numbers_are_no_brightness_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "road.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8",
+        crs="EPSG:25832", transform=from_origin(*ORIGIN, PIXEL, PIXEL), photometric=kind,
+    ) as raster:  # fmt: skip
+        raster.write(np.ones((900, 1200), np.uint8), 1)
+        if kind == "palette":
+            raster.write_colormap(1, {1: (200, 190, 180)})
+    assert "has a palette, or white as zero; save it" in predict(path, tmp_path / "out")[0]["error"]
 
 
 @pytest.mark.usefixtures("small_windows")

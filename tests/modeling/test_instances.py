@@ -8,7 +8,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 
-from crack_data.modeling import instances
 from crack_data.modeling.instances import (
     Detection,
     add_map_proposals,
@@ -45,13 +44,6 @@ def _scores(probability: np.ndarray, *detections: Detection, floor: float = 0.0)
     return score_components(find_components(probability, settings), detections, settings).tolist()
 
 
-@pytest.fixture(params=[1024, 7])
-def band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counting in one band of rows, and in many."""
-    monkeypatch.setattr(instances, "_BAND", request.param)
-
-
-@pytest.mark.usefixtures("band")
 @pytest.mark.parametrize(
     ("boxes", "detector"),
     [
@@ -75,7 +67,6 @@ def test_the_score_is_the_geometric_mean_of_detector_and_map(
     assert score == pytest.approx(np.sqrt(detector * SURE))
 
 
-@pytest.mark.usefixtures("band")
 def test_scores_are_those_of_a_plain_computation() -> None:
     rng = np.random.default_rng(0)
     probability = np.kron(rng.random((20, 40)) < 0.3, np.ones((5, 5))).astype(np.uint8) * 200

@@ -101,6 +101,17 @@ def test_an_unreadable_photo_is_replaced(make_config: Callable[..., CfgNode], da
     assert torch.equal(replaced["image"], samples[5, 2]["image"])
 
 
+def test_it_is_replaced_by_a_photo_that_may_be_drawn(
+    make_config: Callable[..., CfgNode], data: Path
+) -> None:
+    _break(data, 3)
+    cfg = make_config()
+    samples = TrainSamples(cfg, load_records(cfg), seed=0)
+    samples.weights = torch.eye(12)[[2, 7]].sum(dim=0)  # the third cannot be read
+    names = {samples[position, 2]["file_name"] for position in range(20)}
+    assert names == {samples.records[7]["file_name"]}
+
+
 def test_without_augmentation_photos_stay_whole(make_config: Callable[..., CfgNode]) -> None:
     """Polygons, ignored areas and photos without a crack included."""
     cfg = make_config("CRACK.AUG.ENABLED", "False")
