@@ -78,7 +78,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
         weights=storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
         score_threshold=score,
         threshold=threshold,
-        false_alarm_rate=float(np.mean(alarmed or [0.0])),
+        false_alarm_rate=float(np.mean(alarmed or [False])),
         false_alarm_bound=rate_bound(int(sum(alarmed)), len(alarmed)),
         crack_free_photos=len(alarmed),
         photos=len(photos),
