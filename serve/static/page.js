@@ -120,17 +120,22 @@ function mark([x, y, width, height]) {
   $("marker").hidden = false;
 }
 
-function save(blob, suffix) {
+function save(url, suffix) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
+  link.href = url;
   link.download = state.answer.file_name.replace(/\.[^.]*$/, "") + suffix;
   link.click();
-  URL.revokeObjectURL(link.href);
 }
 
-async function saveForm(format, suffix) {
+function saveBlob(blob, suffix) {
+  const url = URL.createObjectURL(blob);
+  save(url, suffix);
+  URL.revokeObjectURL(url);
+}
+
+async function saveMask() {
   try {
-    save(await (await post({ format })).blob(), suffix);
+    saveBlob(await (await post({ format: "mask" })).blob(), "_mask.png");
   } catch (error) {
     say(error.message, true);
   }
@@ -138,7 +143,7 @@ async function saveForm(format, suffix) {
 
 function saveJson() {
   const { overlay, ...answer } = state.answer;
-  save(new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" }), ".json");
+  saveBlob(new Blob([JSON.stringify(answer, null, 2)], { type: "application/json" }), ".json");
 }
 
 function listenForPhotos() {
@@ -174,8 +179,8 @@ function listenForControls() {
     event.preventDefault();
     predict();
   });
-  $("save-overlay").addEventListener("click", () => saveForm("png", "_overlay.png"));
-  $("save-mask").addEventListener("click", () => saveForm("mask", "_mask.png"));
+  $("save-overlay").addEventListener("click", () => save(state.answer.overlay, "_overlay.png"));
+  $("save-mask").addEventListener("click", saveMask);
   $("save-json").addEventListener("click", saveJson);
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,6 +148,8 @@ def test_downloads(context: BrowserContext, url: str, photo_file: Path, tmp_path
     answer = json.loads(saved["wall.json"].read_text())
     assert 100 * np.mean(mask > 0) == pytest.approx(answer["percent_masked"])
     assert cv2.imread(str(saved["wall_overlay.png"])).shape == (96, 128, 3)
+    shown = visit.page.get_attribute("#output", "src")
+    assert b64decode(str(shown).partition(",")[2]) == saved["wall_overlay.png"].read_bytes()
 
 
 def test_works_by_keyboard_alone(context: BrowserContext, url: str, photo_file: Path) -> None:
