@@ -40,6 +40,7 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     if np.ptp(crack[1:]):
         for piece, other in _facing_pairs(labels, crack, gap):
             crack[crack == crack[other]] = crack[piece]
+    if np.ptp(crack[1:]):
         crack = _join_fragments(labels, crack, min(_FRAGMENT_REACH, int(gap)))
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)

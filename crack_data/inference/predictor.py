@@ -25,9 +25,7 @@ from .prediction import CrackInstance, CrackPrediction
 from .tiling import run_tiles
 
 logger = logging.getLogger("detectron2.crack_data.inference")
-for _name in ("fvcore.common.checkpoint", "detectron2.checkpoint.detection_checkpoint"):
-    # `DefaultPredictor` would say that there is no checkpoint, since `load_weights` reads it.
-    logging.getLogger(_name).setLevel(logging.WARNING)
+_LOADERS = ("fvcore.common.checkpoint", "detectron2.checkpoint.detection_checkpoint")
 
 
 class CrackPredictor:
@@ -55,8 +53,15 @@ class CrackPredictor:
         bare = cfg.clone()
         bare.MODEL.WEIGHTS = ""
         cfg.freeze()
-        with as_crack_error("no model can be built from the config"):
-            self.predictor = DefaultPredictor(bare)
+        loaders = [logging.getLogger(name) for name in _LOADERS]
+        for loader in loaders:  # which would say that there is no checkpoint
+            loader.disabled = True
+        try:
+            with as_crack_error("no model can be built from the config"):
+                self.predictor = DefaultPredictor(bare)
+        finally:
+            for loader in loaders:
+                loader.disabled = False
         self.model = self.predictor.model
         if model is not None:
             self.model.load_state_dict(model.state_dict())

@@ -85,6 +85,8 @@ def test_the_log_says_which_weights_are_used(
     assert {x.getMessage() for x in caplog.records} == {
         f"The weights are those of {cfg.MODEL.WEIGHTS}"
     }
+    with caplog.at_level("INFO", logger="fvcore"):  # by which a training says what it has saved
+        assert logging.getLogger("fvcore.common.checkpoint").isEnabledFor(logging.INFO)
 
 
 def test_the_map_gives_the_mask_of_any_threshold(
