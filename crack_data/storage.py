@@ -182,11 +182,6 @@ def full_path(path: str) -> str:
         return _full(fs, name)
 
 
-def join(folder: str, name: str) -> str:
-    """Path of a file in a folder."""
-    return f"{folder.rstrip('/')}/{name}"
-
-
 @contextmanager
 def _use(path: str, what: str) -> Iterator[tuple[Any, str]]:
     """The file system of a path and its name there; what fails becomes a sentence."""

@@ -158,34 +158,28 @@ def _f1(truth: np.ndarray, mask: np.ndarray) -> float:
 def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -> None:
     """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo."""
     drawn = [_draw_strip(strip) for strip in strips]  # one at a time is held at full size
-    rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
-    heights = [max(strip.height for strip in row) + _GAP for row in rows]
+    tops = [_LINE]  # of the rows of strips, px, and the end of the last
+    for start in range(0, len(drawn), _COLUMNS):
+        highest = max(strip.height for strip in drawn[start : start + _COLUMNS])
+        tops.append(tops[-1] + highest + _GAP)
     step = drawn[0].width + _BETWEEN_STRIPS
-    size = _COLUMNS * step - _BETWEEN_STRIPS, _LINE + sum(heights)
-    sheet = Image.new("RGB", size, _PAPER)
+    sheet = Image.new("RGB", (_COLUMNS * step - _BETWEEN_STRIPS, tops[-1]), _PAPER)
     left = 2
     for text, colour in _LEGEND.items():
         left += _write(sheet, left, text, colour) + 16
-    top = _LINE
-    for row, height in zip(rows, heights, strict=True):
-        for index, strip in enumerate(row):
-            sheet.paste(strip, (index * step, top))
-        top += height
+    for index, strip in enumerate(drawn):
+        sheet.paste(strip, (index % _COLUMNS * step, tops[index // _COLUMNS]))
     with atomic_write(path) as file:
         sheet.save(file, format="PNG")
 
 
 def _draw_strip(strip: Strip) -> Image.Image:
-    pictures = (
-        strip.photo[:, :, ::-1],
-        colour_instances(strip.truth)[:, :, ::-1],
-        colour_instances(strip.mask)[:, :, ::-1],
-        error_map(strip.photo, strip.truth > 0, strip.mask > 0),
-    )
+    bgr = strip.photo, colour_instances(strip.truth), colour_instances(strip.mask)
+    errors = error_map(strip.photo, strip.truth > 0, strip.mask > 0)
     height = -(-strip.photo.shape[0] * _WIDTH // strip.photo.shape[1])
     result = Image.new("RGB", (4 * (_WIDTH + _GAP) - _GAP, _LINE + height), _PAPER)
     _write(result, 2, strip.title, _INK)
-    for index, picture in enumerate(pictures):
+    for index, picture in enumerate([*(x[:, :, ::-1] for x in bgr), errors]):
         # Averaging keeps a thin crack visible, if paler, where taking the nearest pixel loses it.
         small = cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA)
         result.paste(Image.fromarray(small), (index * (_WIDTH + _GAP), _LINE))

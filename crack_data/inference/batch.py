@@ -50,10 +50,10 @@ def run_prediction(
     predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
     if not resume:
         for name in (storage.RESULTS, _CSV, RECORDS):
-            storage.remove(storage.join(folder, name))
+            storage.remove(posixpath.join(folder, name))
     # With what to remove at the end, also where another run gets there.
     content = json.dumps({**settings, "outputs": earlier}).encode()
-    storage.write_bytes(storage.join(folder, SETTINGS), content)
+    storage.write_bytes(posixpath.join(folder, SETTINGS), content)
     try:
         for record in _follow(predicted, len(tasks)):
             known[record["path"]] = record
@@ -64,7 +64,7 @@ def run_prediction(
         _write_tables(records, settings, options)
         stale = earlier.keys() - {name for x in records for name in x.get("outputs", ())}
         for name in stale:
-            storage.remove(storage.join(folder, name))
+            storage.remove(posixpath.join(folder, name))
     except CrackError as error:
         raise CrackError(f"{error} ({len(known)} photos are complete; --resume goes on)") from error
     bad = sum("error" in record for record in records)
@@ -101,7 +101,7 @@ def _read_complete(
     done = {}
     with as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew"):
         records = {
-            name: json.loads(storage.read_bytes(storage.join(folder, name)))
+            name: json.loads(storage.read_bytes(posixpath.join(folder, name)))
             for name in there
             if name.startswith(f"{RECORDS}/")
         }
@@ -143,7 +143,7 @@ def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record])
     found: dict[str, int] = {}
     for name in sorted(again & there.keys()):
         with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
-            found |= json.loads(storage.read_bytes(storage.join(folder, name)))["outputs"]
+            found |= json.loads(storage.read_bytes(posixpath.join(folder, name)))["outputs"]
     # What the settings list may be of other photos, of a run before.
     return {name: found[name] for name in taken & found.keys() if there.get(name) == found[name]}
 
@@ -247,6 +247,6 @@ def _write_tables(records: list[Record], settings: dict[str, Any], options: Outp
         write_labels(records, options.labels, folder)
     # Lone surrogates, of messages that hold odd paths, are not UTF-8.
     table = storage.printable(to_csv(records)).encode()
-    storage.write_bytes(storage.join(folder, _CSV), table)
+    storage.write_bytes(posixpath.join(folder, _CSV), table)
     document = json.dumps(to_document(records, settings), indent=1).encode()
-    storage.write_bytes(storage.join(folder, storage.RESULTS), document)
+    storage.write_bytes(posixpath.join(folder, storage.RESULTS), document)

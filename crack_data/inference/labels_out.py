@@ -56,12 +56,12 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
 
 def check_labels(folder: str) -> list[str]:
     """Paths of the label files of earlier runs; a `CrackError` where somebody has corrected one."""
-    place = storage.join(folder, _FOLDER)
+    place = posixpath.join(folder, _FOLDER)
     there = storage.list_files(place)
-    hashes = storage.read_bytes(storage.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
+    hashes = storage.read_bytes(posixpath.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
     known = json.loads(hashes)
     # Pictures of photos in a subfolder of the same name lie among them.
-    paths = {name: storage.join(place, name) for name in there if name.endswith(".json")}
+    paths = {name: posixpath.join(place, name) for name in there if name.endswith(".json")}
     for name, path in paths.items():
         if storage.fingerprint(path)["sha256"] != known.get(name):
             raise CrackError(
@@ -77,7 +77,7 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
     ``records`` are those of `outputs.predict_photo`; errors as of `check_labels`.
     """
     usable = [record for record in records if "error" not in record]
-    place = storage.join(folder, _FOLDER)
+    place = posixpath.join(folder, _FOLDER)
     documents: dict[str, Any]
     if labels == "coco":
         documents = {"coco.json": _coco(usable)}
@@ -91,7 +91,7 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         storage.remove(path)
     # First the hashes: labels that a killed run has written are known, too.
     for name, content in {_WRITTEN: json.dumps(written).encode(), **contents}.items():
-        storage.write_bytes(storage.join(place, name), content)
+        storage.write_bytes(posixpath.join(place, name), content)
 
 
 def _cracks_of(record: Record) -> list[tuple[Record, list[Polygon]]]:
@@ -130,7 +130,7 @@ def _labelme(record: Record, place: str) -> dict[str, Any]:
         for number, (instance, polygons) in enumerate(_cracks_of(record), start=1)
         for polygon in polygons
     ]
-    photo, folder = record["path"], posixpath.dirname(storage.join(place, record["name"]))
+    photo, folder = record["path"], posixpath.dirname(posixpath.join(place, record["name"]))
     return {
         "version": "5.5.0",
         "flags": {},

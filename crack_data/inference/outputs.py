@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -55,11 +56,11 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
         except CrackError as error:
             return {**record, "error": storage.printable(str(error))}
         for ending, content in files.items():
-            storage.write_bytes(storage.join(options.folder, task.name + ending), content)
+            storage.write_bytes(posixpath.join(options.folder, task.name + ending), content)
             size = content.stat().st_size if isinstance(content, Path) else len(content)
             record["outputs"][task.name + ending] = size
     name = f"{storage.RECORDS}/{task.name}.json"
-    storage.write_bytes(storage.join(options.folder, name), json.dumps(record).encode())
+    storage.write_bytes(posixpath.join(options.folder, name), json.dumps(record).encode())
     return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ from detectron2.config import CfgNode
 
 from crack_data.inference.batch import run_prediction
 from crack_data.inference.outputs import OutputOptions
-from crack_data.storage import find_photos, join, list_files, read_bytes, write_bytes
+from crack_data.storage import find_photos, list_files, read_bytes, write_bytes
 
 from ..conftest import UNMEASURED
 from .conftest import write_photo
@@ -85,7 +86,7 @@ def test_the_fleet_writes_what_one_machine_writes(
 @pytest.mark.usefixtures("cluster")
 def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Path, s3: str) -> None:
     for path in photos.iterdir():
-        write_bytes(join(s3, f"in/{path.name}"), path.read_bytes())
+        write_bytes(posixpath.join(s3, f"in/{path.name}"), path.read_bytes())
     assert run(tiny_cfg, f"{s3}/in", f"{s3}/fleet", "local") == 1
     assert run(tiny_cfg, f"{s3}/in", f"{s3}/one", None) == 1
     assert run(tiny_cfg, photos, tmp_path / "local", None) == 1
@@ -93,8 +94,8 @@ def test_photos_and_results_on_s3(tiny_cfg: CfgNode, photos: Path, tmp_path: Pat
     assert list_files(f"{s3}/fleet") == list_files(f"{s3}/one")
     assert list_files(f"{s3}/one").keys() == expected.keys()
     for name, data in expected.items():
-        fleet = read_bytes(join(f"{s3}/fleet", name))
-        assert fleet == read_bytes(join(f"{s3}/one", name))
+        fleet = read_bytes(posixpath.join(f"{s3}/fleet", name))
+        assert fleet == read_bytes(posixpath.join(f"{s3}/one", name))
         assert fleet.replace(b"s3://cracks/in", bytes(photos)) == data, name
 
 
