@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,14 +20,7 @@ from ..inference.prediction import CrackInstance
 
 Size = tuple[int, int]  # height and width of a photo, px
 Scored = list[tuple[dict[str, Any], float]]  # run-length codes of full size, and scores
-
-
-class EncodedInstances(NamedTuple):
-    """Instances of one photo by one definition."""
-
-    size: Size
-    truth: Scored
-    predicted: Scored
+EncodedInstances = tuple[Scored, Scored]  # the true and the predicted ones by one definition
 
 
 def encode_instances(
@@ -48,10 +41,7 @@ def encode_instances(
     def encode(instances: list[CrackInstance]) -> Scored:
         return [(encode_mask(x.mask, *x.box[:2], size), x.score) for x in instances]
 
-    return {
-        name: EncodedInstances(size, encode(true[name]), encode(found[name] + below[name]))
-        for name in true
-    }
+    return {name: (encode(true[name]), encode(found[name] + below[name])) for name in true}
 
 
 def instances_by_definition(
@@ -92,9 +82,7 @@ def paint_scores(instances: Sequence[CrackInstance], size: Size) -> NDArray[np.f
 def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str, float]:
     """COCO's AP (mean over IoU .5 to .95), AP50 and AP75, in percent; kind "segm" or "bbox"."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _as_coco([(photo.size, photo.truth) for photo in photos])
-        found = _as_coco([(photo.size, photo.predicted) for photo in photos])
-        evaluation = COCOeval(truth, found, kind)
+        evaluation = COCOeval(*map(_as_coco, zip(*photos, strict=True)), kind)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [100]  # the best of a photo count: COCO's rule
         evaluation.evaluate()
@@ -106,18 +94,19 @@ def average_precision(photos: Sequence[EncodedInstances], kind: str) -> dict[str
     return {name: float(value.mean()) for name, value in at.items()}
 
 
-def _as_coco(photos: Sequence[tuple[Size, Scored]]) -> COCO:
+def _as_coco(photos: Sequence[Scored]) -> COCO:
     """Each photo's instances as pycocotools takes them, which adds their areas and boxes."""
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": i, "height": h, "width": w} for i, ((h, w), _) in enumerate(photos)],
+        # Read, but of no use: run-length codes have their size.
+        "images": [{"id": number, "height": 0, "width": 0} for number in range(len(photos))],
         "annotations": [],
         "categories": [{"id": 1, "name": "crack"}],
     }
     coco.createIndex()
     rows = [
         {"image_id": image_id, "category_id": 1, "segmentation": rle, "score": score}
-        for image_id, (_, instances) in enumerate(photos)
+        for image_id, instances in enumerate(photos)
         for rle, score in instances
     ]
     return coco.loadRes(rows) if rows else coco

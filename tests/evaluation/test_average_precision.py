@@ -130,10 +130,8 @@ def test_rejected_instances_rank_below_and_are_joined_apart() -> None:
     photo = encode_instances(
         SIZE, [instance(LEFT)], [instance(LEFT, 0.9)], [instance(NEAR, 0.1)], 12
     )
-    assert [score for _, score in photo["linked"].predicted] == [
-        pytest.approx(0.9),
-        pytest.approx(0.1),
-    ]
+    _, predicted = photo["linked"]
+    assert [score for _, score in predicted] == [pytest.approx(0.9), pytest.approx(0.1)]
     assert average_precision([photo["linked"]], "segm")["AP"] == pytest.approx(100)
     photo = encode_instances(SIZE, [instance(LEFT)], [], [instance(LEFT, 0.1)], 12)
     assert average_precision([photo["own"]], "segm")["AP"] == pytest.approx(100)
