@@ -25,10 +25,7 @@ _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """Encode the part at x, y of a photo's mask, HxW of 0 and 1 or bool, as COCO's compressed RLE.
-
-    ``shape`` is the photo's (H, W), px.
-    """
+    """Encode a mask of 0, 1 or bool at x, y of a photo of (H, W) ``shape``, px, as COCO's RLE."""
     whole = np.zeros(shape, np.uint8, order="F")
     whole[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
     return {"size": [*shape], "counts": coco_mask.encode(whole)["counts"].decode()}

@@ -151,8 +151,7 @@ def _write(result: ConversionResult, options: ConversionOptions) -> None:
                 "link_gap": options.cleaning.link_gap if linked else 0,
                 "left_out": left_out,
             }
-            stream = stack.enter_context(atomic_write(path))
-            write_coco(stream, result.used(split), info)
+            write_coco(stack.enter_context(atomic_write(path)), result.used(split), info)
 
 
 def usable_cores() -> int:

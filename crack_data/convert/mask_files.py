@@ -186,8 +186,7 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     square = np.ones((3, 3), np.uint8)
     highest = cv2.dilate(front, square)
     lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
-    touching = (front > 0) & (highest != lowest)
-    mixed = _count(values[touching])
+    mixed = _count(values[(front > 0) & (highest != lowest)])
     classes = are_classes(set(counts) - {background})
     regions = {}
     for value, pixels in counts.items():

@@ -30,10 +30,7 @@ def encode_instances(
     rejected: Sequence[CrackInstance],
     link_gap: float,
 ) -> dict[str, EncodedInstances]:
-    """A photo's true and predicted instances as of `instances_by_definition`.
-
-    Those ``rejected``, scored too low to be drawn, are joined among themselves only.
-    """
+    """A photo's `instances_by_definition`; those ``rejected``, not drawn, join only each other."""
     true, found, below = (
         instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
     )

@@ -99,11 +99,10 @@ def measure_photos(
             logger.warning(f"{record['file_name']} is ignored wholly, and left out")
             continue
         prediction = predictor(read_photo_of(record))
-        truth = union_mask(record)[counted]
         photos.append(
             CalibrationPhoto(
                 group=group_of(Path(record["file_name"]).name, group_by),
-                true_percent=100.0 * float(truth.mean()),
+                true_percent=100.0 * float(union_mask(record)[counted].mean()),
                 levels=np.bincount(prediction.probability[counted], minlength=256),
                 spread=spread(prediction.levels),
             )

@@ -143,8 +143,7 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
             "coverage_bias": mean(weights, error),
         }
         if is_free.any():
-            alarms = predicted[is_free] > 0
-            result["false_alarm_rate"] = mean(weights[:, is_free], alarms)
+            result["false_alarm_rate"] = mean(weights[:, is_free], predicted[is_free] > 0)
         return result
 
     return statistics

@@ -31,8 +31,7 @@ class MobileNetV2(Backbone):
     ) -> None:
         """See MODEL.MOBILENETV2 in `crack_data.config`; a ValueError for unknown stages."""
         super().__init__()
-        unknown = [name for name in out_features if name not in _STAGES]
-        if unknown or not out_features:
+        if not out_features or not set(_STAGES).issuperset(out_features):
             raise ValueError(f"OUT_FEATURES are of {list(_STAGES)}, not {list(out_features)}")
         if not 0 <= freeze_at <= len(_STAGES):
             raise ValueError(f"FREEZE_AT counts stages, 0 to {len(_STAGES)}, not {freeze_at}")

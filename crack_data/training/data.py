@@ -47,8 +47,7 @@ def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[
     """
     photos: Sampler[int] = TrainingSampler(len(weights), seed=seed)
     if bool((weights != weights[0]).any()):
-        factors = weights / weights[weights > 0].min()
-        photos = RepeatFactorTrainingSampler(factors, seed=seed)
+        photos = RepeatFactorTrainingSampler(weights / weights[weights > 0].min(), seed=seed)
     world, rank = comm.get_world_size(), comm.get_rank()
     stream = zip(itertools.count(rank, world), photos, strict=False)
     return itertools.islice(stream, start // world, None)

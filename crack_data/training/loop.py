@@ -39,8 +39,7 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
             f"SOLVER.ACCUMULATE ({solver.ACCUMULATE})"
         )
     optimizer = build_crack_optimizer(cfg, model)
-    placing = {"device_ids": None} if on_cpu else {}
-    model = create_ddp_model(model, **placing)
+    model = create_ddp_model(model, **({"device_ids": None} if on_cpu else {}))
     if on_cpu or not solver.AMP.ENABLED:
         bf16 = solver.CPU_BF16 and on_cpu and choose_precision("auto") == "bf16"
         logger.info(f"Training computes in {'bf16' if bf16 else 'fp32'}")
