@@ -170,10 +170,9 @@ def draw_cracks(cracks: list[Crack], shape: Shape) -> CrackLayer:
     return CrackLayer(masks, darkness / np.float32(255), coverage / np.float32(255))
 
 
-def runs(points: np.ndarray, chosen: npt.NDArray[np.bool_]) -> Iterator[np.ndarray]:
-    """The stretches of points that are chosen."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
-    return (points[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True))
+def runs(points: np.ndarray, chosen: npt.NDArray[np.bool_]) -> list[np.ndarray]:
+    """The stretches of points, of one at least, that are chosen."""
+    return np.split(points, np.flatnonzero(np.diff(chosen)) + 1)[0 if chosen[0] else 1 :: 2]
 
 
 def _quads(crack: Crack) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
