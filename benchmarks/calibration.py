@@ -44,7 +44,7 @@ def main() -> None:
     settle_thresholds(cfg, cfg.MODEL.WEIGHTS)
     threshold = cfg.MODEL.CRACK_MAP.THRESHOLD
     sets = {
-        name: measure_photos(cfg, DatasetCatalog.get(name), args.group_by)
+        name: list(measure_photos(cfg, DatasetCatalog.get(name), args.group_by))
         for name in cfg.DATASETS.TEST
     }
     photos = [photo for part in sets.values() for photo in part]

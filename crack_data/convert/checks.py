@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -104,18 +104,16 @@ def perceptual_hash(grey: ByteMask) -> int:
     return int(str(imagehash.phash(Image.fromarray(small))), 16)
 
 
-def near_duplicates(records: Sequence[PairRecord]) -> list[NearDuplicate]:
+def near_duplicates(records: Sequence[PairRecord]) -> Iterator[NearDuplicate]:
     """Look-alikes in different splits; of photos with one hash in one split, only the first."""
     first: dict[tuple[int, str], PairRecord] = {}
     for record in records:
         first.setdefault((record.photo_hash, record.split), record)
     chosen = list(first.values())
     values = np.array([record.photo_hash for record in chosen], np.uint64)
-    found = []
     for place, one in enumerate(chosen):
         distances = np.bitwise_count(values[place + 1 :] ^ values[place])
         for near in np.flatnonzero(distances <= MAX_DISTANCE).tolist():
             other = chosen[place + 1 + near]
             if one.split != other.split:
-                found.append(NearDuplicate(one, other, int(distances[near])))
-    return found
+                yield NearDuplicate(one, other, int(distances[near]))

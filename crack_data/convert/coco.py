@@ -41,26 +41,24 @@ def annotation(
         "bbox": [x, y, mask.shape[1], mask.shape[0]],
         "area": cv2.countNonZero(mask.view(np.uint8)),
         "iscrowd": int(crowd),
-        "segmentation": encode_mask(mask, x, y, shape) if is_rle else to_polygons(mask, x, y),
+        "segmentation": encode_mask(mask, x, y, shape) if is_rle else list(to_polygons(mask, x, y)),
     }
     return to_json(entry)[1:]
 
 
-def to_polygons(mask: ByteMask, x: int, y: int) -> list[list[int]]:
+def to_polygons(mask: ByteMask, x: int, y: int) -> Iterator[list[int]]:
     """Outline each piece of a mask, HxW at x, y, as a polygon x0, y0, x1, y1, ... in px.
 
     Polygons run along pixel edges. Holes, and parts that touch by a corner only, are rings joined
     by seams walked there and back: COCO's rasterization gives the mask back bit for bit.
     """
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    polygons = []
     for piece in range(1, count):
         first, *others = _rings(labels == piece)
         points = [*first, first[0]]
         for ring in others:
             points += [*ring, ring[0], first[0]]
-        polygons.append([value for px, py in points for value in (px + x, py + y)])
-    return polygons
+        yield [value for px, py in points for value in (px + x, py + y)]
 
 
 def _rings(piece: np.ndarray) -> Iterator[list[tuple[int, int]]]:

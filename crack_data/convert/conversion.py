@@ -74,7 +74,7 @@ def convert(options: ConversionOptions) -> ConversionResult:
     splits = assign_splits(groups, options.shares, options.seed)
     for record in result.records:  # what is left out too: the JSON of its split says so
         record.split = splits.get(group_of(record.file_name, options.group_by), "")
-    result.near_duplicates = near_duplicates(used)
+    result.near_duplicates = list(near_duplicates(used))
     _write(result, options)
     return result
 

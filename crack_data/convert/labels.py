@@ -70,16 +70,14 @@ def read_labels(
     return found
 
 
-def _list_photos(images: Path, labels: Path, found: Pairing) -> list[str]:
+def _list_photos(images: Path, labels: Path, found: Pairing) -> Iterator[str]:
     """The photos below a folder; other files there are counted, but for the labels among them."""
-    photos = []
     for file in list_files(images, (*PHOTO_SUFFIXES, *_LABEL_SUFFIXES), found):
         suffix, place = os.path.splitext(file)[1].lower(), Path(file).resolve()
         if suffix in PHOTO_SUFFIXES:
-            photos.append(file)
+            yield file
         elif labels.resolve() not in (place, *place.parents):
             found.other_files[suffix] += 1
-    return photos
 
 
 def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
@@ -117,7 +115,7 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
             if jsons:
                 yield from list(_read_json(file, path))
             elif photo:
-                yield name, "", _read_yolo(file, classes)
+                yield name, "", list(_read_yolo(file, classes))
             elif file.stem not in ("classes", "train", "val", "valid", "test"):  # lists beside them
                 yield name, "", []
         except CrackError as error:  # stands for the file, so that the rest can be used
@@ -204,8 +202,7 @@ def _read_text(file: Path) -> str:
         return file.read_text("utf-8-sig")
 
 
-def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
-    labels = []
+def _read_yolo(file: Path, names: dict[str, str]) -> Iterator[Label]:
     for number, line in enumerate(_read_text(file).splitlines(), start=1):
         where = f"line {number} of {file}"
         category, *rest = line.split() or [""]
@@ -222,5 +219,4 @@ def _read_yolo(file: Path, names: dict[str, str]) -> list[Label]:
             )
         if names and category not in names:
             raise CrackError(f"{where} is of class {category}, which the list of names lacks")
-        labels.append(Label(where, names.get(category, category), [ring], shares=True))
-    return labels
+        yield Label(where, names.get(category, category), [ring], shares=True)

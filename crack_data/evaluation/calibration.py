@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
                 best.append(max((x.score for x in found), default=0.0))
         score = choose_score_threshold(best, false_alarm_rate)
     keys.SCORE_THRESHOLD, keys.THRESHOLD = score, 0.5
-    photos = measure_photos(cfg, records, group_by)
+    photos = list(measure_photos(cfg, records, group_by))
     if threshold < 0:
         threshold = unbiased_threshold(photos)
     alarmed = [predicted_percent(x.levels, threshold) > 0 for x in photos if not x.true_percent]
@@ -89,25 +89,21 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
 
 def measure_photos(
     cfg: CfgNode, records: Sequence[dict[str, Any]], group_by: str
-) -> list[CalibrationPhoto]:
+) -> Iterator[CalibrationPhoto]:
     """Predict labelled photos, and keep what calibration needs of each; ``cfg`` has thresholds."""
     predictor = CrackPredictor(cfg)
-    photos = []
     for record in records:
         counted = ~ignored_pixels(record)
         if not counted.any():
             logger.warning(f"{record['file_name']} is ignored wholly, and left out")
             continue
         prediction = predictor(read_photo_of(record))
-        photos.append(
-            CalibrationPhoto(
-                group=group_of(Path(record["file_name"]).name, group_by),
-                true_percent=100.0 * float(union_mask(record)[counted].mean()),
-                levels=np.bincount(prediction.probability[counted], minlength=256),
-                spread=spread(prediction.levels),
-            )
+        yield CalibrationPhoto(
+            group=group_of(Path(record["file_name"]).name, group_by),
+            true_percent=100.0 * float(union_mask(record)[counted].mean()),
+            levels=np.bincount(prediction.probability[counted], minlength=256),
+            spread=spread(prediction.levels),
         )
-    return photos
 
 
 def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:

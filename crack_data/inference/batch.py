@@ -44,7 +44,7 @@ def run_prediction(
     if options.labels:
         check_labels(folder)
     known = _read_complete(photos, folder, settings) if resume else {}
-    tasks = _name_outputs(photos, known)
+    tasks = list(_name_outputs(photos, known))
     earlier = _find_earlier(folder, tasks, known)
     started = time.perf_counter()
     predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
@@ -148,7 +148,7 @@ def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record])
     return {name: found[name] for name in taken & found.keys() if there.get(name) == found[name]}
 
 
-def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list[PhotoTask]:
+def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> Iterator[PhotoTask]:
     """Tasks for the photos not yet known, by path, each with a name of its own for its outputs.
 
     That is the photo's name without its ending, longer where that is taken; a photo in a subfolder
@@ -156,7 +156,6 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list
     """
     taken = {posixpath.basename(SETTINGS).removesuffix(".json")}
     taken |= {record["name"].lower() for record in known.values()}
-    tasks = []
     for photo in photos:
         if storage.printable(photo.path) in known:
             continue
@@ -167,8 +166,7 @@ def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> list
         names = chain((stem, longer), (f"{longer}_{number}" for number in count(2)))
         name = next(x for x in names if x.lower() not in taken)
         taken.add(name.lower())
-        tasks.append(PhotoTask(photo, name))
-    return tasks
+        yield PhotoTask(photo, name)
 
 
 def _predict(

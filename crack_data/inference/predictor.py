@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -103,10 +103,10 @@ class CrackPredictor:
         labels = components.labels
         labels *= output.probability > 255.0 * threshold
         best = np.argsort(-scores, kind="stable")
-        instances = _cut(components, scores, best[drawn[best]])
+        instances = tuple(_cut(components, scores, best[drawn[best]]))
         # The rejected fill up what is drawn to at least 100.
         rejected = best[~drawn[best] & (scores[best] > 0)][: max(0, 100 - len(instances))]
-        others = _cut(components, scores, rejected)
+        others = tuple(_cut(components, scores, rejected))
         # The interval holds for the calibrated threshold alone.
         calibration = self.calibration if threshold == self.threshold else None
         interval = calibration.interval if calibration else None
@@ -155,13 +155,10 @@ def _check_computes(model: Any, weights: str) -> None:
         )
 
 
-def _cut(
-    components: Components, scores: np.ndarray, chosen: np.ndarray
-) -> tuple[CrackInstance, ...]:
+def _cut(components: Components, scores: np.ndarray, chosen: np.ndarray) -> Iterator[CrackInstance]:
     """The chosen cracks; those without a pixel above the threshold are dropped."""
-    instances = []
     for index in chosen.tolist():
         x0, y0, x1, y1 = components.boxes[index].tolist()
         mask = components.labels[y0:y1, x0:x1] == index + 1
-        instances.append(CrackInstance.from_mask(float(scores[index]), mask, (x0, y0)))
-    return tuple(filter(None, instances))
+        if instance := CrackInstance.from_mask(float(scores[index]), mask, (x0, y0)):
+            yield instance

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -114,7 +114,7 @@ def _url(image: np.ndarray, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
-def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
+def _spreads(records: Sequence[PairRecord]) -> Iterator[tuple[str, list[str]]]:
     """Smallest, quarter, median, three quarters and largest of what the photos with cracks hold."""
     cracked = [record for record in records if record.instances]
     measures: dict[str, list[float]] = {
@@ -123,8 +123,6 @@ def _spreads(records: Sequence[PairRecord]) -> list[tuple[str, list[str]]]:
         "coverage, percent of the photo": [record.coverage for record in cracked],
         "mean crack width, px": [record.mean_width for record in cracked],
     }
-    rows = []
     for label, values in measures.items():
         steps = np.percentile(values or [0], (0, 25, 50, 75, 100))
-        rows.append((label, [f"{x:.4g}" if x < 1000 else f"{x:,.0f}" for x in steps]))
-    return rows
+        yield label, [f"{x:.4g}" if x < 1000 else f"{x:,.0f}" for x in steps]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,16 +115,14 @@ def _trunk(rng: Rng, path: Points, width: float, number: int) -> Crack:
     return _crack(rng, path[: max(stop, 2)], width, stop < len(path), number)
 
 
-def _parallel(rng: Rng, path: Points, width: float) -> list[Crack]:
+def _parallel(rng: Rng, path: Points, width: float) -> Iterator[Crack]:
     """One or two more cracks beside a way, 8 to 40 px from it."""
     normal = normals_of(path[-1:] - path[:1])
-    cracks = []
     for number in range(1, int(rng.integers(2, 4))):
         side = 1 if number == 1 else -1
         drift = np.linspace(rng.uniform(8, 40), rng.uniform(8, 40), len(path)) + 1.5 * width
         moved = path + side * normal * (drift + _wander(rng, len(path), 20))[:, None]
-        cracks.append(_trunk(rng, moved, width * rng.uniform(0.4, 1), number))
-    return cracks
+        yield _trunk(rng, moved, width * rng.uniform(0.4, 1), number)
 
 
 def _branch(rng: Rng, trunk: Crack, shape: Shape) -> Crack:

@@ -133,7 +133,7 @@ def test_a_saved_again_and_resized_photo_is_a_near_duplicate() -> None:
     saved = cv2.imdecode(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 0)
     small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     hashes = [perceptual_hash(p) for p in (photo, saved, small, _noise(1))]
-    found = near_duplicates(_hashed("abcd", ["train", "val", "train", "val"], hashes))
+    found = list(near_duplicates(_hashed("abcd", ["train", "val", "train", "val"], hashes)))
     pairs = {(pair.one.photo, pair.other.photo) for pair in found}
     assert ("a", "b") in pairs
     assert pairs <= {("a", "b"), ("b", "c")}
@@ -164,14 +164,14 @@ def test_as_many_as_comparing_all_with_all(seed: int) -> None:
         if splits[i] != splits[j] and (hashes[i] ^ hashes[j]).bit_count() <= MAX_DISTANCE
     }
     assert expected
-    found = near_duplicates(_hashed(names, splits, hashes))
+    found = list(near_duplicates(_hashed(names, splits, hashes)))
     assert {(pair.one.photo, pair.other.photo) for pair in found} == expected
 
 
 def test_thousands_of_the_same_photo_are_named_once() -> None:
     count = 20000
     splits = ["train", "val"] * (count // 2)
-    found = near_duplicates(_hashed([str(i) for i in range(count)], splits, [7] * count))
+    found = list(near_duplicates(_hashed([str(i) for i in range(count)], splits, [7] * count)))
     assert [(pair.one.photo, pair.other.photo, pair.distance) for pair in found] == [("0", "1", 0)]
 
 

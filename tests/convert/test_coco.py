@@ -54,7 +54,7 @@ def _counts(mask: np.ndarray) -> list[int]:
 def test_polygons_decode_exactly(mask: np.ndarray, x: int, y: int) -> None:
     expected = np.zeros((y + mask.shape[0] + 1, x + mask.shape[1] + 1), np.uint8)
     expected[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
-    polygons = to_polygons(mask, x, y)
+    polygons = list(to_polygons(mask, x, y))
     assert len(polygons) == cv2.connectedComponents(mask)[0] - 1
     assert np.array_equal(decode_mask(polygons, *expected.shape), expected)
 
