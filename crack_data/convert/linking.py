@@ -102,7 +102,9 @@ def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tupl
     length = np.hypot(*outward.T)
     pairs = set()
     by_end, tree = np.argsort(end, kind="stable"), KDTree(points)
-    for tips in np.split(by_end, np.searchsorted(end[by_end], np.arange(1, last + 1)))[1:]:
+    starts = np.searchsorted(end[by_end], np.arange(last + 2))
+    for number in range(1, last + 1):
+        tips = by_end[starts[number] : starts[number + 1]]
         piece = int(owner[tips[0]])
         corners = np.array([points[tips].min(axis=0), points[tips].max(axis=0)])
         far = np.ptp(corners, axis=0).max() / 2 + gap + 1
