@@ -8,6 +8,9 @@ value times sigma squared, tells how much of an end the rim is there and where i
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from scipy.ndimage import find_objects
@@ -15,33 +18,46 @@ from scipy.spatial import KDTree
 
 DEFAULT_GAP = 64  # px
 _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
-_SIGMA, _SIGMA_PER_WIDTH = 5.0, 2.0  # px, and times the width of wide pieces
+# px: pieces up to this long are fragments, of a longer crack that is so near, or of the crack that
+# they make with other fragments as near as the last.
+_FRAGMENT_LENGTH, _FRAGMENT_REACH, _DASH_REACH = 60, 30, 20
+_SIGMA_PER_WIDTH = 2.0  # the least sigma, times the width of wide pieces
 _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
-# How much two rims face each other: 1 for two ends in line, about 0.6 for an end and a side.
-# From the second number on the whole gap may lie between them, up to the first nothing.
-_FACING = (0.72, 0.92)
-# px: pieces up to this long belong to a longer crack that is this near.
-_FRAGMENT_LENGTH, _FRAGMENT_REACH = 60, 30
+
+
+class _View(NamedTuple):
+    """How ends are looked at: close up, where they bend, and from afar, where a row of dashes ends.
+
+    Two rims face each other by 1 where two ends lie in line, by about 0.6 where an end points at a
+    side. From the second number of ``facing`` on the whole gap may lie between them, up to the
+    first nothing.
+    """
+
+    sigma: float  # px
+    facing: tuple[float, float]
+
+
+_CLOSE, _FAR = _View(5.0, (0.72, 0.92)), _View(25.0, (0.65, 0.85))
 
 
 def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the cracks that connected components, "pieces", belong to.
 
-    Each end of a piece is joined to the piece that it faces best within ``gap`` px of background;
-    pieces within 5 px of each other (or ``gap``, if that is less) are joined in any case, and what
-    is then no longer than 60 px to the nearest longer crack within 30 px (or ``gap``).
-    ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1 numbers, int32:
-    the crack of each piece, 1..K in order of their first pieces; 0 for 0.
+    Pieces within 5 px of each other (or ``gap``, if that is less) are one crack. Each end of a
+    crack is joined to the crack that it faces best within ``gap`` px of background. Fragments, no
+    longer than 60 px, are joined to each other across up to 20 px, then, if they are still no
+    longer, to the nearest longer crack within 30 px. At last ends are joined once more, as they
+    look from afar. ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1
+    numbers, int32: the crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1, dtype=np.int32)
     gap = min(gap, float(np.hypot(*labels.shape)))
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
-    if np.ptp(crack[1:]):
-        for piece, other in _facing_pairs(labels, crack, gap):
-            crack[crack == crack[other]] = crack[piece]
-    if np.ptp(crack[1:]):
-        crack = _join_fragments(labels, crack, min(_FRAGMENT_REACH, int(gap)))
+    for join in (partial(_join_facing, _CLOSE), _join_fragments, partial(_join_facing, _FAR)):
+        crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
+        if crack.max() > 1:
+            crack = join(crack.take(labels), gap)[crack]
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
 
@@ -59,20 +75,25 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     return cluster
 
 
-def _join_fragments(labels: np.ndarray, crack: np.ndarray, reach: int) -> np.ndarray:
-    """Number what is too short for a crack of its own as the nearest crack within ``reach`` px.
+def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
+    """Number what is too short for a crack of its own as what is near, (K + 1,) for K cracks.
 
-    Of cracks that are equally near the longest; where these are equally long, none.
+    Of longer cracks that are equally near the longest; where these are equally long, none.
     """
-    crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
-    cracks = crack.take(labels)
-    boxes = find_objects(cracks)
-    extent = np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
+    reach = min(_FRAGMENT_REACH, int(gap))
+    is_short = _extents(cracks) <= _FRAGMENT_LENGTH
+    group = cluster_pieces(cracks * is_short[cracks], len(is_short) - 1, min(_DASH_REACH, gap))
+    group = np.where(is_short, group, len(is_short) + np.arange(len(is_short)))
+    group = np.unique(group, return_inverse=True)[1].astype(np.int32)
+    cracks = group.take(cracks)
+    extent = _extents(cracks)
     is_long = extent > _FRAGMENT_LENGTH
+    boxes = find_objects(cracks)
     joined = np.arange(len(extent))
     for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
-        sides = boxes[number - 1]
-        around = tuple(slice(max(x.start - reach - 1, 0), x.stop + reach + 1) for x in sides)
+        around = tuple(
+            slice(max(x.start - reach - 1, 0), x.stop + reach + 1) for x in boxes[number - 1]
+        )
         other = (cracks[around] != number).view(np.uint8)
         away = cv2.distanceTransform(other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         near = (away <= reach + 1) & is_long[cracks[around]]
@@ -80,70 +101,79 @@ def _join_fragments(labels: np.ndarray, crack: np.ndarray, reach: int) -> np.nda
         longest = nearest[extent[nearest] == extent[nearest].max(initial=0)]
         if len(longest) == 1:
             joined[number] = longest[0]
-    return joined[crack]
+    return joined[group]
 
 
-def _facing_pairs(labels: np.ndarray, crack: np.ndarray, gap: float) -> set[tuple[int, int]]:
-    """Pairs of pieces: each end with what it faces best within ``gap`` px, if anything."""
-    mask = np.greater(labels, 0).view(np.uint8)
+def _extents(labels: np.ndarray) -> np.ndarray:
+    """Diagonals of the boxes of labels 1..K, px, after a 0 for the background."""
+    boxes = find_objects(labels)
+    return np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
+
+
+def _join_facing(view: _View, cracks: np.ndarray, gap: float) -> np.ndarray:
+    """Number cracks 1..K alike where an end faces another within ``gap`` px best: (K + 1,)."""
+    mask = np.greater(cracks, 0).view(np.uint8)
     core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
-    y, x = np.nonzero(mask > core)  # the rims' pixels; below, in order of the pieces that own them
-    order = np.argsort(labels[y, x], kind="stable")
-    points, owner = np.stack([x, y], axis=1)[order], labels[y, x][order]
-    areas, rims = (np.bincount(x, minlength=len(crack)) for x in (labels.ravel(), owner))
+    y, x = np.nonzero(mask > core)  # the rims' pixels; below, in order of the cracks that own them
+    order = np.argsort(cracks[y, x], kind="stable")
+    points, owner = np.stack([x, y], axis=1)[order], cracks[y, x][order]
+    areas, rims = (np.bincount(x) for x in (cracks.ravel(), owner))
     outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
     last = 0
-    for piece in np.unique(owner).tolist():
-        part = slice(*np.searchsorted(owner, [piece, piece + 1]).tolist())
-        width = 2 * areas[piece] / rims[piece]  # a band has two rims
-        outward[part], ends = _outward(labels, piece, points[part], width)
+    for number in range(1, len(areas)):
+        part = slice(*np.searchsorted(owner, [number, number + 1]).tolist())
+        width = 2 * areas[number] / rims[number]  # a band has two rims
+        sigma = max(view.sigma, _SIGMA_PER_WIDTH * width)
+        outward[part], ends = _outward(cracks, number, points[part], sigma)
         end[part] = np.where(ends > 0, ends + last, 0)
         last += ends.max(initial=0)
     length = np.hypot(*outward.T)
-    pairs = set()
+    joined = np.arange(len(areas))
     by_end, tree = np.argsort(end, kind="stable"), KDTree(points)
     starts = np.searchsorted(end[by_end], np.arange(last + 2))
     for number in range(1, last + 1):
         tips = by_end[starts[number] : starts[number + 1]]
-        piece = int(owner[tips[0]])
         corners = np.array([points[tips].min(axis=0), points[tips].max(axis=0)])
         far = np.ptp(corners, axis=0).max() / 2 + gap + 1
         around = np.array(tree.query_ball_point(corners.mean(axis=0), far, p=np.inf))
         # What is too little of an end faces none, however that lies.
-        able = length[around] > 2 * _FACING[0] - length[tips].max()
-        others = around[able & (owner[around] != piece)]
-        if (crack[owner[others]] != crack[piece]).any():
-            best = _faced(points[tips], outward[tips], points[others], outward[others], gap)
-            pairs |= {(piece, other) for other in owner[others[best]].tolist()}
-    return pairs
+        able = length[around] > 2 * view.facing[0] - length[tips].max()
+        others = around[able & (owner[around] != owner[tips[0]])]
+        if len(others):
+            pixels = (points[tips], outward[tips], points[others], outward[others])
+            for other in np.unique(owner[others[_faced(*pixels, view.facing, gap)]]).tolist():
+                joined[joined == joined[other]] = joined[owner[tips[0]]]
+    return joined
 
 
 def _faced(
-    tips: np.ndarray, ahead: np.ndarray, others: np.ndarray, back: np.ndarray, gap: float
+    tips: np.ndarray,
+    ahead: np.ndarray,
+    others: np.ndarray,
+    back: np.ndarray,
+    limits: tuple[float, float],
+    gap: float,
 ) -> np.ndarray:
     """Which of some pixels of rims an end faces best; pixels (x, y) and their vectors, Nx2."""
     x, y = (others[:, axis] - tips[:, None, axis] for axis in (0, 1))
     distance = np.hypot(x, y)
     turn_x, turn_y = (ahead[:, None, axis] - back[:, axis] for axis in (0, 1))
     facing = (turn_x * x + turn_y * y) / (2 * distance)
-    low, high = _FACING
+    low, high = limits
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
     needed[distance > gap + 1] = np.inf
     return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)
 
 
 def _outward(
-    labels: np.ndarray, piece: int, points: np.ndarray, width: float
+    cracks: np.ndarray, number: int, points: np.ndarray, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors outward at some pixels of a piece's rim, Nx2, and the number of each one's end, N."""
-    sigma = max(_SIGMA, _SIGMA_PER_WIDTH * width)
-    reach = round(2.5 * sigma)
-    left, top = np.maximum(points.min(axis=0) - reach - 1, 0)
-    right, bottom = points.max(axis=0) + reach + 2
-    part = (labels[top:bottom, left:right] == piece).view(np.uint8)
+    """Vectors outward at some pixels of a crack's rim, Nx2, and the number of each one's end, N."""
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0) + 1
+    part = (cracks[top:bottom, left:right] == number).view(np.uint8)
     mask = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[0])
     x, y = (points - (left - 1, top - 1)).T
-    size = (2 * reach + 1,) * 2
+    size = (2 * round(2.5 * sigma) + 1,) * 2
     blurred = cv2.GaussianBlur(mask.astype(np.float32), size, sigma, borderType=cv2.BORDER_CONSTANT)
     here, before, after, above, below = (
         blurred[y + dy, x + dx].astype(np.float64)

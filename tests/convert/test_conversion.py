@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from crack_data.convert.cleaning import PRESETS, find_cracks
+from crack_data.convert.cleaning import PRESETS, CleaningOptions, find_cracks
 from crack_data.convert.conversion import convert
 from crack_data.convert.mask_files import read_mask
 from crack_data.convert.worker import ConversionOptions
@@ -143,7 +143,7 @@ def test_hundreds_of_instances_in_one_photo(tmp_path: Path) -> None:
     mask = np.tile(mask, (17, 18))
     Image.fromarray(mask).save(tmp_path / "masks" / "a_mask.png")
     Image.fromarray(mask).save(tmp_path / "images" / "a.jpg")
-    convert(options_of(tmp_path))
+    convert(options_of(tmp_path, cleaning=CleaningOptions(link_gap=0)))
     annotations = load(tmp_path / "crack.json")["annotations"]
     assert len(annotations) == 17 * 18 > 255
     assert {annotation["area"] for annotation in annotations} == {36}

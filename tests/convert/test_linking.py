@@ -110,10 +110,19 @@ def test_a_gap_larger_than_the_mask_costs_no_memory() -> None:
     assert _link(_dashes(6), 1e9) == [0, 1, 1, 1, 2]
 
 
-def test_fragments_alone_stay_apart() -> None:
+@pytest.mark.parametrize(("below", "expected"), [(21, [0, 1, 1]), (22, [0, 1, 2])])
+def test_fragments_alone_are_one_crack_across_20_px(below: int, expected: list[int]) -> None:
     mask = np.zeros((60, 60), np.uint8)
-    mask[10, 10:30] = mask[30, 10:30] = 1
-    assert _link(mask, 32) == [0, 1, 2]
+    mask[10, 10:30] = mask[10 + below, 10:30] = 1
+    assert _link(mask, 64) == expected
+
+
+def test_ends_that_bend_face_each_other_from_afar() -> None:
+    mask = np.zeros((120, 300), np.uint8)
+    mask[60:62, 10:130] = mask[60:62, 160:290] = 1
+    mask[50:60, 128:130] = mask[62:72, 160:162] = 1  # one end bends up, the other down
+    assert _link(mask, 64) == [0, 1, 1]
+    assert _link(mask, 24) == [0, 1, 2]
 
 
 @given(
