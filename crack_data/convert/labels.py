@@ -147,12 +147,13 @@ def _labelme_label(
     category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
 ) -> Label:
     areas: list[Any] = []
+    lines: list[Any] = []
     patches: list[tuple[ByteMask, int, int]] = []
     for piece in pieces:
         try:
             kind, points = piece.get("shape_type") or "polygon", points_of(piece["points"])
             if kind in ("line", "linestrip"):
-                areas += map(list, pairwise(points))
+                lines += pairwise(points)
             elif kind == "rectangle" and len(points) == 2:
                 (left, top), (right, bottom) = points
                 areas.append([[left, top], [right, top], [right, bottom], [left, bottom]])
@@ -175,7 +176,7 @@ def _labelme_label(
             if isinstance(error, UnidentifiedImageError):  # whose text differs from run to run
                 fault = "has a mask that is no PNG"
             return Label(piece["where"], category, fault=fault)
-    return Label(pieces[0]["where"], category, areas, patches=patches, size=size)
+    return Label(pieces[0]["where"], category, areas, lines=lines, patches=patches, size=size)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:

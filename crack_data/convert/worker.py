@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 from ..annotations import Label
 from ..errors import CrackError
 from ..photos import probe_photo
-from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
+from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line
 from .checks import FLAGS, check_pair, mean_width, perceptual_hash
 from .cleaning import PRESETS, ByteMask, CleaningOptions, find_cracks
 from .coco import annotation
@@ -181,18 +181,13 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     mask = np.zeros(shape, np.uint8)
     areas = label.areas
     try:
-        if label.fault or not (areas or label.patches):
+        if label.fault or not (areas or label.lines or label.patches):
             raise ValueError(label.fault or NO_SEGMENTATION)
-        if areas and not is_run_lengths(areas):
-            rings = rings_of(areas)
-            if label.shares:
-                scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
-                rings = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
-            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
-                if not np.isfinite(line).all():
-                    raise ValueError("has a line with numbers that are not finite")
-                draw_line(mask, line.astype(float), line_width)
-            areas = [ring for ring in rings if len(ring) != 4]
+        if label.shares:
+            scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in areas]
+            areas = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
+        for line in label.lines:
+            draw_line(mask, np.array(line), line_width)
         mask |= decode_mask(areas, height, width, label.contours)
         for pixels, x, y in label.patches:
             part = mask[y : y + pixels.shape[0], x : x + pixels.shape[1]]

@@ -131,6 +131,8 @@ def test_categories(images: Path) -> None:
         ({"segmentation": []}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
         ({"segmentation": "x"}, "annotation 1 of .* has a segmentation of the type str"),
         ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* list of numbers .* of three points"),
+        ({"segmentation": [20, 10, 5, 2]}, "annotation 1 of .* list of numbers .* of three points"),
+        ({"segmentation": [POLYGON, [5, 5, 6, 6]]}, "annotation 1 of .* numbers .* three points"),
         ({"segmentation": [POLYGON], "image_id": 9}, "is of image 9, which is not in it"),
         ({"segmentation": [[90, 90, 95, 90, 95, 95]]}, "annotation 1 of .* covers no pixel"),
         (
