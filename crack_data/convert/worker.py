@@ -161,6 +161,7 @@ def _find_pieces(
         pieces = list(_cut(find_cracks(grey, options.cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
+        record.empty += not drawn.any()
         if label.ignored:
             ignored |= drawn
         else:
@@ -196,8 +197,6 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
             part |= pixels
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
-    if not mask.any():
-        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
     return mask
 
 
