@@ -141,11 +141,12 @@ def _find_pieces(
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
-            size, nearest = shape[::-1], cv2.INTER_NEAREST_EXACT
-            is_turned = values.shape == size
-            if is_turned or not options.resize_masks:
+            (height, width), size, nearest = values.shape, shape[::-1], cv2.INTER_NEAREST_EXACT
+            # A scaled mask's sides are the photo's but for 1 px of the smaller one, by rounding.
+            is_scaled = abs(height * shape[1] - width * shape[0]) <= max(*values.shape, *shape)
+            if not (is_scaled and options.resize_masks):
                 has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
-                remedy = "turn it as the photo" if is_turned else "--resize-masks scales it"
+                remedy = "--resize-masks scales it" if is_scaled else "it must show the whole photo"
                 raise CrackError(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     f"{remedy}"
