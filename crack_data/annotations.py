@@ -32,9 +32,10 @@ class Label:
 
     where: str  # file and number of the label, for messages
     category: str
-    areas: Any = None  # a COCO segmentation; a ring of two points is a line
+    areas: Any = None  # a COCO segmentation
     ignored: bool = False  # its pixels are to be ignored (COCO's crowds)
     contours: bool = True  # polygons may be contours from pixel to pixel
+    lines: Sequence[Any] = ()  # of two points, [[x, y], [x, y]], in a width of the user's choice
     patches: Sequence[Any] = ()  # masks of 0 and 1, and their corners' x, y
     shares: bool = False  # coordinates are shares of the photo's width and height
     size: tuple[int, int] | None = None  # width, height of the photo that it is meant for, px

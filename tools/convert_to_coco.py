@@ -43,7 +43,7 @@ def parse_args() -> Namespace:
     add("--photos-without-mask", default="leave-out", dest="without_mask",
         choices=CHOICES["without_mask"])  # fmt: skip
     add("--invert", default="auto", choices=CHOICES["invert"], help="yes: cracks are dark")
-    add("--resize-masks", action="store_true", help="allow masks of another size")
+    add("--resize-masks", action="store_true", help="scale masks of another size")
     add = parser.add_argument_group("cleaning", "changes to the preset").add_argument
     add("--preset", default="thin", choices=sorted(PRESETS))
     add("--threshold", type=lambda x: int(x) if x.isdigit() else x, metavar="auto|otsu|0-254")

@@ -106,12 +106,14 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
     kinds = count_kinds(result.other_files)
     several = sum(len(record.masks) > 1 for record in result.records)
     repeated = sum(record.repeated for record in result.records)
+    no_pixel = sum(record.empty for record in result.records)
     labels = ", ".join(f"{name} ({n})" for name, n in sorted(result.other_labels.items()))
     empty = not any(record.instances for record in result.records)
     notes = {
         f"not read, of other kinds than photos and masks: {kinds}": kinds,
         f"{several} photos have several masks, which were united": several,
         f"labels that stand twice, counted once: {repeated}": repeated,
+        f"labels that cover no pixel of their photo, left out: {no_pixel}": no_pixel,
         f"labels of other categories, left out: {labels}": labels,
         "no photo of the set has a crack: look at its masks or labels": empty,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -23,6 +24,7 @@ from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
 
 _LABEL_SUFFIXES = (".json", ".txt")
+_YOLO_YAML = re.compile(r"(?ms)(?=.*^names\s*:).*^(train|val|test|path|nc)\s*:")
 
 # A photo's name in a label file, another by which it may be found, and its labels.
 Entry = tuple[str, str, list[Label]]
@@ -147,12 +149,13 @@ def _labelme_label(
     category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
 ) -> Label:
     areas: list[Any] = []
+    lines: list[Any] = []
     patches: list[tuple[ByteMask, int, int]] = []
     for piece in pieces:
         try:
             kind, points = piece.get("shape_type") or "polygon", points_of(piece["points"])
             if kind in ("line", "linestrip"):
-                areas += map(list, pairwise(points))
+                lines += pairwise(points)
             elif kind == "rectangle" and len(points) == 2:
                 (left, top), (right, bottom) = points
                 areas.append([[left, top], [right, top], [right, bottom], [left, bottom]])
@@ -175,26 +178,36 @@ def _labelme_label(
             if isinstance(error, UnidentifiedImageError):  # whose text differs from run to run
                 fault = "has a mask that is no PNG"
             return Label(piece["where"], category, fault=fault)
-    return Label(pieces[0]["where"], category, areas, patches=patches, size=size)
+    return Label(pieces[0]["where"], category, areas, lines=lines, patches=patches, size=size)
 
 
 def _yolo_names(path: Path) -> dict[str, str]:
-    """Names of YOLO's classes, from data.yaml or a list in the folder or the one above."""
+    """Names of YOLO's classes, from YAML or a list in the folder or the one above."""
     for folder in (path, path.parent):
-        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            with as_crack_error(f"{file} does not list the names of classes"):
-                content = yaml.safe_load(_read_text(file))
-                names = content.get("names") if isinstance(content, dict) else None
-                if isinstance(names, str):
-                    raise ValueError(f"names is {names!r}")
-                if names:
-                    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-                    return {str(number): str(name).strip() for number, name in pairs}
+        for pattern in ("data.y*ml", "*.y*ml"):
+            lists = [(x, names) for x in sorted(folder.glob(pattern)) if (names := _names_in(x))]
+            if any(names != lists[0][1] for _, names in lists):
+                files = " and ".join(str(file) for file, _ in lists)
+                raise CrackError(f"{files} list different classes; keep one, as data.yaml")
+            if lists:
+                return lists[0][1]
         for file in (folder / "classes.txt", folder / "obj.names"):
             if file.is_file():
-                lines = _read_text(file).splitlines()
-                return {str(number): line.strip() for number, line in enumerate(lines)}
+                return {str(i): x.strip() for i, x in enumerate(_read_text(file).splitlines())}
     return {}
+
+
+def _names_in(file: Path) -> dict[str, str]:
+    """Names of classes that a YAML file lists; none where it is nothing of YOLO's."""
+    with as_crack_error(f"{file} does not list the names of classes"):
+        if file.stem != "data" and not _YOLO_YAML.match(file.read_text("utf-8-sig", "replace")):
+            return {}
+        content = yaml.safe_load(_read_text(file))
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, str):
+            raise ValueError(f"names is {names!r}")
+        pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
+        return {str(number): str(name).strip() for number, name in pairs}
 
 
 def _read_text(file: Path) -> str:

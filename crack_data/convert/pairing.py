@@ -43,6 +43,7 @@ class PairRecord:
     annotations: list[str] = field(default_factory=list)  # JSON objects, see `coco.annotation`
     instances: int = 0  # how many of them are cracks
     repeated: int = 0  # annotations equal to another of the photo, left out
+    empty: int = 0  # labels that cover no pixel, left out
     crack_area: int = 0  # px
     coverage: float = 0.0  # percent of the photo
     mean_width: float = 0.0  # px

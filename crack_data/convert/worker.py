@@ -14,7 +14,7 @@ from scipy.ndimage import find_objects
 from ..annotations import Label
 from ..errors import CrackError
 from ..photos import probe_photo
-from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line, is_run_lengths, rings_of
+from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line
 from .checks import FLAGS, check_pair, mean_width, perceptual_hash
 from .cleaning import PRESETS, ByteMask, CleaningOptions, find_cracks
 from .coco import annotation
@@ -141,11 +141,12 @@ def _find_pieces(
         record.values.append(count_values(mask))
         values, void = reading.apply(mask)
         if values.shape != shape:
-            size, nearest = shape[::-1], cv2.INTER_NEAREST_EXACT
-            is_turned = values.shape == size
-            if is_turned or not options.resize_masks:
+            (height, width), size, nearest = values.shape, shape[::-1], cv2.INTER_NEAREST_EXACT
+            # A scaled mask's sides are the photo's but for 1 px of the smaller one, by rounding.
+            is_scaled = abs(height * shape[1] - width * shape[0]) <= max(*values.shape, *shape)
+            if not (is_scaled and options.resize_masks):
                 has, wanted = (f"{width}x{height} px" for height, width in (values.shape, shape))
-                remedy = "turn it as the photo" if is_turned else "--resize-masks scales it"
+                remedy = "--resize-masks scales it" if is_scaled else "it must show the whole photo"
                 raise CrackError(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     f"{remedy}"
@@ -161,6 +162,7 @@ def _find_pieces(
         pieces = list(_cut(find_cracks(grey, options.cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
+        record.empty += not drawn.any()
         if label.ignored:
             ignored |= drawn
         else:
@@ -181,18 +183,13 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     mask = np.zeros(shape, np.uint8)
     areas = label.areas
     try:
-        if label.fault or not (areas or label.patches):
+        if label.fault or not (areas or label.lines or label.patches):
             raise ValueError(label.fault or NO_SEGMENTATION)
-        if areas and not is_run_lengths(areas):
-            rings = rings_of(areas)
-            if label.shares:
-                scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in rings]
-                rings = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
-            for line in (np.reshape(ring, (2, 2)) for ring in rings if len(ring) == 4):
-                if not np.isfinite(line).all():
-                    raise ValueError("has a line with numbers that are not finite")
-                draw_line(mask, line.astype(float), line_width)
-            areas = [ring for ring in rings if len(ring) != 4]
+        if label.shares:
+            scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in areas]
+            areas = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
+        for line in label.lines:
+            draw_line(mask, np.array(line), line_width)
         mask |= decode_mask(areas, height, width, label.contours)
         for pixels, x, y in label.patches:
             part = mask[y : y + pixels.shape[0], x : x + pixels.shape[1]]
@@ -201,8 +198,6 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
             part |= pixels
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
-    if not mask.any():
-        raise CrackError(f"{label.where} covers no pixel of its photo, {width}x{height} px")
     return mask
 
 

@@ -102,10 +102,29 @@ def test_a_mask_of_another_size_is_an_error_or_resized(folder: Path) -> None:
         convert(options_of(folder))
     result = convert(options_of(folder, resize_masks=True))
     assert result.records[0].instances == 2
-    cv2.imwrite(str(folder / "masks" / "a_mask.png"), mask.T)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"),
+    [(60, 45, True), (41, 31, True), (120, 91, True), (240, 181, True), (12, 9, True),
+     (90, 120, False), (45, 60, False), (120, 60, False), (120, 88, False), (100, 100, False),
+     (240, 176, False)],
+)  # fmt: skip
+def test_only_masks_of_the_photos_shape_are_resized(
+    width: int, height: int, fits: bool, folder: Path
+) -> None:
+    path = folder / "masks" / "a_mask.png"
+    cv2.imwrite(str(path), cv2.resize(np.asarray(cv2.imread(str(path), 0)), (width, height)))
+    if fits:
+        assert convert(options_of(folder, resize_masks=True)).bad_files() == []
+        return
+    says = rf"mask {path} is {width}x{height} px .* 120x90 px .*; it must show the whole photo"
     for resize_masks in (False, True):
-        with pytest.raises(CrackError, match=r"90x120 px.*120x90 px.*turn it as the photo"):
+        with pytest.raises(CrackError, match=says):
             convert(options_of(folder, resize_masks=resize_masks))
+    result = convert(options_of(folder, resize_masks=True, skip_bad=True))
+    assert len(result.bad_files()) == 1
+    assert len(result.used()) == 5
 
 
 def test_splits_share_no_photo_and_report_look_alikes(folder: Path) -> None:

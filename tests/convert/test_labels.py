@@ -56,6 +56,21 @@ def test_a_label_that_stands_twice_counts_once(images: Path) -> None:
     assert "labels that stand twice, counted once: 1" in result.notes
 
 
+@pytest.mark.parametrize(
+    "ring", [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2], [90, 90, 95, 90, 95, 95], [3, 3] * 3]
+)
+def test_labels_that_cover_no_pixel_are_left_out_and_counted(
+    ring: list[float], images: Path
+) -> None:
+    rows = [{"segmentation": [POLYGON]}, {"segmentation": [ring]},
+            {"segmentation": [ring], "iscrowd": 1}]  # fmt: skip
+    result = convert_labels(images, write_coco(images, rows))
+    (mask,) = masks_of(result)["a.jpg"]
+    assert np.array_equal(mask, polygon_mask())
+    assert result.bad_files() == []
+    assert "labels that cover no pixel of their photo, left out: 2" in result.notes
+
+
 @pytest.mark.parametrize("labels", [".", "out_val.json"])
 def test_labels_are_not_overwritten(labels: str, images: Path) -> None:
     path = write_coco(images, [{"segmentation": [POLYGON]}]).rename(images.parent / "out_val.json")
@@ -131,8 +146,9 @@ def test_categories(images: Path) -> None:
         ({"segmentation": []}, r"annotation 1 of .*labels\.json has no segm.*a box is no mask"),
         ({"segmentation": "x"}, "annotation 1 of .* has a segmentation of the type str"),
         ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* list of numbers .* of three points"),
+        ({"segmentation": [20, 10, 5, 2]}, "annotation 1 of .* list of numbers .* of three points"),
+        ({"segmentation": [POLYGON, [5, 5, 6, 6]]}, "annotation 1 of .* numbers .* three points"),
         ({"segmentation": [POLYGON], "image_id": 9}, "is of image 9, which is not in it"),
-        ({"segmentation": [[90, 90, 95, 90, 95, 95]]}, "annotation 1 of .* covers no pixel"),
         (
             {"segmentation": {"size": [9, 9], "counts": [81]}},
             "annotation 1 of .* has an RLE of size",

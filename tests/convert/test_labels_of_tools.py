@@ -167,6 +167,24 @@ def test_yolo_with_class_names(images: Path) -> None:
         convert_labels(images, folder)
 
 
+def test_yaml_that_is_none_of_yolos_is_passed_over(images: Path) -> None:
+    folder = _yolo(images, "1 .2 .2 .8 .2 .8 .8\n0 .2 .2 .8 .2 .8 .4")
+    (folder / "a_team.yaml").write_text("names: [alice, bob]\n")  # names without any key of YOLO's
+    (images.parent / "deploy.yaml").write_text("kind: A\n---\nkind: B\n")
+    (images.parent / "mkdocs.yml").write_text("site: !ENV SITE\n")
+    (images.parent / "other.yaml").write_bytes(b"path: \xe9\nname: {{ here }}\n")
+    with pytest.raises(CrackError, match=r"0 \(1\), 1 \(1\); say which are cracks"):
+        convert_labels(images, folder)
+    for name, classes in (("y.yml", "[joint, crack]"), ("z.yaml", "{0: joint, 1: crack}")):
+        (images.parent / name).write_text(f"names: {classes}\nnc: 2\n")
+    assert "left out: joint (1)" in convert_labels(images, folder).notes[-1]
+    (images.parent / "x.yaml").write_text("names: [crack, joint]\ntrain: images\n")
+    with pytest.raises(CrackError, match=r"x\.yaml and .*z\.yaml list different classes; keep one"):
+        convert_labels(images, folder)
+    (images.parent / "data.yml").write_text("names: [rust, crack]\n")
+    assert "left out: rust (1)" in convert_labels(images, folder).notes[-1]
+
+
 def test_what_yolo_exports_hold_beside_labels(images: Path) -> None:
     ring = " ".join(str(v / s) for v, s in zip(POLYGON, [WIDTH, HEIGHT] * 4, strict=True))
     root = images.parent / "export"
@@ -244,10 +262,7 @@ def test_yolo_boxes_are_no_outlines(text: str, images: Path) -> None:
         convert_labels(images, folder, categories=("0",))
 
 
-def test_two_points_are_a_line_and_shapes_that_lack_something_are_named(images: Path) -> None:
-    labels = write_coco(images, [{"segmentation": [[10.5, 20.5, 49.5, 20.5]]}])
-    (mask,) = masks_of(convert_labels(images, labels))["a.jpg"]
-    assert mask[:, 15:45].sum(axis=0).tolist() == [3] * 30
+def test_shapes_that_lack_something_are_named(images: Path) -> None:
     folder = _labelme(images.parent / "drawn", [{"shape_type": "polygon"}])
     with pytest.raises(CrackError, match=r"shape 0 of .*a\.json lacks 'points'"):
         convert_labels(images, folder)
