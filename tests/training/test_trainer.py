@@ -203,6 +203,21 @@ def test_an_earlier_training_is_set_aside(
         assert not [*folder.glob("model_*"), *folder.glob("last_checkpoint")]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("LABEL_RIMS", "(1.0, 2.0)"), ("SAMPLING_WEIGHTS", "(0.0,)")]
+)
+def test_what_is_refused_sets_nothing_aside(
+    make_config: Callable[..., CfgNode], key: str, value: str
+) -> None:
+    folder = Path(make_config().OUTPUT_DIR)
+    names = {"last_checkpoint", "metrics.json", "model_final.pth"}
+    for name in names:
+        (folder / name).touch()
+    with pytest.raises(CrackError, match=rf"CRACK\.{key} "):
+        _train(make_config(f"CRACK.{key}", value))
+    assert {path.name for path in folder.iterdir()} == names
+
+
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
     with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
         CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
