@@ -65,9 +65,8 @@ def set_aside(folder: str) -> Path:
     aside.mkdir()
     # Its config is the checkpoint's, if that is whole: config.yaml is the new training's already.
     with suppress(CrackError), as_crack_error(f"the earlier training in {folder} is damaged"):
-        last = Path(folder, "last_checkpoint").read_text()
-        config = read_checkpoint(str(Path(folder, last)))["trainer"]["config"]
-        write_bytes(aside / "config.yaml", config.encode())
+        state = read_checkpoint(f"{folder}/{Path(folder, 'last_checkpoint').read_text()}")
+        write_bytes(aside / "config.yaml", state["trainer"]["config"].encode())
     names = ("model_*", "last_checkpoint", "metrics.json", "summary.md", "curves.png", "inference")
     for path in itertools.chain(*map(Path(folder).glob, names)):
         path.rename(aside / path.name)
