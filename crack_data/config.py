@@ -192,6 +192,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         if not isinstance(content, dict):
             raise ValueError("it holds no KEY: VALUE")
         cfg.merge_from_other_cfg(CN(content))
+    if flag := next((key for key in overrides[::2] if key.startswith("-")), ""):
+        raise CrackError(f"{flag} stands after KEY VALUE pairs; put flags before the first of them")
     if len(overrides) % 2:
         raise CrackError(f"overrides come as KEY VALUE pairs; {overrides[-1]!r} has no value")
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):

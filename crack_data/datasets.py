@@ -102,7 +102,7 @@ def _check_training(cfg: CfgNode, found: dict[str, list[Record]]) -> None:
     files = {record["file_name"] for record in records}
     for name in cfg.DATASETS.TEST:
         shared = sum(record["file_name"] in files for record in found.get(name, []))
-        if shared and name not in names:
+        if shared and name not in names:  # a set that is named in both is meant to be
             logger.warning(f"{shared} photos of {name} (DATASETS.TEST) are in DATASETS.TRAIN too")
 
 

@@ -59,6 +59,8 @@ def test_overrides_come_last(tmp_path: Path) -> None:
         ("_BASE_: own.yaml\n", [], "own.yaml.*recursion"),
         ("{}", ["SOLVER.MAX_ITERS", "5"], r"override SOLVER\.MAX_ITERS 5 cannot be used: "),
         ("{}", ["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER.*no value"),
+        ("{}", ["SOLVER.MAX_ITER", "5", "--resume"], "^--resume stands after KEY VALUE pairs; put"),
+        ("{}", ["SEED", "-1", "--image-root", "in", "SEED", "-1"], "^--image-root stands after"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], named: str) -> None:

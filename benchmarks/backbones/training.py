@@ -19,6 +19,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 from crack_data.config import load_config, shipped
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
+from crack_data.training.data import build_train_loader
 from crack_data.training.trainer import CrackTrainer
 
 _WARM_UP, _STEPS = 2, 11
@@ -127,7 +128,7 @@ def _stock_step(cfg: CfgNode) -> Callable[[], None]:
 def _own_step(cfg: CfgNode) -> Callable[[], None]:
     trainer = CrackTrainer(cfg)
     trainer.iter = 0
-    trainer.stepper.data_loader = trainer.train_batches(0)
+    trainer.stepper.data_loader = trainer.train_batches(build_train_loader(cfg, trainer.seed))
     trainer.before_train()
 
     def step() -> None:

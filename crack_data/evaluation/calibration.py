@@ -15,7 +15,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     """Calibrate MODEL.WEIGHTS on DATASETS.TEST, which are registered.
 
     ``cfg`` is for prediction; the thresholds of MODEL.CRACK_MAP that it sets are kept. Photos whose
-    file names agree in ``group_by``, a regular expression, are one group.
+    names agree in ``group_by``, as `group_of` reads it, are one group; others each their own.
     """
     group_of("photo", group_by)  # refuses a broken pattern before the work
     records = [record for name in cfg.DATASETS.TEST for record in DatasetCatalog.get(name)]
@@ -99,7 +98,7 @@ def measure_photos(
             continue
         prediction = predictor(read_photo_of(record))
         yield CalibrationPhoto(
-            group=group_of(Path(record["file_name"]).name, group_by),
+            group=group_of(record["file_name"], group_by),
             true_percent=100.0 * float(union_mask(record)[counted].mean()),
             levels=np.bincount(prediction.probability[counted], minlength=256),
             spread=spread(prediction.levels),

@@ -51,7 +51,7 @@ def run_prediction(
     if not resume:
         for name in (storage.RESULTS, _CSV, RECORDS):
             storage.remove(posixpath.join(folder, name))
-    # With what to remove at the end, also where another run gets there.
+    # With what to remove at the end, also where another run gets there, or has those photos.
     content = json.dumps({**settings, "outputs": earlier}).encode()
     storage.write_bytes(posixpath.join(folder, SETTINGS), content)
     try:
@@ -62,7 +62,8 @@ def run_prediction(
         if by_uncertainty:
             records.sort(key=lambda record: -record.get("uncertainty", -1.0))
         _write_tables(records, settings, options)
-        stale = earlier.keys() - {name for x in records for name in x.get("outputs", ())}
+        stale = earlier.keys() & {x["name"] + ending for x in records for ending in ENDINGS}
+        stale -= {name for x in records for name in x.get("outputs", ())}
         for name in stale:
             storage.remove(posixpath.join(folder, name))
     except CrackError as error:
@@ -125,7 +126,7 @@ def _read_complete(
 
 
 def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record]) -> dict[str, int]:
-    """Sizes, by name, of the files that earlier runs have written of these photos.
+    """Sizes, by name, of the files of earlier runs, of any photos, that have the size written.
 
     A `CrackError` where a folder that is none of results holds a file that would be overwritten.
     """
@@ -139,13 +140,12 @@ def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record])
                     f"output folder {folder} holds {name}, which no earlier run has written; name "
                     "another folder, so that it is not overwritten"
                 )
-    again = {SETTINGS, *(f"{RECORDS}/{task.name}.json" for task in tasks)}
-    found: dict[str, int] = {}
-    for name in sorted(again & there.keys()):
+    found: set[tuple[str, int]] = set()
+    kept = {f"{RECORDS}/{record['name']}.json" for record in known.values()}
+    for name in {x for x in there if x.startswith(f"{RECORDS}/")} - kept:
         with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
-            found |= json.loads(storage.read_bytes(posixpath.join(folder, name)))["outputs"]
-    # What the settings list may be of other photos, of a run before.
-    return {name: found[name] for name in taken & found.keys() if there.get(name) == found[name]}
+            found |= json.loads(storage.read_bytes(posixpath.join(folder, name)))["outputs"].items()
+    return dict(found & there.items())
 
 
 def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> Iterator[PhotoTask]:

@@ -45,9 +45,8 @@ class CrackPredictor:
         """
         self.cfg = cfg = cfg.clone()
         cfg.defrost()
-        if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-            cfg.MODEL.DEVICE = "cpu"
         check_values(cfg)
+        settle_device(cfg)
         weights = cfg.MODEL.WEIGHTS if model is None else ""
         self.calibration = settle_thresholds(cfg, weights)
         bare = cfg.clone()
@@ -138,6 +137,14 @@ class CrackPredictor:
                 probability[mask] = np.maximum(probability[mask], round(255 * score))
         levels = np.bincount(probability.ravel(), minlength=256)
         return CrackPrediction(tuple(drawn), tuple(rejected), probability, threshold, levels)
+
+
+def settle_device(cfg: CfgNode) -> None:
+    """Make MODEL.DEVICE the CPU where it is a GPU and there is none; else a `CrackError`."""
+    with as_crack_error(f"MODEL.DEVICE {cfg.MODEL.DEVICE} cannot be used; take cpu or cuda"):
+        if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+            cfg.MODEL.DEVICE = "cpu"
+        torch.zeros(1, device=cfg.MODEL.DEVICE)
 
 
 @torch.inference_mode()

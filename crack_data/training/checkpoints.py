@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,13 @@ def set_aside(folder: str) -> Path:
     """Move weights and records of an earlier training into a new folder in there; return that."""
     aside = next(x for n in itertools.count(1) if not (x := Path(folder, f"earlier_{n}")).exists())
     aside.mkdir()
-    for pattern in ("model_*.pth", "last_checkpoint", "metrics.json", "summary.md", "curves.png"):
-        for file in Path(folder).glob(pattern):
-            file.rename(aside / file.name)
+    # Its config is the checkpoint's, if that is whole: config.yaml is the new training's already.
+    with suppress(CrackError), as_crack_error(f"the earlier training in {folder} is damaged"):
+        state = read_checkpoint(f"{folder}/{Path(folder, 'last_checkpoint').read_text()}")
+        write_bytes(aside / "config.yaml", state["trainer"]["config"].encode())
+    names = ("model_*", "last_checkpoint", "metrics.json", "summary.md", "curves.png", "inference")
+    for path in itertools.chain(*map(Path(folder).glob, names)):
+        path.rename(aside / path.name)
     return aside
 
 

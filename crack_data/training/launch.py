@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
@@ -17,7 +16,7 @@ from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation.evaluator import evaluate_datasets, metric_names
-from ..inference.predictor import CrackPredictor
+from ..inference.predictor import CrackPredictor, settle_device
 from .trainer import CrackTrainer
 
 logger = logging.getLogger("detectron2.crack_data.training")
@@ -50,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
     check_values(cfg)
+    settle_device(cfg)
     for key in ("DATASETS.TEST", "MODEL.WEIGHTS") if args.eval_only else ("DATASETS.TRAIN",):
         if not value_at(cfg, key):
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
@@ -60,8 +60,6 @@ def run(args: argparse.Namespace) -> None:
             f"CRACK.BEST_METRIC {metric} is no metric; use crack/f1, segm/AP50, instances/avF1, or "
             "another of docs/evaluation.md"
         )
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
     if not args.eval_only:
         adapt_to_random_weights(cfg)
     cfg.freeze()

@@ -25,7 +25,7 @@ from ..inference.predictor import CrackPredictor
 from ..modeling.compiled import use_bag_pooling
 from ..weights import load_initial_weights
 from . import checkpoints
-from .data import Batch, build_train_loader
+from .data import Batch, BatchLoader, build_train_loader
 from .loop import BatchMonitor, KeepBest, build_hooks, build_reporting_hooks, build_stepper
 from .report import cut_metrics
 
@@ -100,19 +100,19 @@ class CrackTrainer(DefaultTrainer):
             if resume:
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
             load_initial_weights(self.cfg, self.plain_model)
-            comm.synchronize()  # all have loaded what may lie in there
-            if exists and comm.is_main_process():
+        loader = build_train_loader(self.cfg, self.seed, self.start_sample)
+        comm.synchronize()  # all have loaded what may lie in there, and refused what cannot be
+        if comm.is_main_process():
+            if exists and not resume:
                 aside = checkpoints.set_aside(folder)
                 logger.warning(f"The earlier training in {folder} is now in {aside}")
-        if comm.is_main_process():
             # Before the writers open it: what is in there of later iterations comes again.
             cut_metrics(Path(folder, "metrics.json"), self.start_iter)
             self.register_hooks(build_reporting_hooks(self))
-        self.stepper.data_loader = self.train_batches(self.start_sample)
+        self.stepper.data_loader = self.train_batches(loader)
 
-    def train_batches(self, start: int) -> Iterator[Batch]:
-        """The training batches from sample ``start`` of the stream on."""
-        loader = build_train_loader(self.cfg, self.seed, start)
+    def train_batches(self, loader: BatchLoader) -> Iterator[Batch]:
+        """The batches of a loader, watched, each with a random state of its own."""
         self.monitor.photos = len(loader.dataset)  # type: ignore[arg-type]
         for batch in loader:
             # Here and not before the batch is fetched: starting a loader draws random numbers.

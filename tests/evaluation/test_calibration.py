@@ -170,6 +170,26 @@ def test_false_alarms_are_those_at_both_thresholds(
     assert (found.photos, found.crack_free_photos, found.false_alarm_rate) == (3, 1, rate)
 
 
+@pytest.mark.parametrize(
+    ("group_by", "groups"), [("", 5), (r"^(\d)", 3), (r"^[12]", 3), (".+", 3), ("none", 5)]
+)
+def test_photos_of_one_name_are_one_group_by_a_pattern_only(
+    cfg: CfgNode, tmp_path: Path, group_by: str, groups: int
+) -> None:
+    """Photos 1 and 2 of a folder and of another set's, of which a third is in one of them."""
+    (tmp_path / "other").mkdir()
+    cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD, cfg.MODEL.CRACK_MAP.THRESHOLD = 0.2, 0.4
+    document = json.loads((tmp_path / "val.json").read_bytes())
+    document["images"].append({**document["images"][0], "id": 3, "file_name": "3.png"})
+    for number in (1, 2, 3):
+        Image.new("RGB", (96, 64), "grey").save(tmp_path / "other" / f"{number}.png")
+    (tmp_path / "other" / "val.json").write_text(json.dumps(document))
+    cfg.DATASETS.TEST = (*cfg.DATASETS.TEST, str(tmp_path / "other" / "val.json"))
+    register_datasets_of(cfg, ("TEST",))
+    found = calibrate(cfg, group_by)
+    assert (found.photos, found.groups) == (5, groups)
+
+
 def test_a_broken_pattern_is_refused_before_the_work(cfg: CfgNode) -> None:
     cfg.MODEL.WEIGHTS = "none.pth"
     with pytest.raises(CrackError, match="group-by"):

@@ -205,6 +205,20 @@ def test_what_an_earlier_run_wrote_and_this_one_does_not_is_removed(
     assert content(out).keys() == content(fresh).keys() | kept
 
 
+def test_what_was_written_of_a_photo_is_remembered_by_runs_without_it(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    run(tiny_cfg, photos, out, geojson=True)
+    for _ in range(2):
+        run(tiny_cfg, photos / "photo1.png", out)
+        lines = {path.name for path in out.glob("*_lines.geojson")}
+        assert lines == {"photo0_lines.geojson", "photo2_lines.geojson"}
+    for folder in (out, fresh):
+        run(tiny_cfg, photos, folder, threshold=0.95)
+    assert content(out).keys() == content(fresh).keys()
+
+
 def test_pictures_of_a_subfolder_labels_are_no_labels(
     tiny_cfg: CfgNode, photos: Path, tmp_path: Path
 ) -> None:

@@ -119,6 +119,24 @@ def test_weights_that_compute_nan_are_refused(
         CrackPredictor(cfg)
 
 
+@pytest.mark.parametrize("device", ["cudaa", "CUDA", "cuda:one", ""])
+def test_an_unknown_device_is_refused(predictor: CrackPredictor, device: str) -> None:
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = device
+    with pytest.raises(CrackError, match=f"MODEL.DEVICE {device} cannot be used; take cpu or"):
+        CrackPredictor(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_without_a_gpu_the_cpu_predicts(predictor: CrackPredictor, device: str) -> None:
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = device
+    assert CrackPredictor(cfg).cfg.MODEL.DEVICE == "cpu"
+
+
 @pytest.mark.parametrize(
     "image",
     [

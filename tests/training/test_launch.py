@@ -70,6 +70,7 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["DATASETS.TRAIN", "('crack_trian',)"], r"'crack_trian', which is not registered"),
         (["SOLVER.MAX_ITERS", "3"], r"SOLVER\.MAX_ITERS"),
         (["SOLVER.MAX_ITER", "0"], r"SOLVER\.MAX_ITER is 0"),
+        (["MODEL.DEVICE", "cudaa"], r"^MODEL\.DEVICE cudaa cannot be used; take cpu or cuda: "),
         (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "from the config: .* LR scheduler: Cosine"),
         (["MODEL.CRACK_MAP.IN_FEATURES", "['p9']"], r"'image'\], not \['p9'\]"),
         (["MODEL.CRACK_MAP.STYLE_FEATURES", "['p2', 'image']"], r"'image'\], not \['image'\]"),

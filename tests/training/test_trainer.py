@@ -186,14 +186,36 @@ def test_an_earlier_training_is_set_aside(
     keys = ["SOLVER.MAX_ITER", 2, "DATASETS.TEST", "()"]
     folder = Path(make_config().OUTPUT_DIR)
     for number in (1, 2):
-        _train(make_config(*keys))
+        cfg = _train(make_config(*keys, "CRACK.AUG.ROTATE_PROB", number / 10)).cfg
         weights = (folder / "model_final.pth").read_bytes()
+        (folder / "model_final.calibration.json").write_text(f"{number}")
+        (folder / "inference" / "val").mkdir(parents=True)
+        (folder / "config.yaml").write_text("of the new training, as `default_setup` leaves it")
         line = _log_of_start(CrackTrainer(make_config(*keys)), False, caplog)
         aside = folder / f"earlier_{number}"
         assert line == f"The earlier training in {folder} is now in {aside}"
         assert (aside / "model_final.pth").read_bytes() == weights
+        assert (aside / "model_final.calibration.json").read_text() == f"{number}"
+        assert (aside / "config.yaml").read_text() == cfg.dump()
         assert (aside / "metrics.json").exists()
+        assert (aside / "inference" / "val").exists()
+        assert not (folder / "inference").exists()
         assert not [*folder.glob("model_*"), *folder.glob("last_checkpoint")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("LABEL_RIMS", "(1.0, 2.0)"), ("SAMPLING_WEIGHTS", "(0.0,)")]
+)
+def test_what_is_refused_sets_nothing_aside(
+    make_config: Callable[..., CfgNode], key: str, value: str
+) -> None:
+    folder = Path(make_config().OUTPUT_DIR)
+    names = {"last_checkpoint", "metrics.json", "model_final.pth"}
+    for name in names:
+        (folder / name).touch()
+    with pytest.raises(CrackError, match=rf"CRACK\.{key} "):
+        _train(make_config(f"CRACK.{key}", value))
+    assert {path.name for path in folder.iterdir()} == names
 
 
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
