@@ -32,8 +32,8 @@ class MapPlace(NamedTuple):
 
     transform: Any  # rasterio's, from column and row (of a pixel's corner) to map coordinates
     crs: Any  # rasterio's coordinate reference system; None where none is known
-    # (2, 2), mm to the east and north of 1 px to the right (first column) and down (second), in
-    # the photo's middle; None without a system.
+    # (3, 2), mm along the earth's three axes of 1 px to the right (first column) and down (second),
+    # in the photo's middle; None without a system.
     ground: np.ndarray | None
 
 
@@ -47,7 +47,7 @@ def find_scale(
     """
     if place is None or place.ground is None:
         return None if mm_per_px is None else Scale(mm_per_px, mm_per_px)
-    area = abs(float(np.linalg.det(place.ground)))
+    area = float(np.linalg.norm(np.cross(*place.ground.T)))
     steps = np.concatenate([np.empty((0, 2)), *(np.diff(line, axis=0) for line in lines)])
     length = np.linalg.norm(steps, axis=1).sum()
     on_ground = np.linalg.norm(steps @ place.ground.T, axis=1).sum()
@@ -115,10 +115,10 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
     count = 100
     middle = width / 2, height / 2
     xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
+    # Geocentric coordinates, m: no projection distorts them, and a datum's shift falls out.
     convert = import_rasterio().warp.transform
-    (longitude,), (latitude,) = convert(crs, _WGS84, xs[:1].tolist(), ys[:1].tolist())
-    around = f"+proj=aeqd +lon_0={longitude} +lat_0={latitude} +ellps=WGS84"  # true near its middle
-    return 1000.0 / count * np.array(convert(crs, around, xs[1:].tolist(), ys[1:].tolist()))
+    places = np.array(convert(crs, "EPSG:4978", xs.tolist(), ys.tolist(), [0.0] * 3))
+    return 1000.0 / count * (places[:, 1:] - places[:, :1])
 
 
 def to_geojson(

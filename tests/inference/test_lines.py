@@ -103,6 +103,8 @@ def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
         # At 50 degrees north a degree is 71.70 km to the east and 111.23 km to the north.
         (4326, (9.0, 50.0), 2e-7, (14.340, 22.246)),
         (2272, (2600000, 250000), 0.1, (30.48, 30.48)),  # feet
+        (27700, (400000, 300000), 0.01, (10.004, 10.004)),  # datums of their own
+        (2056, (2600000, 1200000), 0.01, (10, 10)),
     ],
 )
 def test_lengths_are_true_on_the_ground_whatever_the_projection(
@@ -119,6 +121,45 @@ def test_lengths_are_true_on_the_ground_whatever_the_projection(
     # The second crack is upright, so that its width lies across.
     assert table["mean_width_mm"][1] == pytest.approx(3 * across, rel=0.1)
     assert list(table["area_mm2"]) == pytest.approx(list(table["area"] * across * up), rel=1e-3)
+
+
+# Near the middle of each projection, where its scale is known. Most have another datum than WGS84,
+# up to 800 m beside it.
+@pytest.mark.parametrize(
+    ("code", "origin", "scale"),
+    [
+        (25832, (500000, 5540000), 0.9996), (32632, (500000, 5540000), 0.9996),
+        (23032, (500000, 5540000), 0.9996), (26717, (500000, 4430000), 0.9996),
+        (27700, (400000, 300000), 0.9996), (2056, (2600000, 1200000), 1),
+        (21781, (600000, 200000), 1), (31467, (3500000, 5650000), 1),
+        (28992, (155000, 463000), 0.9999), (5514, (-690000, -1110000), 0.9999),
+        (31370, (150000, 170000), 1), (2193, (1600000, 5430000), 0.9996),
+        (2154, (700000, 6600000), 0.9991), (3067, (500000, 6900000), 0.9996),
+    ],
+)  # fmt: skip
+def test_a_photo_of_1_cm_a_pixel_in_national_systems(
+    code: int, origin: tuple[float, float], scale: float, tmp_path: Path
+) -> None:
+    place = {"crs": f"EPSG:{code}", "transform": from_origin(*origin, 0.01, 0.01)}
+    found = find_place(str(write_photo(tmp_path / "a.tif", **place)), *SIZE)
+    for end in ((100, 0), (0, 100), (60, 80), (60, -80)):
+        along, across = find_scale([np.array([(0, 0), end])], found, None) or (0, 0)
+        assert (along, across) == pytest.approx((10 / scale, 10 / scale), rel=4e-4)
+
+
+@pytest.mark.parametrize("code", [4326, 4267, 4314])  # WGS84, NAD27, DHDN, Bessel's ellipsoid
+def test_a_photo_in_degrees_of_any_datum(code: int, tmp_path: Path) -> None:
+    x, y = {4326: (9, 50), 4267: (-100, 40), 4314: (9, 51)}[code]
+    place = {"crs": f"EPSG:{code}", "transform": from_origin(x, y, 1e-7, 1e-7)}
+    found = find_place(str(write_photo(tmp_path / "a.tif", **place)), *SIZE)
+    # The ellipsoid's radii of curvature: along the meridian, and across it.
+    bend = 1 - 0.00669438 * math.sin(math.radians(y)) ** 2
+    up = 6378137 * (1 - 0.00669438) / bend**1.5
+    right = 6378137 / bend**0.5 * math.cos(math.radians(y))
+    mm = [math.radians(1e-7) * radius * 1000 for radius in (right, up)]
+    for end, expected in (((100, 0), mm), ((0, 100), mm[::-1])):
+        scale = find_scale([np.array([(0, 0), end])], found, None)
+        assert scale == pytest.approx(expected, rel=4e-4)
 
 
 def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
