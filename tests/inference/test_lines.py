@@ -31,6 +31,7 @@ SIZE = (400, 600)
 CRACK = line((300.3, 200.2), 300, 25)
 # Within a zone of UTM whose middle is 9 degrees east; 1 px is 2 cm.
 UTM = {"crs": "EPSG:25832", "transform": from_origin(600000, 5500000, 0.02, 0.02)}
+SITE_GRID = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 WORLD_FILE = "0.02\n0\n0\n-0.02\n600000.01\n5499999.99\n"
 
 
@@ -72,22 +73,29 @@ def test_pixels_where_the_photo_is_on_no_map(tmp_path: Path) -> None:
     assert "length_mm" not in table.columns
 
 
-@pytest.mark.parametrize("kind", ["GeoTIFF", "world file", "world file and .prj"])
+@pytest.mark.parametrize(
+    "kind", ["GeoTIFF", "world file", "world file and .prj", "site grid", "site grid's .prj"]
+)
 def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
     if kind == "GeoTIFF":
         photo = write_photo(tmp_path / "road.tif", **UTM)
+    elif kind == "site grid":
+        photo = write_photo(tmp_path / "road.tif", **{**UTM, "crs": SITE_GRID})
     else:
         photo = write_photo(tmp_path / "road.jpg")
         photo.with_suffix(".jgw").write_text(WORLD_FILE)
     if kind == "world file and .prj":
         photo.with_suffix(".prj").write_text(rasterio.crs.CRS.from_epsg(25832).to_wkt())
+    if kind == "site grid's .prj":
+        photo.with_suffix(".prj").write_text(SITE_GRID)
     table = lines_of(photo)
     assert list(table.geometry.length) == pytest.approx([6.0, 1.8], abs=0.03)
     left, bottom, right, top = table.total_bounds
     assert 600000 < left < right < 600012
     assert 5499992 < bottom < top < 5500000
-    if kind == "world file":
+    if kind not in ("GeoTIFF", "world file and .prj"):
         assert table.crs is None
+        assert find_scale([], find_place(str(photo), *SIZE), 20.0) == (20, 20)
         return
     assert table.crs.to_epsg() == 25832
     # What --mm-per-px 20 would say, but for the projection's own scale of .9997 here.
@@ -162,13 +170,20 @@ def test_a_photo_in_degrees_of_any_datum(code: int, tmp_path: Path) -> None:
         assert scale == pytest.approx(expected, rel=4e-4)
 
 
-def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
-    crs = rasterio.crs.CRS.from_proj4("+proj=tmerc +lon_0=9.5 +ellps=WGS84 +units=m")
-    place = {"crs": crs, "transform": from_origin(0, 5500000, 0.02, 0.02)}
+@pytest.mark.parametrize(
+    ("system", "x"),
+    [
+        ("+proj=tmerc +lon_0=9.5 +ellps=WGS84 +units=m", 0),
+        ("+proj=utm +zone=32 +ellps=intl", 536000),  # EPSG 23032, but that this names its datum
+    ],
+)
+def test_a_system_without_a_code_becomes_wgs84(system: str, x: int, tmp_path: Path) -> None:
+    crs = rasterio.crs.CRS.from_proj4(system)
+    place = {"crs": crs, "transform": from_origin(x, 5500000, 0.02, 0.02)}
     table = lines_of(write_photo(tmp_path / "a.tif", **place))
     assert table.crs.to_epsg() == 4326
     longitude, latitude = table.total_bounds[:2]
-    assert (longitude, latitude) == pytest.approx((9.5, 49.63), abs=0.02)
+    assert (longitude, latitude) == pytest.approx((9.5, 49.64), abs=0.02)
     assert table["length_mm"][0] == pytest.approx(6000, rel=0.01)
 
 
@@ -213,6 +228,12 @@ def test_a_damaged_place_is_named(name: str, content: str, tmp_path: Path) -> No
     if name == "a.JGW":
         photo.with_suffix(".jgw").unlink()
     with pytest.raises(CrackError, match=f"{name} gives no place.*correct or remove it"):
+        find_place(str(photo), *SIZE)
+
+
+def test_a_place_outside_its_system_is_named(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.tif", **{**UTM, "crs": "EPSG:4326"})  # metres for degrees
+    with pytest.raises(CrackError, match=r"a\.tif lies outside its coordinate reference system"):
         find_place(str(photo), *SIZE)
 
 
