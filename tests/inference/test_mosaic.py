@@ -79,7 +79,7 @@ def draw(
 def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPredictor]:
     predictor = DarkPredictor()
     task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
-    given = OutputOptions(str(folder), geojson=True, **options)  # type: ignore[arg-type]
+    given = OutputOptions(str(folder), **{"geojson": True, **options})  # type: ignore[arg-type]
     return predict_photo(predictor, task, given), predictor  # type: ignore[arg-type]
 
 
@@ -186,6 +186,21 @@ def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
     )
     assert not is_mosaic(str(tmp_path / "virtual.tif"))
     assert not is_mosaic(str(tmp_path / "latin-\udcfc.tif"))  # rasterio wants UTF-8
+
+
+def test_a_large_raster_without_geojson_is_told_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "ortho.tif"
+    place = {"crs": "EPSG:25832", "transform": from_origin(*ORIGIN, PIXEL, PIXEL)}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=18_000, height=10_200, count=3, dtype="uint8",
+        tiled=True, sparse_ok=True, **place,
+    ):  # fmt: skip
+        pass  # no block is written
+    record, _ = predict(path, tmp_path / "out", geojson=False)
+    assert record["error"] == (
+        f"photo {path}: the photo has 18000 x 10200 pixels; the limit is 178000000; "
+        "--geojson reads GeoTIFFs over 178000000 pixels"
+    )
 
 
 @pytest.mark.slow
