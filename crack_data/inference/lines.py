@@ -2,8 +2,7 @@
 
 Coordinates are those of the photo's own coordinate reference system, which the foreign member
 "crs" names as GDAL does; RFC 7946 leaves others than WGS84 to such agreement. Where the system has
-no EPSG code they are WGS84's. "crs" is null where there is none: pixels, or a world file alone, or
-a site's own grid.
+no EPSG code they are WGS84's. "crs" is null for pixels, a world file alone, a site's own grid.
 """
 
 from __future__ import annotations
