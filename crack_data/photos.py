@@ -71,11 +71,11 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Of an animation, the first frame, without transparency; `to_8_bits` scales other samples. A
     `PhotoError` where it is none of `FORMATS`, corrupt, or, by its header, over ``max_pixels``.
     """
-    with _decoding():
+    with _decoding(limit=max_pixels):
         if data.startswith(_TIFF):
             width, height, orientation, wide_bytes = _tiff_header(data)
+            _check_size(width, height, _wide_peak(wide_bytes), max_pixels)
             if wide_bytes:
-                _check_size(width, height, _wide_peak(wide_bytes), max_pixels)
                 return _upright(to_8_bits(_read_tiff(data)), orientation)
         image, is_wide = _open(data, max_pixels)
         if is_wide:
@@ -141,7 +141,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
+def _decoding(path: str | os.PathLike[str] = "", limit: int = MAX_PIXELS) -> Iterator[None]:
     """Make a `PhotoError` of whatever a decoder raises, with the file's name where it has one."""
     with warnings.catch_warnings():
         # The size is checked here; damaged metadata is no reason to refuse a readable photo.
@@ -151,8 +151,8 @@ def _decoding(path: str | os.PathLike[str] = "") -> Iterator[None]:
         except MemoryError:
             raise
         except Exception as error:  # each decoder raises its own types
-            if isinstance(error, Image.DecompressionBombError):
-                error = PhotoError("too_large", f"the photo declares too many pixels ({error})")
+            if isinstance(error, Image.DecompressionBombError):  # too early for `_check_size`
+                error = PhotoError("too_large", f"the photo is over the limit of {limit} pixels")
             elif not isinstance(error, PhotoError):
                 reason = " ".join(str(error).split())  # libheif's has two lines
                 error = PhotoError("corrupt", f"the photo is corrupt or cut off ({reason})")

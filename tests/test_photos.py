@@ -160,9 +160,11 @@ def test_a_bomb_is_not_decoded(side: int, tmp_path: Path) -> None:
     data[18:22] = data[22:26] = side.to_bytes(4, "little")
     (tmp_path / "bomb.bmp").write_bytes(data)
     for read in (read_photo, photo_size, read_header):
-        with pytest.raises(PhotoError) as caught:
+        with pytest.raises(PhotoError, match="over the limit of 178000000 pixels") as caught:
             read(tmp_path / "bomb.bmp")
         assert caught.value.kind == "too_large"
+    with pytest.raises(PhotoError, match="over the limit of 2400 pixels"):
+        decode_photo(bytes(data), max_pixels=2400)
 
 
 def test_read_photo_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:

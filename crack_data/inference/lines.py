@@ -2,7 +2,7 @@
 
 Coordinates are those of the photo's own coordinate reference system, which the foreign member
 "crs" names as GDAL does; RFC 7946 leaves others than WGS84 to such agreement. Where the system has
-no EPSG code they are WGS84's. "crs" is null where there is none: pixels, or a world file alone.
+no EPSG code they are WGS84's. "crs" is null for pixels, a world file alone, a site's own grid.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from .. import storage
 from ..errors import CrackError, as_crack_error
 from .results import Scale
 
-_WGS84 = "OGC:CRS84"
-
 
 class MapPlace(NamedTuple):
     """Where a photo lies on the map."""
 
     transform: Any  # rasterio's, from column and row (of a pixel's corner) to map coordinates
     crs: Any  # rasterio's coordinate reference system; None where none is known
-    # (2, 2), mm to the east and north of 1 px to the right (first column) and down (second), in
-    # the photo's middle; None without a system.
+    # (3, 2), mm along the earth's three axes of 1 px to the right (first column) and down (second),
+    # in the photo's middle; None without a system.
     ground: np.ndarray | None
+
+    @property
+    def epsg(self) -> int | None:
+        """The EPSG code of its system, where it is that for sure: rasterio guesses unless told."""
+        return None if self.crs is None else self.crs.to_epsg(confidence_threshold=100)
 
 
 def find_scale(
@@ -47,7 +50,7 @@ def find_scale(
     """
     if place is None or place.ground is None:
         return None if mm_per_px is None else Scale(mm_per_px, mm_per_px)
-    area = abs(float(np.linalg.det(place.ground)))
+    area = float(np.linalg.norm(np.cross(*place.ground.T)))
     steps = np.concatenate([np.empty((0, 2)), *(np.diff(line, axis=0) for line in lines)])
     length = np.linalg.norm(steps, axis=1).sum()
     on_ground = np.linalg.norm(steps @ place.ground.T, axis=1).sum()
@@ -85,8 +88,10 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     if transform is None:
         return None
     crs = crs or _read_beside(path, (".prj",), rasterio.crs.CRS.from_wkt)
-    ground = None if crs is None else _ground_steps(transform, crs, height, width)
-    return MapPlace(transform, crs, ground)
+    if crs is None or not (crs.is_projected or crs.is_geographic):  # none, or a site's own grid
+        return MapPlace(transform, None, None)
+    with as_crack_error(f"photo {path} lies outside its coordinate reference system; correct that"):
+        return MapPlace(transform, crs, _ground_steps(transform, crs, height, width))
 
 
 def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any]) -> Any:
@@ -115,10 +120,10 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
     count = 100
     middle = width / 2, height / 2
     xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
+    # Geocentric coordinates, m: no projection distorts them, and a datum's shift falls out.
     convert = import_rasterio().warp.transform
-    (longitude,), (latitude,) = convert(crs, _WGS84, xs[:1].tolist(), ys[:1].tolist())
-    around = f"+proj=aeqd +lon_0={longitude} +lat_0={latitude} +ellps=WGS84"  # true near its middle
-    return 1000.0 / count * np.array(convert(crs, around, xs[1:].tolist(), ys[1:].tolist()))
+    places = np.array(convert(crs, "EPSG:4978", xs.tolist(), ys.tolist(), [0.0] * 3))
+    return 1000.0 / count * (places[:, 1:] - places[:, :1])
 
 
 def to_geojson(
@@ -144,8 +149,7 @@ def to_geojson(
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     crs = None
     if place is not None and place.crs is not None:
-        code = place.crs.to_epsg()
-        name = "OGC:1.3:CRS84" if code in (None, 4326) else f"EPSG::{code}"
+        name = "OGC:1.3:CRS84" if place.epsg in (None, 4326) else f"EPSG::{place.epsg}"
         crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:{name}"}}
     return json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}).encode()
 
@@ -154,8 +158,7 @@ def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
     if place is None:
         return line.round(2).tolist()
     xs, ys = place.transform @ line.T
-    has_code = place.crs is None or place.crs.to_epsg() is not None
-    if not has_code:
-        xs, ys = import_rasterio().warp.transform(place.crs, _WGS84, xs.tolist(), ys.tolist())
-    in_degrees = not has_code or (place.crs is not None and place.crs.is_geographic)
+    in_degrees = place.crs is not None and (place.epsg is None or place.crs.is_geographic)
+    if place.crs is not None and place.epsg is None:
+        xs, ys = import_rasterio().warp.transform(place.crs, "OGC:CRS84", xs.tolist(), ys.tolist())
     return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()

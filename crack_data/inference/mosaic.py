@@ -90,10 +90,10 @@ def predict_mosaic(
 ) -> tuple[Record, bytes]:
     """Predict a raster window by window, and write its mask, a GeoTIFF in its place, 255 on cracks.
 
-    Returns what `results.to_json` gives, its instances without orientation and segmentation, and
-    "uncertainty"; and the centrelines, GeoJSON.
+    Returns what `results.to_json` gives, its instances without orientation and segmentation, its
+    percentages of the pixels that hold data, and "uncertainty"; and the centrelines, GeoJSON.
     """
-    joiner, masked, levels = Joiner(), 0, np.zeros(256, dtype=int)
+    joiner, masked, seen, levels = Joiner(), 0, 0, np.zeros(256, dtype=int)
     rasterio = import_rasterio()
     with (
         rasterio.Env(GDAL_CACHEMAX=128 * 2**20),  # bytes; else a twentieth of the machine's memory
@@ -109,18 +109,19 @@ def predict_mosaic(
         if white_zero or raster.colorinterp[0].name == "palette":
             raise CrackError(f"{photo.path} has a palette, or white as zero; save it as grey")
         place = find_place(photo.path, height, width)
-        for row, core, around, image in _windows(raster):
+        for row, core, around, image, valid in _windows(raster):
             prediction = predictor(image, options.threshold)
             levels += prediction.levels
             (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
-            mask = prediction.mask[y0:y1, x0:x1]
+            mask = prediction.mask[y0:y1, x0:x1] & valid[y0:y1, x0:x1]
             masked += np.count_nonzero(mask)
+            seen += np.count_nonzero(valid[y0:y1, x0:x1])
             out.write(mask.view(np.uint8) * np.uint8(255), 1, window=(core[1::2], core[::2]))
             joiner.add(row, list(_parts(prediction, core, around[:2], width)))
     cracks = joiner.cracks()
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
-    percent, threshold = 100.0 * masked / (height * width), options.threshold
+    percent, threshold = 100.0 * masked / max(seen, 1), options.threshold
     record = {
         "file_name": photo.file_name,
         "height": height,
@@ -134,10 +135,11 @@ def predict_mosaic(
     return record, to_geojson(lines, record["instances"], photo.file_name, place)
 
 
-def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray]]:
+def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray, np.ndarray]]:
     """Row, window (x0, y0, x1, y1), it with its surroundings, and their picture, where any is.
 
-    The picture is BGR uint8 (H, W, 3), stretched as photos are, by a small copy of the raster.
+    The picture is BGR uint8 (H, W, 3), stretched as photos are, by a small copy of the raster; with
+    it comes which of its pixels hold data, bool (H, W).
     """
     height, width = raster.shape
     if raster.dtypes[0] != "uint8":
@@ -151,13 +153,14 @@ def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray]]:
             left, top = max(x - HALO, 0), max(y - HALO, 0)
             around = left, top, min(x1 + HALO, width), min(y1 + HALO, height)
             window = around[1::2], around[::2]  # rows and columns
-            if not raster.dataset_mask(window=window).any():
+            valid = raster.dataset_mask(window=window) > 0
+            if not valid.any():
                 continue
             image = raster.read([3, 2, 1] if raster.count >= 3 else [1, 1, 1], window=window)
             if image.dtype != np.uint8:
                 image = np.rint(np.nan_to_num((image - base) * factor)).clip(0, 255)
             image = np.ascontiguousarray(image.transpose(1, 2, 0), np.uint8)
-            yield row, (x, y, x1, y1), around, image
+            yield row, (x, y, x1, y1), around, image, valid
 
 
 def _parts(

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import storage
 from ..errors import CrackError, as_crack_error
-from ..photos import read_header, read_photo
+from ..photos import MAX_PIXELS, PhotoError, read_header, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_prediction, encode_png
 from .lines import find_place, find_scale, to_geojson
@@ -67,7 +67,13 @@ def predict_photo(predictor: CrackPredictor, task: PhotoTask, options: OutputOpt
 def _predict_whole(
     predictor: CrackPredictor, photo: PhotoFile, options: OutputOptions
 ) -> tuple[Record, dict[str, bytes | Path]]:
-    image = read_photo(photo.path)
+    try:
+        image = read_photo(photo.path)
+    except PhotoError as error:
+        is_tiff = photo.path.lower().endswith((".tif", ".tiff"))
+        if error.kind != "too_large" or options.geojson or not is_tiff:
+            raise
+        raise CrackError(f"{error}; --geojson reads GeoTIFFs over {MAX_PIXELS} pixels") from error
     place = find_place(photo.path, *image.shape[:2]) if options.geojson else None
     if place and read_header(photo.path)[2] != 1:  # its orientation
         raise CrackError(f"photo {photo.path} is on the map, but turned by EXIF; save it upright")

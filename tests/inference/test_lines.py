@@ -31,6 +31,7 @@ SIZE = (400, 600)
 CRACK = line((300.3, 200.2), 300, 25)
 # Within a zone of UTM whose middle is 9 degrees east; 1 px is 2 cm.
 UTM = {"crs": "EPSG:25832", "transform": from_origin(600000, 5500000, 0.02, 0.02)}
+SITE_GRID = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 WORLD_FILE = "0.02\n0\n0\n-0.02\n600000.01\n5499999.99\n"
 
 
@@ -72,22 +73,29 @@ def test_pixels_where_the_photo_is_on_no_map(tmp_path: Path) -> None:
     assert "length_mm" not in table.columns
 
 
-@pytest.mark.parametrize("kind", ["GeoTIFF", "world file", "world file and .prj"])
+@pytest.mark.parametrize(
+    "kind", ["GeoTIFF", "world file", "world file and .prj", "site grid", "site grid's .prj"]
+)
 def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
     if kind == "GeoTIFF":
         photo = write_photo(tmp_path / "road.tif", **UTM)
+    elif kind == "site grid":
+        photo = write_photo(tmp_path / "road.tif", **{**UTM, "crs": SITE_GRID})
     else:
         photo = write_photo(tmp_path / "road.jpg")
         photo.with_suffix(".jgw").write_text(WORLD_FILE)
     if kind == "world file and .prj":
         photo.with_suffix(".prj").write_text(rasterio.crs.CRS.from_epsg(25832).to_wkt())
+    if kind == "site grid's .prj":
+        photo.with_suffix(".prj").write_text(SITE_GRID)
     table = lines_of(photo)
     assert list(table.geometry.length) == pytest.approx([6.0, 1.8], abs=0.03)
     left, bottom, right, top = table.total_bounds
     assert 600000 < left < right < 600012
     assert 5499992 < bottom < top < 5500000
-    if kind == "world file":
+    if kind not in ("GeoTIFF", "world file and .prj"):
         assert table.crs is None
+        assert find_scale([], find_place(str(photo), *SIZE), 20.0) == (20, 20)
         return
     assert table.crs.to_epsg() == 25832
     # What --mm-per-px 20 would say, but for the projection's own scale of .9997 here.
@@ -103,6 +111,8 @@ def test_map_coordinates_and_metres(kind: str, tmp_path: Path) -> None:
         # At 50 degrees north a degree is 71.70 km to the east and 111.23 km to the north.
         (4326, (9.0, 50.0), 2e-7, (14.340, 22.246)),
         (2272, (2600000, 250000), 0.1, (30.48, 30.48)),  # feet
+        (27700, (400000, 300000), 0.01, (10.004, 10.004)),  # datums of their own
+        (2056, (2600000, 1200000), 0.01, (10, 10)),
     ],
 )
 def test_lengths_are_true_on_the_ground_whatever_the_projection(
@@ -121,13 +131,59 @@ def test_lengths_are_true_on_the_ground_whatever_the_projection(
     assert list(table["area_mm2"]) == pytest.approx(list(table["area"] * across * up), rel=1e-3)
 
 
-def test_a_system_without_a_code_becomes_wgs84(tmp_path: Path) -> None:
-    crs = rasterio.crs.CRS.from_proj4("+proj=tmerc +lon_0=9.5 +ellps=WGS84 +units=m")
-    place = {"crs": crs, "transform": from_origin(0, 5500000, 0.02, 0.02)}
+# Near the middle of each projection, where its scale is known. Most have another datum than WGS84,
+# up to 800 m beside it.
+@pytest.mark.parametrize(
+    ("code", "origin", "scale"),
+    [
+        (25832, (500000, 5540000), 0.9996), (32632, (500000, 5540000), 0.9996),
+        (23032, (500000, 5540000), 0.9996), (26717, (500000, 4430000), 0.9996),
+        (27700, (400000, 300000), 0.9996), (2056, (2600000, 1200000), 1),
+        (21781, (600000, 200000), 1), (31467, (3500000, 5650000), 1),
+        (28992, (155000, 463000), 0.9999), (5514, (-690000, -1110000), 0.9999),
+        (31370, (150000, 170000), 1), (2193, (1600000, 5430000), 0.9996),
+        (2154, (700000, 6600000), 0.9991), (3067, (500000, 6900000), 0.9996),
+    ],
+)  # fmt: skip
+def test_a_photo_of_1_cm_a_pixel_in_national_systems(
+    code: int, origin: tuple[float, float], scale: float, tmp_path: Path
+) -> None:
+    place = {"crs": f"EPSG:{code}", "transform": from_origin(*origin, 0.01, 0.01)}
+    found = find_place(str(write_photo(tmp_path / "a.tif", **place)), *SIZE)
+    for end in ((100, 0), (0, 100), (60, 80), (60, -80)):
+        along, across = find_scale([np.array([(0, 0), end])], found, None) or (0, 0)
+        assert (along, across) == pytest.approx((10 / scale, 10 / scale), rel=4e-4)
+
+
+@pytest.mark.parametrize("code", [4326, 4267, 4314])  # WGS84, NAD27, DHDN, Bessel's ellipsoid
+def test_a_photo_in_degrees_of_any_datum(code: int, tmp_path: Path) -> None:
+    x, y = {4326: (9, 50), 4267: (-100, 40), 4314: (9, 51)}[code]
+    place = {"crs": f"EPSG:{code}", "transform": from_origin(x, y, 1e-7, 1e-7)}
+    found = find_place(str(write_photo(tmp_path / "a.tif", **place)), *SIZE)
+    # The ellipsoid's radii of curvature: along the meridian, and across it.
+    bend = 1 - 0.00669438 * math.sin(math.radians(y)) ** 2
+    up = 6378137 * (1 - 0.00669438) / bend**1.5
+    right = 6378137 / bend**0.5 * math.cos(math.radians(y))
+    mm = [math.radians(1e-7) * radius * 1000 for radius in (right, up)]
+    for end, expected in (((100, 0), mm), ((0, 100), mm[::-1])):
+        scale = find_scale([np.array([(0, 0), end])], found, None)
+        assert scale == pytest.approx(expected, rel=4e-4)
+
+
+@pytest.mark.parametrize(
+    ("system", "x"),
+    [
+        ("+proj=tmerc +lon_0=9.5 +ellps=WGS84 +units=m", 0),
+        ("+proj=utm +zone=32 +ellps=intl", 536000),  # EPSG 23032, but that this names its datum
+    ],
+)
+def test_a_system_without_a_code_becomes_wgs84(system: str, x: int, tmp_path: Path) -> None:
+    crs = rasterio.crs.CRS.from_proj4(system)
+    place = {"crs": crs, "transform": from_origin(x, 5500000, 0.02, 0.02)}
     table = lines_of(write_photo(tmp_path / "a.tif", **place))
     assert table.crs.to_epsg() == 4326
     longitude, latitude = table.total_bounds[:2]
-    assert (longitude, latitude) == pytest.approx((9.5, 49.63), abs=0.02)
+    assert (longitude, latitude) == pytest.approx((9.5, 49.64), abs=0.02)
     assert table["length_mm"][0] == pytest.approx(6000, rel=0.01)
 
 
@@ -172,6 +228,12 @@ def test_a_damaged_place_is_named(name: str, content: str, tmp_path: Path) -> No
     if name == "a.JGW":
         photo.with_suffix(".jgw").unlink()
     with pytest.raises(CrackError, match=f"{name} gives no place.*correct or remove it"):
+        find_place(str(photo), *SIZE)
+
+
+def test_a_place_outside_its_system_is_named(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.tif", **{**UTM, "crs": "EPSG:4326"})  # metres for degrees
+    with pytest.raises(CrackError, match=r"a\.tif lies outside its coordinate reference system"):
         find_place(str(photo), *SIZE)
 
 

@@ -79,7 +79,7 @@ def draw(
 def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPredictor]:
     predictor = DarkPredictor()
     task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
-    given = OutputOptions(str(folder), geojson=True, **options)  # type: ignore[arg-type]
+    given = OutputOptions(str(folder), **{"geojson": True, **options})  # type: ignore[arg-type]
     return predict_photo(predictor, task, given), predictor  # type: ignore[arg-type]
 
 
@@ -133,16 +133,23 @@ def test_the_widest_place_is_no_narrower_than_the_mean() -> None:
 
 
 @pytest.mark.usefixtures("small_windows")
-def test_windows_without_data_are_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nodata", [200, 0])  # 0: what is dark is taken for crack
+def test_where_there_is_no_data_there_is_nothing(tmp_path: Path, nodata: int) -> None:
     path = tmp_path / "road.tif"
     with rasterio.open(
-        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8", nodata=200,
+        path, "w", driver="GTiff", width=1200, height=900, count=1, dtype="uint8",
+        nodata=nodata,
         crs="EPSG:25832", transform=from_origin(*ORIGIN, PIXEL, PIXEL),
     ) as raster:  # fmt: skip
-        raster.write(np.full((100, 100), 180, np.uint8), 1, window=Window(1000, 800, 100, 100))
+        pixels = np.full((100, 100), 180, np.uint8)
+        pixels[40:50] = 40
+        raster.write(pixels, 1, window=Window(1000, 800, 100, 100))
     record, predictor = predict(path, tmp_path / "out")
     assert predictor.calls <= 4
     assert (record["height"], record["width"]) == (900, 1200)
+    assert (record["percent_masked"], record["percent_unmasked"]) == (10, 90)
+    with rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
+        assert np.count_nonzero(mask.read(1)) == 1000
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -186,6 +193,21 @@ def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
     )
     assert not is_mosaic(str(tmp_path / "virtual.tif"))
     assert not is_mosaic(str(tmp_path / "latin-\udcfc.tif"))  # rasterio wants UTF-8
+
+
+def test_a_large_raster_without_geojson_is_told_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "ortho.tif"
+    place = {"crs": "EPSG:25832", "transform": from_origin(*ORIGIN, PIXEL, PIXEL)}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=18_000, height=10_200, count=3, dtype="uint8",
+        tiled=True, sparse_ok=True, **place,
+    ):  # fmt: skip
+        pass  # no block is written
+    record, _ = predict(path, tmp_path / "out", geojson=False)
+    assert record["error"] == (
+        f"photo {path}: the photo has 18000 x 10200 pixels; the limit is 178000000; "
+        "--geojson reads GeoTIFFs over 178000000 pixels"
+    )
 
 
 @pytest.mark.slow
