@@ -33,9 +33,6 @@ DEFAULTS: dict[str, Any] = {
     # features refine the sum, down to stride 2. "image" is the photo itself.
     "MODEL.CRACK_MAP.IN_FEATURES": ["p2"],
     "MODEL.CRACK_MAP.DETAIL_FEATURES": ["image"],
-    # Levels whose means and deviations over the photo say what kind of photo it is, by which the
-    # map's channels are scaled and shifted. Empty: they are not.
-    "MODEL.CRACK_MAP.STYLE_FEATURES": [],
     # Channels of the context, and after each detail.
     "MODEL.CRACK_MAP.CHANNELS": [32, 32],
     "MODEL.CRACK_MAP.NORM": "BN",

@@ -2,8 +2,7 @@
 
 The head sums levels of the pyramid for context, as the semantic branch of a panoptic FPN does
 (Kirillov et al. 2019, arXiv:1901.02446), and refines the sum with ever finer features, as a U-Net
-does (Ronneberger et al. 2015, arXiv:1505.04597). What kind of photo it is scales and shifts the
-channels (`Style`). The last layer works at stride 2, since wide
+does (Ronneberger et al. 2015, arXiv:1505.04597). Its last layer works at stride 2, since wide
 tensors at full size are slow on a CPU, and gives four logits a position, which become 2x2 pixels
 (sub-pixel convolution, Shi et al. 2016, arXiv:1609.05158).
 """
@@ -11,7 +10,7 @@ tensors at full size are slow on a CPU, and gives four logits a position, which 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial, reduce
 
 import torch
@@ -39,11 +38,9 @@ class CrackMapHead(nn.Module):
         super().__init__()
         keys = cfg.MODEL.CRACK_MAP
         in_features, detail_features = list(keys.IN_FEATURES), list(keys.DETAIL_FEATURES)
-        self.style_features = list(keys.STYLE_FEATURES)
         channels = keys.CHANNELS
         shapes = {**input_shape, _PHOTO: _PHOTO_SHAPE}
-        coarse = {*in_features, *self.style_features}
-        lacking = sorted(coarse - {*input_shape} | {*detail_features} - {*shapes})
+        lacking = sorted({*in_features} - {*input_shape} | {*detail_features} - {*shapes})
         if lacking or not in_features:
             raise ValueError(f"MODEL.CRACK_MAP's features are of {[*shapes]}, not {lacking}")
         strides = [shapes[name].stride for name in (in_features[0], *detail_features)]
@@ -67,9 +64,6 @@ class CrackMapHead(nn.Module):
                 detail_features, itertools.pairwise(channels), strict=True
             )
         )
-        if self.style_features:
-            described = sum(shapes[name].channels for name in self.style_features)
-            self.style = Style(described, channels)
         self.last = conv(channels[-1], channels[-1])
         self.predictor = Conv2d(channels[-1], 4, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.01)
@@ -84,53 +78,14 @@ class CrackMapHead(nn.Module):
         x = reduce(
             torch.add, (_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
         )
-        styles: Sequence[torch.Tensor | None] = [None] * (1 + len(self.refine))
-        if self.style_features:
-            styles = self.style([features[name] for name in self.style_features])
-        x = _modulate(x, styles[0])
-        details = zip(self.refine, self.detail_features, self.steps, styles[1:], strict=True)
-        for conv, name, step, style in details:
+        for conv, name, step in zip(self.refine, self.detail_features, self.steps, strict=True):
             fine = self.photo(F.pixel_unshuffle(images, 2)) if name == _PHOTO else features[name]
             x = conv(torch.cat([_enlarge(x, step).to(fine.dtype), fine], dim=1))
-            x = _modulate(x, style)
         x = self.last(x)
         # The last layer decides on thin margins: in fp32 also under autocast.
         with torch.autocast(x.device.type, enabled=False):
             logits = self.predictor(x.float())
         return F.pixel_shuffle(logits, 2)[:, 0]
-
-
-class Style(nn.Module):
-    """What kind of photo the pyramid shows, as a scale and an offset of each channel of the map.
-
-    Feature-wise linear modulation (Perez et al. 2018, arXiv:1709.07871) by the mean and deviation
-    of each feature over the photo: how wide labels are drawn goes with the kind of photo.
-    """
-
-    def __init__(self, features: int, channels: Sequence[int]) -> None:
-        """For pyramid levels of so many features in all, and stages of so many channels."""
-        super().__init__()
-        self.channels = list(channels)
-        self.norm = nn.LayerNorm(2 * features)
-        self.hidden = nn.Linear(2 * features, 64)
-        self.out = nn.Linear(64, 2 * sum(channels))
-        nn.init.zeros_(self.out.weight)  # nothing is scaled or shifted at first
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Levels (N, C, h, w) in; (2, N, C, 1, 1), scale less 1 and offset, of each stage out."""
-        variances, means = zip(
-            *(torch.var_mean(x.float(), dim=(2, 3), correction=0) for x in features), strict=True
-        )
-        deviations = [(x + 1e-4).sqrt() for x in variances]
-        out = self.out(F.relu(self.hidden(self.norm(torch.cat([*means, *deviations], dim=1)))))
-        scales, offsets = out[:, :, None, None].chunk(2, dim=1)
-        parts = zip(*(x.split(self.channels, dim=1) for x in (scales, offsets)), strict=True)
-        return [torch.stack(pair) for pair in parts]
-
-
-def _modulate(x: torch.Tensor, style: torch.Tensor | None) -> torch.Tensor:
-    return x if style is None else x * (1 + style[0]).to(x.dtype) + style[1].to(x.dtype)
 
 
 def _enlarge(x: torch.Tensor, scale: float) -> torch.Tensor:

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from crack_data.modeling.crack_map_head import Style, crack_map_loss
+from crack_data.modeling.crack_map_head import crack_map_loss
 
 
 def _photo_with_crack(height: int, width: int, row: int) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def test_it_learns_one_crack(tiny_crack_config: Callable, name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
     with EventStorage():
-        for _ in range(40):
+        for _ in range(25):
             losses = model(batch)
             optimizer.zero_grad()
             sum(losses.values()).backward()
@@ -107,44 +107,6 @@ def test_a_photo_without_cracks_trains(tiny_crack_config: Callable) -> None:
     with EventStorage():
         losses = model([photo, photo])
     assert all(torch.isfinite(loss) for loss in losses.values())
-
-
-def test_the_style_is_computed_from_means_and_deviations() -> None:
-    torch.manual_seed(0)
-    style = Style(5, [3, 2])
-    features = [torch.rand(2, 4, 6, 8), 3 * torch.rand(2, 1, 3, 4)]
-    assert not any(x.any() for x in style(features))  # nothing is scaled or shifted at first
-    torch.nn.init.normal_(style.out.weight)
-    first, second = style(features)
-    assert (first.shape, second.shape) == ((2, 2, 3, 1, 1), (2, 2, 2, 1, 1))
-    for photo in range(2):
-        pixels = [x[photo].flatten(1).double().numpy() for x in features]
-        means = np.concatenate([x.mean(axis=1) for x in pixels])
-        deviations = np.concatenate([np.sqrt(x.var(axis=1) + 1e-4) for x in pixels])
-        described = np.concatenate([means, deviations])
-        described = (described - described.mean()) / np.sqrt(described.var() + 1e-5)
-        hidden, out = style.hidden, style.out.weight.detach().numpy()
-        between = hidden.weight.detach().numpy() @ described + hidden.bias.detach().numpy()
-        scale, offset = np.split(out @ np.maximum(between, 0), 2)
-        np.testing.assert_allclose(first[:, photo, :, 0, 0].detach(), [scale[:3], offset[:3]], 1e-4)
-        np.testing.assert_allclose(
-            second[:, photo, :, 0, 0].detach(), [scale[3:], offset[3:]], 1e-4
-        )
-
-
-def test_the_style_scales_and_shifts_every_stage(tiny_crack_config: Callable) -> None:
-    torch.manual_seed(0)
-    model = build_model(tiny_crack_config()).eval()
-    head, images = model.crack_map_head, torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        features = model.backbone(images)
-        plain = head(features, images)
-        for stage, channels in enumerate(head.style.channels):
-            first = sum(head.style.channels[:stage])
-            for place in (first, first + sum(head.style.channels)):
-                head.style.out.bias[place : place + channels] = 1.0
-                assert not torch.allclose(head(features, images), plain)
-                head.style.out.bias.zero_()
 
 
 def test_the_loss_is_the_textbooks() -> None:
