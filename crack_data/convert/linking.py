@@ -9,7 +9,7 @@ value times sigma squared, tells how much of an end the rim is there and where i
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,7 +54,8 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
         return np.arange(count + 1, dtype=np.int32)
     gap = min(gap, float(np.hypot(*labels.shape)))
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
-    for join in (partial(_join_facing, _CLOSE), _join_fragments, partial(_join_facing, _FAR)):
+    close, far = partial(_join_facing, _CLOSE), partial(_join_facing, _FAR)
+    for join in (close, _join_dashes, _join_fragments, far):
         crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
         if crack.max() > 1:
             crack = join(crack.take(labels), gap)[crack]
@@ -75,20 +76,23 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     return cluster
 
 
-def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
-    """Number what is too short for a crack of its own as what is near, (K + 1,) for K cracks.
+def _join_dashes(cracks: np.ndarray, gap: float) -> np.ndarray:
+    """Number cracks 1..K alike that are fragments and near each other: (K + 1,)."""
+    extent = _extents(find_objects(cracks))
+    is_short = extent <= _FRAGMENT_LENGTH
+    row = cluster_pieces(cracks * is_short[cracks], len(extent) - 1, min(_DASH_REACH, gap))
+    return np.where(is_short, row, len(extent) + np.arange(len(extent)))
 
-    Of longer cracks that are equally near the longest; where these are equally long, none.
+
+def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
+    """Number those of cracks 1..K that are fragments as the nearest longer crack: (K + 1,).
+
+    Of cracks that are equally near the longest; where these are equally long, none.
     """
     reach = min(_FRAGMENT_REACH, int(gap))
-    is_short = _extents(cracks) <= _FRAGMENT_LENGTH
-    group = cluster_pieces(cracks * is_short[cracks], len(is_short) - 1, min(_DASH_REACH, gap))
-    group = np.where(is_short, group, len(is_short) + np.arange(len(is_short)))
-    group = np.unique(group, return_inverse=True)[1].astype(np.int32)
-    cracks = group.take(cracks)
-    extent = _extents(cracks)
-    is_long = extent > _FRAGMENT_LENGTH
     boxes = find_objects(cracks)
+    extent = _extents(boxes)
+    is_long = extent > _FRAGMENT_LENGTH
     joined = np.arange(len(extent))
     for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
         around = tuple(
@@ -101,12 +105,11 @@ def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
         longest = nearest[extent[nearest] == extent[nearest].max(initial=0)]
         if len(longest) == 1:
             joined[number] = longest[0]
-    return joined[group]
+    return joined
 
 
-def _extents(labels: np.ndarray) -> np.ndarray:
-    """Diagonals of the boxes of labels 1..K, px, after a 0 for the background."""
-    boxes = find_objects(labels)
+def _extents(boxes: list[Any]) -> np.ndarray:
+    """Diagonals of the boxes of `find_objects`, px, after a 0 for the background."""
     return np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
 
 

@@ -33,11 +33,7 @@ class MapPlace(NamedTuple):
     # (3, 2), mm along the earth's three axes of 1 px to the right (first column) and down (second),
     # in the photo's middle; None without a system.
     ground: np.ndarray | None
-
-    @property
-    def epsg(self) -> int | None:
-        """The EPSG code of its system, where it is that for sure: rasterio guesses unless told."""
-        return None if self.crs is None else self.crs.to_epsg(confidence_threshold=100)
+    epsg: int | None = None  # the EPSG code of its system, where it has one for sure
 
 
 def find_scale(
@@ -91,7 +87,9 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     if crs is None or not (crs.is_projected or crs.is_geographic):  # none, or a site's own grid
         return MapPlace(transform, None, None)
     with as_crack_error(f"photo {path} lies outside its coordinate reference system; correct that"):
-        return MapPlace(transform, crs, _ground_steps(transform, crs, height, width))
+        ground = _ground_steps(transform, crs, height, width)
+    # rasterio guesses a code unless told not to; the search takes ms.
+    return MapPlace(transform, crs, ground, crs.to_epsg(confidence_threshold=100))
 
 
 def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any]) -> Any:
