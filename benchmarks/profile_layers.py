@@ -53,7 +53,7 @@ def main() -> None:
         started = time.perf_counter()
         predictor(image)
         spent = {"whole prediction": 1000 * (time.perf_counter() - started)}
-        for layer in dense.request.profiling_info:
+        for layer in (x for part in dense.parts for x in part.request.profiling_info):
             milliseconds = layer.real_time.total_seconds() * 1000
             layers[layer.node_name, layer.node_type].append(milliseconds)
             module = layer.node_name.strip("/").replace("/", ".")

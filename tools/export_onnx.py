@@ -107,7 +107,7 @@ def main() -> None:
     for photo in find_photos(*given.images):
         image = read_photo(photo.path)[:, :, :: -1 if cfg.INPUT.FORMAT == "RGB" else 1]
         images.append(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float())
-    data = to_onnx(module, images[0], _AXES)
+    data = to_onnx(module, images[:1], _AXES)
     compared = compare(module, data, images)
     write_bytes(Path(given.output), data)
     print(f"wrote {given.output}; compared with PyTorch: {compared}")

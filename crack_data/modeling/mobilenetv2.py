@@ -51,11 +51,17 @@ class MobileNetV2(Backbone):
                 FrozenBatchNorm2d.convert_frozen_batchnorm(layer)
 
     def forward(self, x: Any) -> dict[str, torch.Tensor]:
-        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}."""
-        if isinstance(x, dict):  # what `DetailFPN` had it compute
-            return x
-        outputs = {}
-        for name, (start, end) in _STAGES.items():
+        """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
+
+        Or the first stages, which it returned, to all: those that are there are not run again.
+        """
+        outputs = dict(x) if isinstance(x, dict) else {}
+        names = list(_STAGES)
+        first = max((names.index(name) + 1 for name in outputs), default=0)
+        last = max(names.index(name) + 1 for name in self._out_features)
+        x = outputs[names[first - 1]] if first else x
+        for name in names[first:last]:
+            start, end = _STAGES[name]
             for layer in self.features[start:end]:
                 x = layer(x)
             if name in self._out_features:

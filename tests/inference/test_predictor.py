@@ -187,7 +187,7 @@ def test_the_model_is_compiled_unless_told_otherwise(
 ) -> None:
     cfg = predictor.cfg.clone()
     cfg.defrost()
-    cfg.CRACK.INFERENCE.FAST = "auto"
+    cfg.CRACK.INFERENCE.FAST, cfg.CRACK.INFERENCE.PRECISION = "auto", "fp32"
     compiled = CrackPredictor(cfg)
     assert isinstance(compiled.model.roi_heads.box_head, CompiledModule)
     assert not isinstance(predictor.model.roi_heads.box_head, CompiledModule)

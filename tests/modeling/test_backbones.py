@@ -52,6 +52,20 @@ def test_mobilenet_is_torchvisions() -> None:
         assert outputs[name].shape == (1, shape.channels, 64 // shape.stride, 64 // shape.stride)
 
 
+def test_stages_that_are_known_are_not_run_again() -> None:
+    backbone = MobileNetV2(out_features=["res1", "res2", "res4"]).eval()
+    with torch.no_grad():
+        outputs = backbone(torch.rand(1, 3, 64, 64))
+        for layer in backbone.features[:4]:
+            layer.forward = lambda x: pytest.fail("run again")
+        again = backbone({name: outputs[name] for name in ("res1", "res2")})
+        assert list(again) == list(outputs) == ["res1", "res2", "res4"]
+        assert all(torch.equal(again[name], outputs[name]) for name in outputs)
+        for layer in backbone.features:
+            layer.forward = lambda x: pytest.fail("run again")
+        assert backbone(outputs) == outputs
+
+
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN", "SyncBN"])
 def test_each_norm_builds_and_runs(norm: str) -> None:
     backbone = MobileNetV2(norm=norm, width_mult=0.5).eval()
