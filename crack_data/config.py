@@ -112,8 +112,8 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.INFERENCE.TILE_OVERLAP": 64,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     "CRACK.INFERENCE.FAST": "auto",
-    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for the dense part of
-    # other networks than ResNets.
+    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for MobileNetV2's first
+    # stages and the dense part of networks other than it and ResNets.
     "CRACK.INFERENCE.PRECISION": "auto",
 }
 
