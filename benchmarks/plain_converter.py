@@ -45,9 +45,11 @@ def without_halo(mask: np.ndarray) -> np.ndarray:
     solid = cv2.dilate(cv2.erode(padded, SQUARE), SQUARE)[2:-2, 2:-2]
     reach = cv2.dilate(solid, REACH)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    specks = (stats[:, cv2.CC_STAT_AREA] <= 4)[labels] & (mask & reach > 0)
+    specks = ((stats[:, cv2.CC_STAT_AREA] <= 4)[labels] & (mask & reach > 0)).astype(np.uint8)
+    around = cv2.filter2D(specks, -1, np.ones((5, 5)), borderType=cv2.BORDER_CONSTANT)
     rim = int(solid.sum()) - int(cv2.erode(solid, SQUARE).sum())
-    return solid | mask & (1 - reach) if rim and specks.sum() > 0.4 * rim else mask
+    crowded = (specks > 0) & (around > 6)
+    return solid | mask & (1 - reach) if crowded.sum() > max(20, 0.08 * rim) else mask
 
 
 def pieces_of(mask: np.ndarray) -> dict[int, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from math import inf, isfinite
 from pathlib import Path
@@ -44,10 +45,10 @@ DEFAULTS: dict[str, Any] = {
     # Pieces that continue each other across a gap of at most so many px, and fragments beside them,
     # are one crack: its box is a proposal, its pixels one instance. 0: every piece is a crack.
     "MODEL.CRACK_MAP.LINK_GAP": DEFAULT_GAP,
-    # A crack's detector score counts as at least this. Above 0, the map alone keeps long cracks
-    # that it is sure of and the detector is not: at 0.5 and a SCORE_THRESHOLD of 0.67, those of a
-    # mean probability of 0.9 and more.
-    "MODEL.CRACK_MAP.DETECTOR_FLOOR": 0.0,
+    # A crack's detector score counts as at least this, so that the map alone keeps long cracks that
+    # it is sure of, though most of them lies outside all boxes: at 0.5 and a SCORE_THRESHOLD of
+    # 0.65 those of a mean probability of 0.845 and more.
+    "MODEL.CRACK_MAP.DETECTOR_FLOOR": 0.5,
     # A pixel is crack when its probability exceeds this and a drawn instance holds it. -1: as
     # calibrated (tools/calibrate.py), 0.5 without calibration.
     "MODEL.CRACK_MAP.THRESHOLD": -1.0,
@@ -112,8 +113,8 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.INFERENCE.TILE_OVERLAP": 64,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     "CRACK.INFERENCE.FAST": "auto",
-    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for MobileNetV2's first
-    # stages and the dense part of networks other than it and ResNets.
+    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for MobileNetV2's
+    # first stages and the dense part of networks other than it and ResNets.
     "CRACK.INFERENCE.PRECISION": "auto",
 }
 
@@ -196,8 +197,16 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         due = " (a list is due as \"('crack_train',)\")" * key.startswith("DATASETS.")
         with as_crack_error(f"the override {key} {value} cannot be used{due}"):
-            cfg.merge_from_list([key, value])
+            cfg.merge_from_list([key, _as_float(cfg, key, value)])
     return cfg
+
+
+def _as_float(cfg: CN, key: str, value: Any) -> Any:
+    """An override, as the float that its key takes where it is written as a whole number."""
+    with suppress(AttributeError, ValueError):
+        if isinstance(value_at(cfg, key), float):
+            return float(int(value))
+    return value
 
 
 def shipped(path: str) -> Path:

@@ -59,7 +59,13 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
                     f"DATASETS.{key} names {name!r}, which is not registered; use one of "
                     f"{', '.join(STANDARD_NAMES)}, or the path of a COCO JSON (ending in .json)"
                 )
-            if MetadataCatalog.get(name).get("thing_classes") == THING_CLASSES:
+            classes = MetadataCatalog.get(name).get("thing_classes") or THING_CLASSES
+            if len(classes) > 1:
+                raise CrackError(
+                    f"DATASETS.{key}: {name} has the classes {', '.join(classes)}, all of which "
+                    "would count as crack; register its cracks alone"
+                )
+            if classes == THING_CLASSES:
                 found[name] = DatasetCatalog.get(name)
                 if not found[name]:
                     raise CrackError(f"DATASETS.{key}: {name} holds no photos; convert it again")
@@ -114,9 +120,9 @@ def _check_conversions(names: list[str]) -> None:
         run = info_of(check_coco(json_file, read_json(json_file)), "conversion") or {}
         folder, base = os.path.split(os.path.abspath(json_file))
         for split in run.get("splits", []):
-            if not split or split not in base:
+            if not split or not base.endswith(f"_{split}.json"):
                 continue
-            output = os.path.join(folder, base.replace(split, "*"))
+            output = os.path.join(folder, base.removesuffix(f"{split}.json"))
             identity, other = runs.setdefault(output, (run.get("id"), json_file))
             if identity != run.get("id"):
                 raise CrackError(

@@ -43,6 +43,8 @@ def test_overrides_come_last(tmp_path: Path) -> None:
     file.write_text("SOLVER:\n  MAX_ITER: 5\n")
     assert load_config(str(file)).SOLVER.MAX_ITER == 5
     assert load_config(str(file), ["SOLVER.MAX_ITER", "7"]).SOLVER.MAX_ITER == 7
+    score = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", "1"]).MODEL.CRACK_MAP
+    assert isinstance(score.SCORE_THRESHOLD, float)
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,17 @@ def test_photos_without_any_crack_are_for_testing_only(json_file: Path, ignored:
         catalog.register_datasets_of(_cfg(train=(str(json_file),)))
 
 
-def test_splits_of_different_conversions_are_refused(json_file: Path) -> None:
+def test_a_set_of_several_classes_is_refused() -> None:
+    DatasetCatalog.register("bridge", list)
+    MetadataCatalog.get("bridge").thing_classes = ["crack", "spall"]
+    with pytest.raises(CrackError, match=r"TRAIN: bridge has the classes crack, spall, all of"):
+        catalog.register_datasets_of(_cfg(train=("bridge",)))
+
+
+@pytest.mark.parametrize("name", ["set", "valley"])
+def test_splits_of_different_conversions_are_refused(name: str, json_file: Path) -> None:
     coco = json.loads(json_file.read_text())
-    files = [json_file.with_name(f"set_{split}.json") for split in ("train", "val")]
+    files = [json_file.with_name(f"{name}_{split}.json") for split in ("train", "val")]
     for file in files:
         run = {"id": "one", "splits": ["train", "val"]}
         _write(file, {**coco, "info": {**coco["info"], "conversion": run}})
@@ -189,7 +197,7 @@ def test_splits_of_different_conversions_are_refused(json_file: Path) -> None:
     run["id"] = "two"
     _write(files[1], {**coco, "info": {**coco["info"], "conversion": run}})
     with pytest.raises(
-        CrackError, match=r"set_train\.json and .*set_val\.json come from different"
+        CrackError, match=rf"{name}_train\.json and .*{name}_val\.json come from different"
     ):
         catalog.register_datasets_of(cfg)
 

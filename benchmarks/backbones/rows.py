@@ -62,9 +62,11 @@ def default_rows(device: str, precision: str, folder: str) -> list[Row]:
 
 def rows_of(config_files: list[str], device: str, precision: str, folder: str) -> list[Row]:
     """Each config as it stands, by Detectron2's path and by the fast one; see `default_rows`."""
+    stems = [Path(config).stem for config in config_files]
+    names = stems if len(set(stems)) == len(stems) else config_files
     return [
-        _row(f"{Path(config).stem}, {path}", config, device, precision, overrides, folder)
-        for config in config_files
+        _row(f"{name}, {path}", config, device, precision, overrides, folder)
+        for name, config in zip(names, config_files, strict=True)
         for path, overrides in (("Detectron2", _OFF), ("fast path", ()))
     ]
 

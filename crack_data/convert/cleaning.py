@@ -16,9 +16,11 @@ ByteMask = npt.NDArray[np.uint8]
 
 _REACH = 9  # px of ringing: through the block next to the edge's own, and the pixel at its rim
 _SPECK_AREA = 4  # px at most, counted 4-connected so that a checkerboard falls apart
-# Specks within reach per px of rim of solid crack. Measured: masks with a halo 0.6 and more,
-# without one 0.17 and less (deepcrack, cfd, crack500, and the sources merged in crackseg448).
-_HALO_SPECKS = 0.4
+# Specks are crowded where more than so many of 5x5 px are; a line of single pixels has five.
+_CROWD = 6
+# Crowded specks within reach, at least, and per px of rim of solid crack. Measured: masks with a
+# halo 0.09 and more (crackseg448), without one 0.001 and less (all sets of other sources).
+_HALO, _HALO_SHARE = 20, 0.08
 # Beside a crack that is 3 px thick somewhere, pieces below this area, px, are ringing of a JPEG;
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
@@ -143,8 +145,8 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
 
     Compression rings within the 8x8 blocks that hold an edge. Where such a mask was binarised at a
     low level and compressed again, the ringing has become a checkered halo of full-strength pixels
-    around every crack. It is recognised by its many specks beside solid crack; within its reach
-    only what holds a 3x3 square stays: the crack itself. Other masks stay as they are.
+    around every crack. It is recognised by its crowds of specks beside solid crack; within its
+    reach only what holds a 3x3 square stays: the crack itself. Other masks stay as they are.
     """
     # Beyond the photo a crack goes on as it left: its last px must not be eroded from there.
     padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
@@ -153,7 +155,10 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
     pixels = np.flatnonzero(mask.view(np.bool_))
     owners = cv2.connectedComponents(mask, connectivity=4)[1].ravel()[pixels]
-    specks = (np.bincount(owners) <= _SPECK_AREA)[owners] & (reach.ravel()[pixels] > 0)
-    if np.count_nonzero(specks) <= _HALO_SPECKS * rim:
+    specks = np.zeros_like(mask)
+    specks.ravel()[pixels] = (np.bincount(owners) <= _SPECK_AREA)[owners]
+    specks &= reach
+    around = cv2.boxFilter(specks, -1, (5, 5), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    if np.count_nonzero(specks & (around > _CROWD)) <= max(_HALO, _HALO_SHARE * rim):
         return mask
     return cv2.bitwise_or(solid, cv2.subtract(mask, reach))

@@ -39,6 +39,7 @@ class MaskImage:
     values: Values  # HxW; grey levels and label numbers as uint8 or int32, colours as 0xRRGGBB
     colours: bool = False  # whether the values are colours
     lossy: bool = False  # whether compression may have changed them
+    deep: bool = False  # whether the file's numbers have more than 8 bits
 
 
 @dataclass
@@ -69,7 +70,7 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
-    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled to 255.
+    alone gives that; CrackForest's ``.mat`` gives 0 and 1; shares of 1 are scaled to 255.
     """
     content = read_bytes(os.fspath(path))
     data = io.BytesIO(content)
@@ -104,7 +105,7 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     if image.mode == "1" or (image.mode == "L" and not transparent):
         return MaskImage(np.asarray(image.convert("L")), lossy=lossy)
     if image.mode.startswith(("I", "F")):
-        return MaskImage(_whole_numbers(np.asarray(image)))
+        return MaskImage(_whole_numbers(np.asarray(image)), deep=True)
     if image.mode == "P" and not transparent:
         indices = np.asarray(image)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -125,11 +126,11 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
 
 
 def _whole_numbers(values: Values) -> Values:
-    """Numbers of any type → uint8 where they fit, else int32; fractions become 0 to 255."""
+    """Numbers of any type → uint8 where they fit, else int32; shares of 1 become 0 to 255."""
     most = np.max(values, where=np.isfinite(values), initial=0)
     values = np.nan_to_num(np.maximum(values, 0), posinf=most)
     if values.dtype.kind == "f" and (values % 1).any():
-        values = np.rint(values * (255 / values.max()))
+        values = np.rint(values * (255 if values.max() <= 1 else 1))
     whole = np.minimum(values.astype(np.int64), 2**31 - 1)
     return whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
 

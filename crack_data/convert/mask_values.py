@@ -30,6 +30,7 @@ class MaskReading:
     dark: bool = False  # cracks are the dark side of the threshold
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
+    top: int = 255  # the highest value of the set
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
@@ -46,8 +47,12 @@ class MaskReading:
             return crack * np.uint8(255), ignored
         if mask.colours or self.colours:
             values = _colour_distance(values, self.background)
-        elif values.max() > 255:
-            values = np.rint(values * (255 / int(values.max())))
+        elif mask.deep and self.top > 255:
+            # A mask of two levels has its own; the others' are shares of the set's highest, or what
+            # is faint in a photo without crack would become one.
+            highest = int(values.max())
+            own = np.isin(values, (0, highest)).all()
+            values = np.rint(values * (255 / max(highest if own else self.top, 1)))
         grey = values.astype(np.uint8)
         grey = (255 - grey if self.dark else grey) * (1 - ignored)
         is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
@@ -229,7 +234,7 @@ def _threshold_reading(
         sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:
         sentence = f"levels that were read as one: {_list_values(total, labels)}"
-    return MaskReading(dark=dark, numbers=numbers, sentence=sentence)
+    return MaskReading(dark=dark, top=max(total, default=0), numbers=numbers, sentence=sentence)
 
 
 def _list_values(

@@ -84,6 +84,14 @@ class ConversionOptions:
             if getattr(self, name) != getattr(ConversionOptions, name):
                 given = "--labels" if self.labels else "--masks"
                 raise CrackError(f"{name} means nothing with {given}; leave it out")
+        with_values = [f"--instances {self.instances}"] if self.instances == "values" else []
+        named = [*with_values, *(["--crack-value"] if self.crack_values else [])]
+        split = [] if self.shares else ["no --split"]
+        for name, without in (
+            ("cleaning", with_values), ("invert", named), ("group_by", split), ("seed", split),
+        ):  # fmt: skip
+            if without and getattr(self, name) != getattr(ConversionOptions, name):
+                raise CrackError(f"{name} means nothing with {without[0]}; leave it out")
         both = self.crack_values & self.ignore_values
         if both:
             raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")

@@ -71,7 +71,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     keys.SCORE_THRESHOLD, keys.THRESHOLD = score, 0.5
     photos = list(measure_photos(cfg, records, group_by))
     if threshold < 0:
-        threshold = unbiased_threshold(photos)
+        threshold = unbiased_threshold(photos, keys.LINK_THRESHOLD)
     alarmed = [predicted_percent(x.levels, threshold) > 0 for x in photos if not x.true_percent]
     return Calibration(
         weights=storage.fingerprint(cfg.MODEL.WEIGHTS)["sha256"],
@@ -124,11 +124,12 @@ def rate_bound(count: int, total: int) -> float:
     return float(betaincinv(count + 1, total - count, 0.95)) if count < total else 1.0
 
 
-def unbiased_threshold(photos: Sequence[CalibrationPhoto]) -> float:
+def unbiased_threshold(photos: Sequence[CalibrationPhoto], lowest: float = 0.0) -> float:
     """The pixel threshold at which half of the photos are predicted too large, half too small.
 
     Of those on which cracks were found: others drawn wider do not mend a crack that is missed.
-    Thresholds lie between two levels of the 8-bit crack map.
+    Thresholds lie between two levels of the 8-bit crack map, from ``lowest`` on, below which the
+    map is no crack. A warning says where that is too high.
     """
     found = [x for x in photos if x.true_percent > 0 and x.levels[1:].any()]
     if not found:
@@ -137,8 +138,15 @@ def unbiased_threshold(photos: Sequence[CalibrationPhoto]) -> float:
         )
     true, pixels = np.array([[x.true_percent, x.levels.sum()] for x in found]).T
     above = at_or_above([x.levels for x in found]) / pixels[:, None]
-    bias = np.median(100.0 * above - true[:, None], axis=0)
-    return float((np.argmin(np.abs(bias)) + 0.5) / 255.0)
+    first = int(255 * lowest)
+    bias = np.median(100.0 * above - true[:, None], axis=0)[first:]
+    threshold = float((np.argmin(np.abs(bias)) + first + 0.5) / 255.0)
+    if bias[0] < 0:
+        logger.warning(
+            "labels are wider than the model draws: at the lowest pixel threshold, "
+            f"{threshold:.3f}, half of the photos are predicted {-bias[0]:.2f} points too small"
+        )
+    return threshold
 
 
 def fit_interval(photos: Sequence[CalibrationPhoto], threshold: float) -> Interval | None:

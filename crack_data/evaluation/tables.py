@@ -79,7 +79,7 @@ def per_photo_csv(
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # names need not be UTF-8
 
 
 def markdown_lines(

@@ -117,7 +117,7 @@ def predict_mosaic(
             masked += np.count_nonzero(mask)
             seen += np.count_nonzero(valid[y0:y1, x0:x1])
             out.write(mask.view(np.uint8) * np.uint8(255), 1, window=(core[1::2], core[::2]))
-            joiner.add(row, list(_parts(prediction, core, around[:2], width)))
+            joiner.add(row, list(_parts(prediction, valid, core, around[:2], width)))
     cracks = joiner.cracks()
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
@@ -164,7 +164,7 @@ def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray, np.ndarra
 
 
 def _parts(
-    prediction: CrackPrediction, core: Box, corner: tuple[int, ...], width: int
+    prediction: CrackPrediction, valid: np.ndarray, core: Box, corner: tuple[int, ...], width: int
 ) -> Iterator[tuple[Part, np.ndarray]]:
     """What a window holds of each crack, and its pixels near the window's border.
 
@@ -172,7 +172,9 @@ def _parts(
     the parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
     """
     for instance in prediction.instances:
-        pixels = np.argwhere(instance.mask)[:, ::-1] + np.add(instance.box[:2], corner)
+        x0, y0, x1, y1 = instance.box
+        holds_data = instance.mask & valid[y0:y1, x0:x1]
+        pixels = np.argwhere(holds_data)[:, ::-1] + np.add(instance.box[:2], corner)
         inside = pixels[((pixels >= core[:2]) & (pixels < core[2:])).all(axis=1)]
         if not len(inside):
             continue

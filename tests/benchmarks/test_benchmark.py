@@ -16,7 +16,7 @@ from benchmarks.backbones.machine import describe_machine
 from benchmarks.backbones.measure import measure
 from benchmarks.backbones.photos import drawn_photos
 from benchmarks.backbones.report import write_report
-from benchmarks.backbones.rows import Row
+from benchmarks.backbones.rows import Row, rows_of
 from benchmarks.backbones.size import count_gflops, count_parameters, part_of
 from benchmarks.backbones.stages import stage_times
 from benchmarks.backbones.stand_in import stand_in_weights
@@ -55,6 +55,19 @@ def test_gflops_of_a_known_layer(tiny_crack_config) -> None:
 )
 def test_part_of(name: str, part: str) -> None:
     assert part_of(name) == part
+
+
+def test_models_of_one_file_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").touch()
+    configs = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        configs.append(str(tmp_path / folder / "config.yaml"))
+        Path(configs[-1]).write_text(f"MODEL:\n  WEIGHTS: {tmp_path}/weights.pth\n")
+    assert [row.name for row in rows_of(configs[:1], "cpu", "fp32", "")] == [
+        "config, Detectron2", "config, fast path",
+    ]  # fmt: skip
+    assert len({row.name for row in rows_of(configs, "cpu", "fp32", "")}) == 4
 
 
 class _Slow(nn.Module):

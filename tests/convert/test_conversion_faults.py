@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from crack_data.convert.cleaning import PRESETS
 from crack_data.convert.conversion import convert, ordered_map
 from crack_data.errors import CrackError
 
 from .pairs import load, options_of, write_pair
+
+VALUES = {"instances": "values"}
 
 # Sends Ctrl-C to itself and all its workers, as a terminal does, a moment after the pool starts.
 _INTERRUPTED = """
@@ -110,6 +113,11 @@ def test_duplicate_masks_are_flagged_and_left_out_on_request(folder: Path) -> No
         ({"line_width": 5.0}, "line_width means nothing with --masks"),
         ({"categories": ("crack",)}, "categories means nothing with --masks"),
         ({"workers": -2}, "--workers -2"),
+        ({"seed": 3}, "seed means nothing with no --split"),
+        ({"group_by": "a"}, "group_by means nothing with no --split"),
+        (VALUES | {"cleaning": PRESETS["classic"]}, "cleaning means nothing with --instances"),
+        (VALUES | {"invert": "yes"}, "invert means nothing with --instances values"),
+        ({"crack_values": frozenset({7}), "invert": "no"}, "invert means nothing with --crack-val"),
         ({"crack_values": frozenset({7}), "ignore_values": frozenset({7})}, "value 7 is given"),
     ],
 )

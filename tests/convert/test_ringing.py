@@ -45,6 +45,20 @@ def test_a_clean_mask_is_untouched(width: int) -> None:
     assert np.array_equal(remove_ringing(crack), crack)
 
 
+@pytest.mark.parametrize("slope", [(160, 80), (160, 160), (70, 160)])
+def test_thin_lines_beside_dots_are_untouched(slope: tuple[int, int]) -> None:
+    """Of a line 1 px wide that is not level each pixel is a speck, 4-connected."""
+    mask = np.zeros((160, 160), np.uint8)
+    for start in range(0, 140, 30):
+        cv2.line(mask, (start, 4), (start + slope[0], 4 + slope[1]), 1, 1)
+        for way in (0.2, 0.4, 0.6):
+            dot = int(start + way * slope[0]), int(4 + way * slope[1])
+            cv2.circle(mask, dot, 2, 1, -1)
+    assert np.array_equal(remove_ringing(mask), mask)
+    corners = np.eye(40, dtype=np.uint8)
+    assert np.array_equal(remove_ringing(corners), corners)
+
+
 def test_an_empty_and_a_full_mask_are_untouched() -> None:
     for mask in (np.zeros((20, 30), np.uint8), np.ones((20, 30), np.uint8)):
         assert np.array_equal(remove_ringing(mask), mask)

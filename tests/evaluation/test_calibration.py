@@ -214,6 +214,20 @@ def test_the_pixel_threshold_has_no_bias() -> None:
     assert 50 / 255 < unbiased_threshold(photos) < 100 / 255
 
 
+def test_the_pixel_threshold_is_none_at_which_nothing_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Below LINK_THRESHOLD the map is empty, so that no bias can be mended there."""
+    levels = np.zeros(256, np.int64)
+    levels[[0, 90, 200]] = 9800, 100, 100
+    narrow, wide = (CalibrationPhoto("a", true, levels, 1.0) for true in (3.0, 1.0))
+    assert 0.3 <= unbiased_threshold([narrow], 0.3) < 90 / 255
+    assert "predicted 1.00 points too small" in caplog.text
+    caplog.clear()
+    assert 90 / 255 < unbiased_threshold([wide], 0.3) < 200 / 255
+    assert not caplog.text
+
+
 def store(folder: Path, **changed: object) -> tuple[str, Calibration]:
     """A checkpoint and its calibration, some of whose values are changed."""
     weights = folder / "model.pth"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def test_one_row_per_photo_with_its_scores() -> None:
     blank = np.zeros_like(truth)
     photos = [count_photo(x, y, y.astype(np.uint8)) for x, y in ((truth, mask), (blank, blank))]
     size = {"height": 10, "width": 20}
-    records = [{"file_name": name, **size} for name in ("Straße, 1.jpg", "none.jpg")]
+    names = ("Straße, 1.jpg", os.fsdecode(b"gr\xfcn.jpg"))
+    records = [{"file_name": name, **size} for name in names]
     instances = [count_instances([], [])] * 2
     text = per_photo_csv(records, photos, instances).decode()
     first, second = csv.DictReader(io.StringIO(text))
@@ -66,6 +68,7 @@ def test_one_row_per_photo_with_its_scores() -> None:
     assert values["recall_2px"] == pytest.approx(7 / 10)
     assert (values["true_instances"], values["false_merges"]) == (0, 0)
     assert float(second["predicted_percent"]) == 0
+    assert second["file_name"] == "gr\\udcfcn.jpg"
 
 
 def test_a_table() -> None:

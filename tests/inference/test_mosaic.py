@@ -150,6 +150,7 @@ def test_where_there_is_no_data_there_is_nothing(tmp_path: Path, nodata: int) ->
     assert (record["percent_masked"], record["percent_unmasked"]) == (10, 90)
     with rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
         assert np.count_nonzero(mask.read(1)) == 1000
+    assert sum(x["area"] for x in record["instances"]) == 1000
 
 
 @pytest.mark.usefixtures("small_windows")
