@@ -53,6 +53,13 @@ def test_curved(points: Points, width: float) -> None:
     check(draw_crack(points, width, (300, 300)), length_of(points), width)
 
 
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_steps_along_joints(width: float) -> None:
+    points = [(20.2 + 20 * ((i + 1) // 2), 20.3 + 20 * (i // 2)) for i in range(25)]
+    got = measure_mask(draw_crack(points, width, (300, 300)))
+    assert got.length_px == pytest.approx(length_of(points), rel=0.07)
+
+
 @pytest.mark.parametrize("width", [2, 5, 9])
 def test_branches_count_together(width: float) -> None:
     trunk = [(20.2, 150.3), (280.2, 150.3)]
