@@ -43,16 +43,20 @@ def run_prediction(
     folder, settings = options.folder, run_settings(cfg, options)
     if options.labels:
         check_labels(folder)
+    there, paths = storage.list_files(folder), {storage.printable(photo.path) for photo in photos}
     known = _read_complete(photos, folder, settings) if resume else {}
-    tasks = list(_name_outputs(photos, known))
-    earlier = _find_earlier(folder, tasks, known)
+    earlier = _find_earlier(folder, there, known)
+    others = {x["name"].lower(): path for path, x in earlier.items() if path not in paths}
+    named = _name_outputs(photos, earlier | known)
+    tasks = [task for task in named if storage.printable(task.photo.path) not in known]
+    _refuse_to_overwrite(folder, there, tasks, others)
     started = time.perf_counter()
     predicted = _predict(cfg, tasks, options, ray_address)  # a bad model ends it here
     if not resume:
         for name in (storage.RESULTS, _CSV, RECORDS):
             storage.remove(posixpath.join(folder, name))
     # With what to remove at the end, also where another run gets there, or has those photos.
-    content = json.dumps({**settings, "outputs": earlier}).encode()
+    content = json.dumps({**settings, "earlier": earlier}).encode()
     storage.write_bytes(posixpath.join(folder, SETTINGS), content)
     try:
         for record in _follow(predicted, len(tasks)):
@@ -62,7 +66,7 @@ def run_prediction(
         if by_uncertainty:
             records.sort(key=lambda record: -record.get("uncertainty", -1.0))
         _write_tables(records, settings, options)
-        stale = earlier.keys() & {x["name"] + ending for x in records for ending in ENDINGS}
+        stale = {name for path in earlier.keys() & paths for name in earlier[path]["outputs"]}
         stale -= {name for x in records for name in x.get("outputs", ())}
         for name in stale:
             storage.remove(posixpath.join(folder, name))
@@ -73,6 +77,7 @@ def run_prediction(
         f"{len(tasks)} photos in {seconds:.1f} s ({len(tasks) / seconds:.2f} photos/s), "
         f"{len(photos) - len(tasks)} were complete, {bad} could not be used; results in {folder}"
         + (f" ({len(stale)} files of earlier runs were removed)" if stale else "")
+        + (f"; {len(others)} photos of earlier runs are not in the tables" if others else "")
     )
     return bad
 
@@ -125,47 +130,60 @@ def _read_complete(
     return done
 
 
-def _find_earlier(folder: str, tasks: list[PhotoTask], known: dict[str, Record]) -> dict[str, int]:
-    """Sizes, by name, of the files of earlier runs, of any photos, that have the size written.
-
-    A `CrackError` where a folder that is none of results holds a file that would be overwritten.
-    """
-    there = storage.list_files(folder)
-    names = [*(task.name for task in tasks), *(record["name"] for record in known.values())]
-    taken = {name + ending for name in names for ending in ENDINGS}
-    if SETTINGS not in there:
-        for name in sorted(there):
-            if name in taken or name.split("/")[0] in (storage.RESULTS, _CSV, RECORDS):
-                raise CrackError(
-                    f"output folder {folder} holds {name}, which no earlier run has written; name "
-                    "another folder, so that it is not overwritten"
-                )
-    found: set[tuple[str, int]] = set()
+def _find_earlier(
+    folder: str, there: dict[str, int], known: dict[str, Record]
+) -> dict[str, Record]:
+    """By path, {"name", "outputs"} of photos with files of earlier runs, of the size written."""
+    earlier: dict[str, Record] = {}
     kept = {f"{RECORDS}/{record['name']}.json" for record in known.values()}
     for name in {x for x in there if x.startswith(f"{RECORDS}/")} - kept:
         with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
-            found |= json.loads(storage.read_bytes(posixpath.join(folder, name)))["outputs"].items()
-    return dict(found & there.items())
+            record = json.loads(storage.read_bytes(posixpath.join(folder, name)))
+            listed = record["earlier"] if name == SETTINGS else {record["path"]: record}
+            for path, each in listed.items():
+                if outputs := dict(each["outputs"].items() & there.items()):
+                    before = earlier.setdefault(path, {"name": each["name"], "outputs": {}})
+                    before["outputs"] |= outputs
+    return earlier
 
 
-def _name_outputs(photos: Iterable[PhotoFile], known: dict[str, Record]) -> Iterator[PhotoTask]:
-    """Tasks for the photos not yet known, by path, each with a name of its own for its outputs.
+def _refuse_to_overwrite(
+    folder: str, there: dict[str, int], tasks: list[PhotoTask], others: dict[str, str]
+) -> None:
+    """Raise a `CrackError` where a file of no run would be overwritten, or of another photo."""
+    taken = {task.name + ending for task in tasks for ending in ENDINGS}
+    for name in sorted(there) if SETTINGS not in there else ():
+        if name in taken or name.split("/")[0] in (storage.RESULTS, _CSV, RECORDS):
+            raise CrackError(
+                f"output folder {folder} holds {name}, which no earlier run has written; name "
+                "another folder, so that it is not overwritten"
+            )
+    for task in tasks:
+        if other := others.get(task.name.lower()):
+            raise CrackError(
+                f"photo {storage.printable(task.photo.path)} would overwrite {task.name}_*, results"
+                f" of {other}, in output folder {folder}; name another folder, predict both photos "
+                "in one run, or remove those results where that photo was moved or deleted"
+            )
 
-    That is the photo's name without its ending, longer where that is taken; a photo in a subfolder
-    has its outputs in such too.
+
+def _name_outputs(photos: list[PhotoFile], earlier: dict[str, Record]) -> Iterator[PhotoTask]:
+    """Tasks for the photos, each with a name of its own for its outputs.
+
+    That is the name in the ``earlier`` record, by path, or else the photo's without its ending,
+    longer where that is taken; a photo in a subfolder has its outputs in such too.
     """
-    taken = {posixpath.basename(SETTINGS).removesuffix(".json")}
-    taken |= {record["name"].lower() for record in known.values()}
-    for photo in photos:
-        if storage.printable(photo.path) in known:
-            continue
-        stem, suffix = posixpath.splitext(photo.file_name)
-        # What is added must fit into the 255 bytes that file systems allow a name.
-        stem = "/".join(x.encode()[:200].decode(errors="ignore") for x in stem.split("/"))
-        longer = f"{stem}_{suffix[1:]}"
-        names = chain((stem, longer), (f"{longer}_{number}" for number in count(2)))
-        name = next(x for x in names if x.lower() not in taken)
-        taken.add(name.lower())
+    names = [earlier.get(storage.printable(photo.path), {}).get("name", "") for photo in photos]
+    taken = {posixpath.basename(SETTINGS).removesuffix(".json"), *map(str.lower, names)}
+    for photo, name in zip(photos, names, strict=True):
+        if not name:
+            stem, suffix = posixpath.splitext(photo.file_name)
+            # What is added must fit into the 255 bytes that file systems allow a name.
+            stem = "/".join(x.encode()[:200].decode(errors="ignore") for x in stem.split("/"))
+            longer = f"{stem}_{suffix[1:]}"
+            choices = chain((stem, longer), (f"{longer}_{number}" for number in count(2)))
+            name = next(x for x in choices if x.lower() not in taken)
+            taken.add(name.lower())
         yield PhotoTask(photo, name)
 
 

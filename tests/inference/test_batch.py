@@ -284,5 +284,5 @@ def test_damaged_records_are_one_sentence(content: str, tmp_path: Path) -> None:
 
 def test_known_photos_keep_their_names() -> None:
     photos = [PhotoFile(f"/in/{name}", name) for name in ("a.bmp", "a.jpg")]
-    (task,) = batch._name_outputs(photos, {"/in/a.jpg": {"name": "a"}})
-    assert task == (photos[0], "a_bmp")
+    tasks = list(batch._name_outputs(photos, {"/in/a.jpg": {"name": "a"}}))
+    assert tasks == [(photos[0], "a_bmp"), (photos[1], "a")]
