@@ -54,4 +54,4 @@ demo: install  ## everything once on drawn photos: demo_out/index.html [IMAGES=D
 	$(RUN) tools/demo.py --output demo_out $(if $(IMAGES),--images "$(IMAGES)" --masks "$(MASKS)")
 
 clean:  ## what the other targets left, the environment apart
-	rm -rf build dist demo_out benchmark_out output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage*
+	rm -rf build dist demo_out benchmark_out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage*

@@ -59,6 +59,15 @@ def test_help_lists_every_target() -> None:
         assert f"make {target} " in listed
 
 
+def test_clean_leaves_what_was_trained(tmp_path: Path) -> None:
+    for folder in ("output/mine", "demo_out", "build"):
+        (tmp_path / folder).mkdir(parents=True)
+    command = ["make", "-f", str(REPO / "Makefile"), "clean"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
+    assert (tmp_path / "output" / "mine").is_dir()
+
+
 def test_the_readme_has_no_other_commands_about_installing() -> None:
     lines = {line for line in commands(REPO / "README.md") if line.startswith("make ")}
     assert lines - set(UNTESTED) == {
