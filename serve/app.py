@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ import yaml
 from flask import Flask, Request, Response, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import HTTPException, ServiceUnavailable, Unauthorized
+from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable, Unauthorized
 
 from crack_data import __version__
 from crack_data.inference.drawing import COLOURS
@@ -74,11 +73,13 @@ class CrackApp(Flask):
             started = time.perf_counter()
             name, data, options = read_upload(request)
             form = options.get("format") or answers.choose_form(request)
+            overlay = options.get("overlay", False)
+            if overlay and form != "json":
+                raise BadRequest(f"overlay is for JSON, and the answer is {form}; give format=json")
             image = decode(data, self.settings.max_pixels, turn.check)
             decoded = time.perf_counter()
             prediction, waited_ms = self.worker.predict(image, options.get("threshold"), turn)
             predicted = time.perf_counter()
-            overlay = options.get("overlay", False)
             body = answers.encode_answer(image, prediction, name, form, overlay)
         stages = {
             "decode": (decoded - started) * 1000,
@@ -176,8 +177,8 @@ def load_predictor(settings: Settings) -> Predictor:
 def check_api_key(request: Request, api_key: str) -> None:
     """Raise `Unauthorized` unless the bearer token is the key; an empty key lets everyone in."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    # As bytes: HTTP headers reach WSGI as Latin-1, the key comes from the command line's encoding.
-    same = hmac.compare_digest(token.encode("latin-1"), os.fsencode(api_key))
+    # As bytes: a token that is not ASCII is then another one, and no error.
+    same = hmac.compare_digest(token.encode("latin-1"), api_key.encode())
     if api_key and not (same and scheme.lower() == "bearer"):
         raise Unauthorized(
             "this server wants its API key: Authorization: Bearer KEY",

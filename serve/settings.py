@@ -42,7 +42,9 @@ class Settings:
     )
     max_bytes: int = _number(20_000_000, "largest request body", 1, 2_000_000_000)
     max_pixels: int = _number(50_000_000, "largest photo, width x height", 1, 2_000_000_000)
-    api_key: str = _text("", "if set, /predict wants 'Authorization: Bearer KEY'")
+    api_key: str = _text(
+        "", "give ASCII without spaces at its ends, as browsers send it", "([!-~]([ -~]*[!-~])?)?"
+    )
     url_prefix: str = _text(
         "", "path that a proxy serves this under, such as /cracks", r"(/[A-Za-z0-9._~-]+)*"
     )
@@ -57,7 +59,8 @@ class Settings:
         for item in fields(self):
             value = getattr(self, item.name)
             if not item.metadata["valid"](value):
-                raise CrackError(f"setting {item.name} is {value!r}; {item.metadata['help']}")
+                shown = "not usable" if item.name == "api_key" else repr(value)  # it is a secret
+                raise CrackError(f"setting {item.name} is {shown}; {item.metadata['help']}")
 
 
 def parse_settings(

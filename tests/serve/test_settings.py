@@ -33,6 +33,13 @@ def test_a_bad_value_is_named(environment: dict[str, str], words: list[str]) -> 
     assert all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "日本", "line\n", " spaced", "spaced "])
+def test_a_key_that_browsers_cannot_send_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(CrackError, match=r"api_key is not usable; .*ASCII") as caught:
+        parse_settings([], {"CRACK_SERVE_API_KEY": key})
+    assert key not in str(caught.value)
+
+
 def test_a_value_of_another_type_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CrackError, match=r"variable CRACK_SERVE_PORT is no int: .*'http'"):
         parse_settings([], {"CRACK_SERVE_PORT": "http"})
