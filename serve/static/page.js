@@ -3,23 +3,29 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = document.body.dataset.colours.split(" ");
 // One photo at a time; a newer request aborts the older one, which the server then drops.
-const state = { file: null, threshold: null, answer: null, request: null };
+// A result that is shown is that of the file, for another threshold perhaps.
+const state = { file: null, threshold: null, answer: null, request: null, note: "" };
 
-function choose(file) {
-  state.file = file;
+function choose(files) {
+  if (!files.length) return;
+  state.file = files[0];
   state.threshold = null;
-  showInput(file);
+  state.note = files.length > 1 ? ` (the first of ${files.length} files; the others are not used)` : "";
+  $("result").hidden = true;
+  showInput(state.file);
   predict();
 }
 
 async function post(query, signal) {
   const form = new FormData();
   form.append("image", state.file);
-  const parameters = new URLSearchParams(query);
-  if (state.threshold !== null) parameters.set("threshold", state.threshold);
-  const headers = $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {};
+  // Before fetch: a key that no header can carry is a TypeError too, as a network that is gone.
+  const headers = new Headers($("key").value ? { Authorization: `Bearer ${$("key").value}` } : {});
   const options = { method: "POST", body: form, headers, signal };
-  const response = await fetch(`${document.body.dataset.predict}?${parameters}`, options);
+  const url = `${document.body.dataset.predict}?${new URLSearchParams(query)}`;
+  const response = await fetch(url, options).catch((error) => {
+    throw error.name === "TypeError" ? new Error("the server cannot be reached; try again") : error;
+  });
   if (response.ok) return response;
   $("key-form").hidden = response.status !== 401;
   const problem = await response.json().catch(() => null); // a proxy's own page, say
@@ -34,18 +40,19 @@ async function predict() {
   document.body.classList.add("busy");
   say("Looking for cracks …");
   try {
-    const response = await post({ format: "json", overlay: "true" }, request.signal);
-    show(await response.json());
+    const query = { format: "json", overlay: "true" };
+    if (state.threshold !== null) query.threshold = state.threshold;
+    show(await (await post(query, request.signal)).json());
   } catch (error) {
     if (error.name === "AbortError") return;
-    $("result").hidden = true;
+    if (state.answer) showThreshold(state.answer.threshold);
     say(`${state.file.name}: ${error.message}`, true);
   }
   if (state.request === request) document.body.classList.remove("busy");
 }
 
 function say(text, isError = false) {
-  $("status").textContent = text;
+  $("status").textContent = text + state.note;
   $("status").classList.toggle("error", isError);
 }
 
@@ -65,13 +72,17 @@ function show(answer) {
   $("count").textContent = answer.instances.length;
   $("size").textContent = `${answer.width} × ${answer.height} px`;
   $("output").src = answer.overlay;
-  $("threshold").value = answer.threshold;
-  $("threshold-value").textContent = Number(answer.threshold).toFixed(2);
+  showThreshold(answer.threshold);
   $("instances").replaceChildren(...answer.instances.map(row));
   $("none").hidden = answer.instances.length > 0;
   $("marker").hidden = true;
   $("result").hidden = false;
   say(`${answer.file_name}: ${percent(answer.percent_masked)} of the photo is crack.`);
+}
+
+function showThreshold(threshold) {
+  $("threshold").value = threshold;
+  $("threshold-value").textContent = Number(threshold).toFixed(2);
 }
 
 function between(answer) {
@@ -120,22 +131,24 @@ function mark([x, y, width, height]) {
   $("marker").hidden = false;
 }
 
-function save(url, suffix) {
+function save(url, suffix, file = state.file) {
   const link = document.createElement("a");
   link.href = url;
-  link.download = state.answer.file_name.replace(/\.[^.]*$/, "") + suffix;
+  link.download = file.name.replace(/\.[^.]*$/, "") + suffix;
   link.click();
 }
 
-function saveBlob(blob, suffix) {
+function saveBlob(blob, suffix, file) {
   const url = URL.createObjectURL(blob);
-  save(url, suffix);
+  save(url, suffix, file);
   URL.revokeObjectURL(url);
 }
 
 async function saveMask() {
+  const file = state.file; // another may be chosen before the mask is here
   try {
-    saveBlob(await (await post({ format: "mask" })).blob(), "_mask.png");
+    const query = { format: "mask", threshold: state.answer.threshold };
+    saveBlob(await (await post(query)).blob(), "_mask.png", file);
   } catch (error) {
     say(error.message, true);
   }
@@ -148,7 +161,7 @@ function saveJson() {
 
 function listenForPhotos() {
   $("file").addEventListener("change", () => {
-    if ($("file").files.length) choose($("file").files[0]);
+    choose($("file").files);
     $("file").value = "";  // choosing the same photo again is a change too
   });
   document.addEventListener("dragover", (event) => {
@@ -159,7 +172,7 @@ function listenForPhotos() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dragging");
-    if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+    choose(event.dataTransfer.files);
   });
   $("input").addEventListener("error", () => {
     $("input").hidden = true;
@@ -171,7 +184,7 @@ function listenForControls() {
   let timer;
   $("threshold").addEventListener("input", () => {
     state.threshold = $("threshold").value;
-    $("threshold-value").textContent = Number(state.threshold).toFixed(2);
+    showThreshold(state.threshold);
     clearTimeout(timer);
     timer = setTimeout(predict, 150);
   });

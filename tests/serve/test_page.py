@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from .conftest import running_server
 
 if TYPE_CHECKING:
+    from crack_data.inference.prediction import CrackPrediction
     from crack_data.inference.predictor import CrackPredictor
 
 
@@ -64,6 +65,16 @@ class Visit:
     def _note(self, requested: str, own: str) -> None:
         if not requested.startswith((own, "blob:", "data:")):
             self.foreign.append(requested)
+
+    def hold(self, pattern: str) -> list[Route]:
+        """Requests from now on, none of which goes out before it is continued."""
+        held: list[Route] = []
+
+        def keep(route: Route) -> None:
+            held.append(route)
+
+        self.page.route(pattern, keep)
+        return held
 
     def upload(self, path: Path) -> None:
         """Choose a photo and wait for the answer."""
@@ -115,19 +126,26 @@ def test_threshold_slider_changes_the_answer(
     expect(page.locator("#threshold-value")).to_have_text("0.99")
 
 
-def test_drop_a_photo(context: BrowserContext, url: str, photo_file: Path) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_drop_photos(context: BrowserContext, url: str, photo_file: Path, count: int) -> None:
+    """The first of several is predicted, which the page says."""
     page = Visit(context, url, WIDE).page
     transfer = page.evaluate_handle(
-        """bytes => {
+        """([bytes, names]) => {
             const transfer = new DataTransfer();
-            const file = new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" });
-            transfer.items.add(file);
+            for (const name of names) {
+                const file = new File([new Uint8Array(bytes)], name, { type: "image/png" });
+                transfer.items.add(file);
+            }
             return transfer;
         }""",
-        list(photo_file.read_bytes()),
+        [list(photo_file.read_bytes()), ["dropped.png", "b.png", "c.png"][:count]],
     )
     page.dispatch_event("main", "drop", {"dataTransfer": transfer})
-    expect(page.locator("#status")).to_contain_text("dropped.png", timeout=PATIENCE_MS)
+    status = page.locator("#status")
+    expect(status).to_contain_text("dropped.png", timeout=PATIENCE_MS)
+    said = "the first of 3 files; the others are not used" in str(status.text_content())
+    assert said == (count == 3)
 
 
 def test_downloads(context: BrowserContext, url: str, photo_file: Path, tmp_path: Path) -> None:
@@ -150,6 +168,72 @@ def test_downloads(context: BrowserContext, url: str, photo_file: Path, tmp_path
     assert cv2.imread(str(saved["wall_overlay.png"])).shape == (96, 128, 3)
     shown = visit.page.get_attribute("#output", "src")
     assert b64decode(str(shown).partition(",")[2]) == saved["wall_overlay.png"].read_bytes()
+
+
+@pytest.fixture
+def bridge_file(tmp_path: Path) -> Path:
+    """A photo of another size and name than `photo_file`."""
+    cv2.imwrite(str(tmp_path / "bridge.png"), np.full((40, 50, 3), 150, np.uint8))
+    return tmp_path / "bridge.png"
+
+
+def test_a_new_photo_hides_the_last_result_until_its_answer_is_there(
+    context: BrowserContext, url: str, photo_file: Path, bridge_file: Path
+) -> None:
+    visit = Visit(context, url, WIDE)
+    page = visit.page
+    visit.upload(photo_file)
+    held = visit.hold("**/predict?*")
+    with page.expect_request("**/predict?*"):
+        page.set_input_files("#file", bridge_file)
+    expect(page.locator("#status")).to_contain_text("Looking for cracks")
+    expect(page.locator("#result")).to_be_hidden()
+    held[0].continue_()
+    expect(page.locator("#size")).to_have_text("50 × 40 px", timeout=PATIENCE_MS)
+    expect(page.locator("#result")).to_be_visible()
+
+
+def test_a_mask_that_comes_late_has_its_own_photos_name(
+    context: BrowserContext, url: str, photo_file: Path, bridge_file: Path, tmp_path: Path
+) -> None:
+    visit = Visit(context, url, WIDE)
+    page = visit.page
+    visit.upload(photo_file)
+    held = visit.hold("**/predict?format=mask*")
+    with page.expect_request("**/predict?format=mask*"):
+        page.click("#save-mask")
+    visit.upload(bridge_file)
+    with page.expect_download(timeout=PATIENCE_MS) as download:
+        held[0].continue_()
+    assert download.value.suggested_filename == "wall_mask.png"
+    download.value.save_as(tmp_path / "mask.png")
+    assert cv2.imread(str(tmp_path / "mask.png")).shape == (96, 128, 3)
+
+
+def test_a_threshold_that_fails_leaves_the_last_result(
+    context: BrowserContext, predictor: CrackPredictor, photo_file: Path, bridge_file: Path
+) -> None:
+    def ill(image: np.ndarray, threshold: float | None, _: object) -> CrackPrediction:
+        if threshold == 1:
+            raise RuntimeError("no memory, say")
+        return predictor(image, threshold)
+
+    with running_server(ill, deadline_s=600) as url:
+        visit = Visit(context, url, WIDE)
+        page, status = visit.page, visit.page.locator("#status.error")
+        visit.upload(photo_file)
+        found, threshold = page.text_content("#percent"), page.input_value("#threshold")
+        page.locator("#threshold").fill("1")
+        expect(status).to_contain_text("wall.png: ", timeout=PATIENCE_MS)
+    for value in ("1", "0.9"):  # and now the server is gone
+        expect(page.locator("#result")).to_be_visible()
+        assert page.text_content("#percent") == found
+        assert page.input_value("#threshold") == threshold
+        page.locator("#threshold").fill(value)
+        expect(status).to_have_text("wall.png: the server cannot be reached; try again")
+    page.set_input_files("#file", bridge_file)
+    expect(status).to_have_text("bridge.png: the server cannot be reached; try again")
+    expect(page.locator("#result")).to_be_hidden()
 
 
 def test_works_by_keyboard_alone(context: BrowserContext, url: str, photo_file: Path) -> None:
