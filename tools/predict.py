@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--output", required=True, metavar="DIR", help="folder for the results")
     add("--config-file", metavar="YAML", help="the model's config (default: the shipped model)")
     add("--weights", metavar="PTH", help="checkpoint (default: the config's MODEL.WEIGHTS)")
-    add("--threshold", type=float, metavar="P", help="a pixel is crack above this probability")
+    add("--threshold", type=float, metavar="P", help="a pixel is crack above P (under .3 as at .3)")
     add("--tile", default="auto", metavar="auto|off|SIZE", help="cut large photos into tiles")
     add("--mm-per-px", type=float, metavar="X", help="scale of the photos: adds lengths in mm")
     add("--boxes", action="store_true", help="draw each crack's box on the overlay")

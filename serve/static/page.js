@@ -3,7 +3,7 @@
 const $ = (id) => document.getElementById(id);
 const COLOURS = document.body.dataset.colours.split(" ");
 // One photo at a time; a newer request aborts the older one, which the server then drops.
-// A result that is shown is that of the file, for another threshold perhaps.
+// A result that is shown is the file's: choosing another hides it.
 const state = { file: null, threshold: null, answer: null, request: null, note: "" };
 
 function choose(files) {
