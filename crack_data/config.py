@@ -81,7 +81,7 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.FREEZE_BN_STATS": False,
     # Store activations channels-last (faster convolutions on CPUs and tensor cores).
     "CRACK.CHANNELS_LAST": False,
-    # The metric, as it stands in metrics.json, that chooses model_best.pth.
+    # The metric, as it stands in metrics.json and better the higher, that chooses model_best.pth.
     "CRACK.BEST_METRIC": "crack/f1",
     # Stop after this many evaluations without a better one (0: never).
     "CRACK.PATIENCE": 0,

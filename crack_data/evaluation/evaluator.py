@@ -174,8 +174,8 @@ def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> 
     return counted
 
 
-def metric_names() -> list[str]:
-    """TASK/NAME of every metric that an evaluation can have."""
+def quality_names() -> list[str]:
+    """TASK/NAME of every metric that an evaluation can have and that is better the higher it is."""
     line = np.eye(32, dtype=bool)
     found = []
     for mask in (line, np.zeros_like(line)):
@@ -184,7 +184,9 @@ def metric_names() -> list[str]:
         pixels = count_photo(mask, mask, mask.view(np.uint8))
         found.append(PhotoResult(pixels, count_instances(crack, crack), encoded))
     results = {**_metrics(found), "width": WIDTH_RANGES}
-    return [f"{task}/{name}" for task, names in results.items() for name in names]
+    others = ("ods_threshold", "coverage_", "false_")  # errors, and a level
+    names = [(task, name) for task, values in results.items() for name in values]
+    return [f"{task}/{name}" for task, name in names if not name.startswith(others)]
 
 
 def _metrics(photos: Sequence[PhotoResult]) -> Results:

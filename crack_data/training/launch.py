@@ -15,7 +15,7 @@ from .. import modeling  # noqa: F401 - registers the models
 from ..config import check_values, load_config, value_at
 from ..datasets import register_datasets_of
 from ..errors import CrackError, as_crack_error
-from ..evaluation.evaluator import evaluate_datasets, metric_names
+from ..evaluation.evaluator import evaluate_datasets, quality_names
 from ..inference.predictor import CrackPredictor, settle_device
 from .trainer import CrackTrainer
 
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> None:
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     metric = cfg.CRACK.BEST_METRIC
-    if cfg.DATASETS.TEST and "/".join(metric.split("/")[-2:]) not in metric_names():
+    if cfg.DATASETS.TEST and "/".join(metric.split("/")[-2:]) not in quality_names():
         raise CrackError(
-            f"CRACK.BEST_METRIC {metric} is no metric; use crack/f1, segm/AP50, instances/avF1, or "
-            "another of docs/evaluation.md"
+            f"CRACK.BEST_METRIC {metric} is no metric of which more is better; use crack/f1, "
+            "segm/AP50, instances/avF1, or another such one of docs/evaluation.md"
         )
     if not args.eval_only:
         adapt_to_random_weights(cfg)

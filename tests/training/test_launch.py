@@ -17,6 +17,7 @@ from detectron2.modeling import build_model
 from crack_data.calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from crack_data.config import load_config
 from crack_data.errors import CrackError
+from crack_data.evaluation.evaluator import quality_names
 from crack_data.training.launch import (
     adapt_to_random_weights,
     outside_errors,
@@ -75,6 +76,8 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["MODEL.CRACK_MAP.IN_FEATURES", "['p9']"], r"'image'\], not \['p9'\]"),
         (["MODEL.CRACK_MAP.CHANNELS", "[32]"], r"CHANNELS needs 2 numbers: \[32\]"),
         (["CRACK.BEST_METRIC", "crack/f2"], r"CRACK\.BEST_METRIC crack/f2 is no metric"),
+        (["CRACK.BEST_METRIC", "crack/coverage_mae"], r"is no metric of which more is better; use"),
+        (["CRACK.BEST_METRIC", "val/instances/false_splits"], r"of which more is better; use"),
         (["MODEL.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
         (["MODEL.BACKBONE.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
     ],
@@ -83,6 +86,12 @@ def test_bad_input(repo: Path, small: list[str], pair: list[str], sentence: str)
     with pytest.raises(CrackError, match=sentence) as caught:
         _run(repo, *small, *pair)
     assert "\n" not in str(caught.value)
+
+
+def test_metrics_of_which_more_is_better() -> None:
+    found = set(quality_names())
+    assert {"bbox/AP", "instances/centreline_coverage", "width/0-3", "crack/f1_2px_low"} <= found
+    assert not [x for x in found if "false_" in x or "/coverage_" in x or "threshold" in x]
 
 
 def test_no_config() -> None:
