@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
 from ..config import check_values, load_config, value_at
-from ..datasets import register_datasets_of
+from ..datasets import read_photo_of, register_datasets_of
 from ..errors import CrackError, as_crack_error
 from ..evaluation.evaluator import evaluate_datasets, quality_names
 from ..inference.predictor import CrackPredictor, settle_device
@@ -73,6 +74,10 @@ def run(args: argparse.Namespace) -> None:
             predictor = CrackPredictor(cfg)
             evaluate_datasets(predictor, predictor.cfg)
             return
+        for name in cfg.DATASETS.TEST:
+            logger.info(f"Reading the photos of {name} once: an evaluation needs all of them")
+            for record in DatasetCatalog.get(name):
+                read_photo_of(record)
         with as_crack_error("no training can be built from the config"):
             trainer = CrackTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)

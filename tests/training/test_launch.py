@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -62,6 +64,13 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
     with pytest.raises(CrackError, match=r"val_02\.png") as caught:
         _run(repo, *small, *keys)
     assert "\n" not in str(caught.value)
+    content = json.loads((data / "val.json").read_text())
+    content["info"] = {"conversion": {"id": "one", "splits": []}}  # whose sizes are not doubted
+    (data / "val.json").write_text(json.dumps(content))
+    (data / "val_02.png").write_bytes(cv2.imencode(".png", np.zeros((5, 6, 3), np.uint8))[1])
+    with pytest.raises(CrackError, match=r"val_02\.png has 6x5 px, but its data set says 96x72"):
+        _run(repo, *small, *keys)
+    assert not list((data.parent / "out").glob("*.pth"))  # nothing was trained
 
 
 @pytest.mark.parametrize(
