@@ -59,8 +59,10 @@ def remove_older(folder: str, iteration: int) -> None:
         file.unlink(missing_ok=True)
 
 
-def set_aside(folder: str) -> Path:
-    """Move weights and records of an earlier training into a new folder in there; return that."""
+def set_aside(folder: str) -> Path | None:
+    """Move an earlier training's files, if it left weights, to a new folder in there; return it."""
+    if not [*Path(folder).glob("model_*.pth"), *Path(folder).glob("last_checkpoint")]:
+        return None
     aside = next(x for n in itertools.count(1) if not (x := Path(folder, f"earlier_{n}")).exists())
     aside.mkdir()
     # Its config is the checkpoint's, if that is whole: config.yaml is the new training's already.

@@ -90,8 +90,8 @@ class CrackTrainer(DefaultTrainer):
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from OUTPUT_DIR's last checkpoint, or load the initial weights."""
-        folder, exists = self.cfg.OUTPUT_DIR, self.checkpointer.has_checkpoint()
-        if resume and exists:
+        folder, goes_on = self.cfg.OUTPUT_DIR, resume and self.checkpointer.has_checkpoint()
+        if goes_on:
             with as_crack_error(f"{folder}/last_checkpoint is damaged; name a checkpoint in it"):
                 path = self.checkpointer.get_checkpoint_file()
                 os.stat(path)
@@ -103,8 +103,7 @@ class CrackTrainer(DefaultTrainer):
         loader = build_train_loader(self.cfg, self.seed, self.start_sample)
         comm.synchronize()  # all have loaded what may lie in there, and refused what cannot be
         if comm.is_main_process():
-            if exists and not resume:
-                aside = checkpoints.set_aside(folder)
+            if not goes_on and (aside := checkpoints.set_aside(folder)):
                 logger.warning(f"The earlier training in {folder} is now in {aside}")
             # Before the writers open it: what is in there of later iterations comes again.
             cut_metrics(Path(folder, "metrics.json"), self.start_iter)

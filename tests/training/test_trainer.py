@@ -203,6 +203,18 @@ def test_an_earlier_training_is_set_aside(
         assert not [*folder.glob("model_*"), *folder.glob("last_checkpoint")]
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_weights_without_a_checkpoint_are_set_aside(
+    make_config: Callable[..., CfgNode], resume: bool
+) -> None:
+    folder = Path(make_config().OUTPUT_DIR)
+    names = {"metrics.json", "model_best.pth", "summary.md"}
+    for name in names:
+        (folder / name).touch()
+    CrackTrainer(make_config()).resume_or_load(resume)
+    assert {path.name for path in (folder / "earlier_1").iterdir()} == names
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("LABEL_RIMS", "(1.0, 2.0)"), ("SAMPLING_WEIGHTS", "(0.0,)")]
 )
