@@ -62,7 +62,8 @@ DEFAULTS: dict[str, Any] = {
     # bf16 autocast on a CPU that multiplies bf16 natively (AMX, AVX512-BF16), else fp32. On a GPU,
     # SOLVER.AMP.ENABLED is Detectron2's own mixed precision.
     "SOLVER.CPU_BF16": False,
-    # Optimizer steps happen every N iterations, on the mean gradient.
+    # Optimizer steps happen every N iterations, on the mean gradient; SOLVER.CHECKPOINT_PERIOD and
+    # TEST.EVAL_PERIOD are multiples of it.
     "SOLVER.ACCUMULATE": 1,
     # Folder of the photos of the JSONs in DATASETS; "" takes the one that a JSON records, or looks
     # near it.

@@ -33,10 +33,10 @@ logger = logging.getLogger("detectron2.crack_data.training")
 def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
     """What computes an iteration, with model (shared among all processes) and optimizer."""
     solver, on_cpu = cfg.SOLVER, cfg.MODEL.DEVICE == "cpu"
-    if solver.CHECKPOINT_PERIOD % solver.ACCUMULATE:
+    if math.gcd(solver.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD) % solver.ACCUMULATE:
         raise CrackError(
-            f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) must be a multiple of "
-            f"SOLVER.ACCUMULATE ({solver.ACCUMULATE})"
+            f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) and TEST.EVAL_PERIOD "
+            f"({cfg.TEST.EVAL_PERIOD}) must be multiples of SOLVER.ACCUMULATE ({solver.ACCUMULATE})"
         )
     optimizer = build_crack_optimizer(cfg, model)
     model = create_ddp_model(model, **({"device_ids": None} if on_cpu else {}))
@@ -134,27 +134,32 @@ class BatchMonitor:
 
 
 def build_hooks(trainer: Any) -> list[HookBase]:
-    """What every process of a `CrackTrainer` does: time, rates, average of weights, evaluation."""
-    cfg, period = trainer.cfg, trainer.cfg.TEST.EVAL_PERIOD
-    found = [stock.IterationTimer(), stock.CallbackHook(after_step=_put_speed)]
+    """What every process of a `CrackTrainer` does: evaluation, time, rates, average of weights."""
+    cfg = trainer.cfg
+    # The timer takes what comes after it for the iteration.
+    found = [trainer.best, stock.IterationTimer(), stock.CallbackHook(after_step=_put_speed)]
     if cfg.CRACK.FREEZE_BN_STATS:
         found.append(stock.CallbackHook(before_step=_fix_statistics))
     found.append(stock.LRScheduler())
     if trainer.average is not None:
         found.append(stock.CallbackHook(after_step=_update_average))
-    if cfg.DATASETS.TEST:
-        found += [stock.EvalHook(period, trainer.evaluate), trainer.best]
     return found
 
 
 def build_reporting_hooks(trainer: Any) -> list[HookBase]:
     """What the main process does beside: write metrics, checkpoints, and in the end the report."""
-    cfg = trainer.cfg
-    # Writers know a metric's latest value only: they write at every evaluation; and before each
-    # checkpoint, since what is not written then is not written after a resumption either.
+    cfg, writers = trainer.cfg, trainer.build_writers()
+    # Before each checkpoint: what is not written then is not written after a resumption either.
     period = math.gcd(20, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD)
+
+    def write_evaluation(trainer: Any) -> None:  # later, it would stand behind later iterations
+        if trainer.evaluates(trainer.iter) and (trainer.iter + 1) % period:
+            for writer in writers:
+                writer.write()
+
     return [
-        stock.PeriodicWriter(trainer.build_writers(), period=period),
+        stock.PeriodicWriter(writers, period=period),
+        stock.CallbackHook(after_step=write_evaluation),
         stock.CallbackHook(after_step=_save_checkpoint, after_train=write_report),
     ]
 
@@ -181,20 +186,25 @@ def _update_average(trainer: Any) -> None:
 
 
 def _save_checkpoint(trainer: Any) -> None:
-    """Save all that --resume needs: periodically, after the evaluation, and in the end."""
-    done = trainer.iter + 1
-    if done % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0 or done == trainer.max_iter:
+    """Save all that --resume needs: periodically, before each evaluation, and in the end."""
+    done, period = trainer.iter + 1, trainer.cfg.SOLVER.CHECKPOINT_PERIOD
+    if done % period == 0 or done == trainer.max_iter or trainer.evaluates(done):
         trainer.checkpointer.save(f"model_{trainer.iter:07d}")
         remove_older(trainer.cfg.OUTPUT_DIR, trainer.iter)
 
 
 class KeepBest(HookBase):
-    """Saves the weights that were best on the evaluation data, and ends a training without gain."""
+    """Evaluates, saves the weights that were best at it, and ends a training without gain."""
 
     def __init__(self) -> None:
         self.best: float | None = None  # highest value of the metric so far
         self.best_iteration = -1
         self.without_gain = 0  # evaluations since
+
+    def before_step(self) -> None:
+        """Evaluate, where it is due, what the iterations so far have made."""
+        if self.trainer.evaluates(self.trainer.iter):
+            self.update(self.trainer.evaluate())
 
     def update(self, results: Mapping[str, Any]) -> None:
         """Compare an evaluation with the best so far; only the main process has its results."""

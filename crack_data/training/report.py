@@ -84,7 +84,7 @@ def _facts(trainer: Any, rows: Rows) -> str:
     parameters = sum(x.numel() for x in trainer.plain_model.parameters())
     seconds = series(rows, "time").values()
     speed = solver.IMS_PER_BATCH * len(seconds) / sum(seconds) if seconds else 0.0
-    done = min(trainer.iter + 1, trainer.max_iter)
+    done = min(trainer.iter, trainer.max_iter)
     end = "ended early" if trainer.iter < trainer.max_iter else "ran to its end"
     facts = {
         "model": f"{cfg.MODEL.BACKBONE.NAME}, {parameters / 1e6:.2f} million parameters in all",

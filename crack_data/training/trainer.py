@@ -50,6 +50,7 @@ class CrackTrainer(DefaultTrainer):
         torch.manual_seed(self.seed)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.start_sample = 0
+        self.awaited = 0  # iterations of the checkpoint, where its evaluation is still due
         self.ended = False  # whether `best` wants it to end before its last iteration
         # Without DistributedDataParallel around it.
         self.plain_model = self.build_model(cfg)
@@ -69,11 +70,17 @@ class CrackTrainer(DefaultTrainer):
         self.best = KeepBest()
         self.register_hooks(build_hooks(self))
 
+    def evaluates(self, done: int) -> bool:
+        """Whether the weights after so many iterations are evaluated, once they are saved."""
+        period = self.cfg.TEST.EVAL_PERIOD
+        due = done == self.awaited or done >= self.max_iter or (period > 0 and done % period == 0)
+        return done > 0 and due and bool(self.cfg.DATASETS.TEST)
+
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
         predictor = CrackPredictor(self.cfg, self.ema_or_model())
         results = evaluate_datasets(predictor, predictor.cfg)
-        self.best.update(results)
+        self.storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
         return results
 
     def ema_or_model(self) -> nn.Module:
@@ -126,22 +133,22 @@ class CrackTrainer(DefaultTrainer):
             logger.warning(f"SOLVER.MAX_ITER {self.max_iter} is reached: no iteration is left")
         with EventStorage(self.start_iter) as self.storage:
             try:
+                self.iter = self.start_iter
                 self.before_train()
-                for iteration in range(self.start_iter, self.max_iter):
-                    self.iter = iteration
-                    self.before_step()
+                while True:
+                    self.before_step()  # in which the iterations before are evaluated
+                    if self.ended or self.iter >= self.max_iter:
+                        break
                     self.run_step()
                     self.after_step()
-                    if self.ended:
-                        logger.info("Stopped: no better evaluation in CRACK.PATIENCE")
-                        break
-                else:
-                    self.iter += 1  # by which hooks know that the training is complete
+                    self.iter += 1
             except BaseException:
                 with suppress(Exception):  # of which none hides what ended the training
                     self.after_train()
                 raise
             self.after_train()
+        if self.iter < self.max_iter:
+            logger.info("Stopped: no better evaluation in CRACK.PATIENCE")
         self.save_weights("model_final")
 
     def run_step(self) -> None:
@@ -162,6 +169,7 @@ class CrackTrainer(DefaultTrainer):
             "optimizer": self.cfg.SOLVER.OPTIMIZER,
             "config": self.cfg.dump(),
             "seed": self.seed,
+            "awaited": self.iter + 1 if self.evaluates(self.iter + 1) else 0,
             "samples": self.start_sample + done * self.cfg.SOLVER.IMS_PER_BATCH,
             "bad_photos": dict(self.monitor.bad),
         }
@@ -190,6 +198,7 @@ class CrackTrainer(DefaultTrainer):
         if self.cfg.SEED < 0:
             self.seed = state_dict["seed"]
         self.start_iter = self.iter + 1
+        self.awaited = state_dict.get("awaited", self.start_iter)  # earlier versions did not say
         self.start_sample = state_dict["samples"]
         self.monitor.bad = state_dict["bad_photos"]
 

@@ -47,7 +47,7 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     write_report(trainer)
     assert not (folder / "summary.md").exists()
 
-    trainer.iter, trainer.best.best_iteration = 49, 29
+    trainer.iter, trainer.best.best_iteration = 50, 29
     trainer.monitor.bad = {"a/b.jpg": "cannot be decoded"}
     _write(folder / "metrics.json")
     write_report(trainer)

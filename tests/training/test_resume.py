@@ -8,15 +8,59 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 
+from crack_data.errors import CrackError
 from crack_data.modeling import MobileNetV2
+from crack_data.training.report import read_metrics, series
+from crack_data.training.trainer import CrackTrainer
 
 LONG = 20
+
+
+def _train(cfg: CfgNode, resume: bool) -> CrackTrainer:
+    trainer = CrackTrainer(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer
+
+
+def _evaluated(cfg: CfgNode) -> list[int]:
+    return list(series(read_metrics(Path(cfg.OUTPUT_DIR, "metrics.json")), "crack/f1"))
+
+
+def test_an_extension_keeps_the_best(make_config: Callable[..., CfgNode]) -> None:
+    # So slow that no evaluation is better than the first.
+    keys = ["SOLVER.BASE_LR", 1e-12, "SOLVER.MAX_ITER"]
+    _train(make_config(*keys, 3), resume=False)
+    cfg = make_config(*keys, 5)
+    trainer = _train(cfg, resume=True)
+    assert (trainer.best.best_iteration, trainer.best.without_gain) == (3, 1)
+    assert _evaluated(cfg) == [3, 5]
+    best = torch.load(Path(cfg.OUTPUT_DIR, "model_best.pth"), weights_only=True)
+    assert best["iteration"] == 3
+    assert "from iteration 3" in Path(cfg.OUTPUT_DIR, "summary.md").read_text()
+
+
+def test_an_evaluation_that_fails_costs_no_iteration(
+    make_config: Callable[..., CfgNode], data: Path
+) -> None:
+    keys = ["SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD"]
+    cfg, photo = make_config(*keys, 1), data / "val_02.png"
+    content = photo.read_bytes()
+    photo.write_bytes(content[:99])
+    with pytest.raises(CrackError, match=r"val_02\.png"):
+        _train(cfg, resume=False)
+    assert Path(cfg.OUTPUT_DIR, "last_checkpoint").read_text() == "model_0000000.pth"
+    photo.write_bytes(content)
+    _train(make_config(*keys, 3), resume=True)
+    assert _evaluated(cfg) == [1, 3, 4]
 
 
 def _command(repo: Path, small: list[str], output: Path, *more: str) -> list[str]:
@@ -24,7 +68,7 @@ def _command(repo: Path, small: list[str], output: Path, *more: str) -> list[str
     tool = str(repo / "tools" / "train_net.py")
     overrides = [*small, "OUTPUT_DIR", str(output), "SOLVER.MAX_ITER", str(LONG)]
     # The evaluation, its outcome and the accumulation are part of what must be the same.
-    overrides += ["SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "5"]
+    overrides += ["SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "6"]
     overrides += ["SOLVER.ACCUMULATE", "2", "DATALOADER.NUM_WORKERS", "2"]
     # As shipped: pretrained statistics frozen, bf16 where there is such a thing.
     overrides += ["MODEL.BACKBONE.WEIGHTS", str(output.parent / "backbone.pth")]

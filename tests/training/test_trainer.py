@@ -49,13 +49,13 @@ def test_what_a_training_leaves_behind(make_config: Callable[..., CfgNode]) -> N
     folder = Path(cfg.OUTPUT_DIR)
     names = {path.name for path in folder.iterdir()}
     assert {"model_best.pth", "model_final.pth", "curves.png", "summary.md"} <= names
-    assert {"model_0000003.pth", "model_0000005.pth"} <= names  # the last two, of three
+    assert {"model_0000003.pth", "model_0000005.pth"} <= names  # the last two, of four
     assert "model_0000001.pth" not in names
     assert any(name.startswith("events.out.tfevents") for name in names)
 
     evaluated = {row["iteration"]: row for row in _rows(cfg) if "crack/f1" in row}
-    assert set(evaluated) == {2, 6}
-    assert {"bbox/AP50", "segm/AP50"} <= set(evaluated[2])
+    assert set(evaluated) == {3, 6}
+    assert {"bbox/AP50", "segm/AP50"} <= set(evaluated[3])
     assert any("total_loss" in row and "[metric]img_per_s" in row for row in _rows(cfg))
 
     state = torch.load(folder / "model_0000005.pth", weights_only=True)
@@ -95,10 +95,11 @@ def test_it_stops_without_gain(make_config: Callable[..., CfgNode]) -> None:
         "CRACK.BEST_METRIC", "crack/f1", "SOLVER.BASE_LR", 1e-12,
     )  # fmt: skip
     trainer = _train(cfg)
-    assert trainer.iter == 2  # the first evaluation is the best, two more are not better
-    assert (trainer.best.best_iteration, trainer.best.without_gain) == (0, 2)
+    assert trainer.iter == 3  # the first evaluation is the best, two more are not better
+    assert (trainer.best.best_iteration, trainer.best.without_gain) == (1, 2)
     assert "3 of 20, ended early" in Path(cfg.OUTPUT_DIR, "summary.md").read_text()
     assert Path(cfg.OUTPUT_DIR, "model_final.pth").exists()
+    assert _train(cfg, resume=True).iter == 3
     for metric, kept in (("crack/f1", True), ("crack/recall", False)):  # which do not compare
         trainer = CrackTrainer(make_config("CRACK.BEST_METRIC", metric))
         trainer.resume_or_load(resume=True)
@@ -231,8 +232,10 @@ def test_what_is_refused_sets_nothing_aside(
 
 
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
-    with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) must be a multiple"):
+    with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) and .* multiples"):
         CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
+    with pytest.raises(CrackError, match=r"TEST\.EVAL_PERIOD \(3\) must be multiples"):
+        CrackTrainer(make_config("SOLVER.ACCUMULATE", 2, "TEST.EVAL_PERIOD", 3))
 
 
 def test_the_config_decides_after_a_resumption(
