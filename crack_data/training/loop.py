@@ -21,7 +21,7 @@ from torch import nn
 
 from ..errors import CrackError
 from ..modeling.compiled import choose_precision
-from ..storage import write_bytes
+from ..storage import printable, write_bytes
 from ..weights import bottom_up
 from .checkpoints import remove_older
 from .data import Batch
@@ -108,7 +108,7 @@ class BatchMonitor:
 
     def __call__(self, batch: Batch) -> Batch:
         """Note what the batch says and return its readable samples; a `CrackError` if too few."""
-        for name, reason in (skipped for sample in batch for skipped in sample["skipped"]):
+        for name, reason in (map(printable, x) for sample in batch for x in sample["skipped"]):
             if name not in self.bad:
                 self.bad[name] = reason
                 logger.warning(f"skipped photo {name}: {reason} ({len(self.bad)} so far)")

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..evaluation.tables import markdown_lines
-from ..storage import atomic_write, write_bytes
+from ..storage import atomic_write, printable, write_bytes
 
 Rows = list[dict[str, Any]]
 
@@ -55,7 +55,7 @@ def write_report(trainer: Any) -> None:
         *(["\n".join(skipped)] if bad else []),
         "![curves](curves.png)",
     ]
-    write_bytes(folder / "summary.md", "\n\n".join(parts).encode() + b"\n")
+    write_bytes(folder / "summary.md", printable("\n\n".join(parts)).encode() + b"\n")
 
 
 def draw_curves(rows: Rows, best_metric: str, path: Path) -> None:

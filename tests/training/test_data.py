@@ -142,6 +142,18 @@ def test_it_counts_and_then_stops(
     assert caplog.text.count("skipped photo") == 3
 
 
+def test_names_that_are_not_utf8_are_named(
+    make_config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = make_config()
+    records = load_records(cfg)
+    records[2]["file_name"] = "gr\udcfcn.png"
+    monitor = BatchMonitor(max_bad_share=1.0)
+    monitor.photos = len(records)
+    monitor([TrainSamples(cfg, records, seed=0)[5, 2]])
+    assert r"skipped photo gr\udcfcn.png: gr\udcfcn.png" in caplog.text
+
+
 def test_no_photo_at_all(make_config: Callable[..., CfgNode], data: Path) -> None:
     _break(data, *range(1, 13))
     loader = build_train_loader(make_config(), seed=0)

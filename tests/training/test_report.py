@@ -48,7 +48,7 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert not (folder / "summary.md").exists()
 
     trainer.iter, trainer.best.best_iteration = 50, 29
-    trainer.monitor.bad = {"a/b.jpg": "cannot be decoded"}
+    trainer.monitor.bad = {"a/b.jpg": "cannot be decoded", "gr\udcfcn.jpg": "is corrupt"}
     _write(folder / "metrics.json")
     write_report(trainer)
     picture = cv2.imread(str(folder / "curves.png"))
@@ -61,3 +61,4 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert "50 of 60, ended early" in text
     assert f"| seed | {trainer.seed} |" in text
     assert "a/b.jpg: cannot be decoded" in text
+    assert r"gr\udcfcn.jpg: is corrupt" in text
