@@ -57,6 +57,8 @@ def main() -> None:
             milliseconds = layer.real_time.total_seconds() * 1000
             layers[layer.node_name, layer.node_type].append(milliseconds)
             module = layer.node_name.strip("/").replace("/", ".")
+            if module.startswith("bottom_up."):  # of the part in fp32
+                module = f"backbone.{module}"
             part = "RPN" if module.startswith("rpn_head") else part_of(module)
             spent[part] = spent.get(part, 0.0) + milliseconds
         for part, milliseconds in spent.items():

@@ -205,7 +205,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
 def _as_float(cfg: CN, key: str, value: Any) -> Any:
     """An override, as the float that its key takes where it is written as a whole number."""
     with suppress(AttributeError, ValueError):
-        if isinstance(value_at(cfg, key), float):
+        if isinstance(value, str) and isinstance(value_at(cfg, key), float):
             return float(int(value))
     return value
 

@@ -45,6 +45,8 @@ def test_overrides_come_last(tmp_path: Path) -> None:
     assert load_config(str(file), ["SOLVER.MAX_ITER", "7"]).SOLVER.MAX_ITER == 7
     score = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", "1"]).MODEL.CRACK_MAP
     assert isinstance(score.SCORE_THRESHOLD, float)
+    score = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", 0.65]).MODEL.CRACK_MAP
+    assert score.SCORE_THRESHOLD == 0.65
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class ValueCounts:
     regions: dict[int, int] = field(default_factory=dict)  # of each label; none of two levels
     colours: bool = False
     lossy: bool = False
+    deep: bool = False
 
     def in_colours(self) -> ValueCounts:
         """The same counts, of grey levels as the colours that they are."""
@@ -70,7 +71,7 @@ def read_mask(path: str | os.PathLike[str]) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
-    alone gives that; CrackForest's ``.mat`` gives 0 and 1; shares of 1 are scaled to 255.
+    alone gives that; CrackForest's ``.mat`` gives 0 and 1; shares of 1 are scaled to 65535.
     """
     content = read_bytes(os.fspath(path))
     data = io.BytesIO(content)
@@ -126,11 +127,11 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
 
 
 def _whole_numbers(values: Values) -> Values:
-    """Numbers of any type → uint8 where they fit, else int32; shares of 1 become 0 to 255."""
+    """Numbers of any type → uint8 where they fit, else int32; shares of 1 become 0 to 65535."""
     most = np.max(values, where=np.isfinite(values), initial=0)
     values = np.nan_to_num(np.maximum(values, 0), posinf=most)
     if values.dtype.kind == "f" and (values % 1).any():
-        values = np.rint(values * (255 if values.max() <= 1 else 1))
+        values = np.rint(values * (65535 if values.max() <= 1 else 1))
     whole = np.minimum(values.astype(np.int64), 2**31 - 1)
     return whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
 
@@ -150,7 +151,7 @@ def count_values(mask: MaskImage) -> ValueCounts:
     values = mask.values
     if mask.colours and mask.lossy:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    found = ValueCounts(_count(values), colours=mask.colours, lossy=mask.lossy)
+    found = ValueCounts(_count(values), {}, mask.colours, mask.lossy, mask.deep)
     if mask.lossy and not mask.colours:
         found.regions = _flat_levels(values)
     elif len(found.pixels) > 2 and not mask.lossy:

@@ -17,6 +17,7 @@ _NEAR_COLOUR = 64  # as `NEAR`, of colours, which compression keeps less well
 _MOSTLY_LIGHT = 0.75  # of a set that is light: then its cracks, which seldom cover much, are dark
 _REGIONS_PER_INSTANCE = 2.0  # at most, on average: few instances fall apart
 _MANY_LABELS = 20
+_SHADES = 1000  # values of a mask of more than 8 bits; with more it holds shares and no labels
 _LISTED = 12
 
 
@@ -30,7 +31,7 @@ class MaskReading:
     dark: bool = False  # cracks are the dark side of the threshold
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
-    top: int = 255  # the highest value of the set
+    top: int = 0  # what deep masks hold shares of; 0: they hold none
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
@@ -47,12 +48,13 @@ class MaskReading:
             return crack * np.uint8(255), ignored
         if mask.colours or self.colours:
             values = _colour_distance(values, self.background)
-        elif mask.deep and self.top > 255:
-            # A mask of two levels has its own; the others' are shares of the set's highest, or what
-            # is faint in a photo without crack would become one.
+        elif self.top:
+            # Two levels are a mask's own. Shares are the set's: what is faint on a photo without
+            # crack would become one.
             highest = int(values.max())
-            own = np.isin(values, (0, highest)).all()
-            values = np.rint(values * (255 / max(highest if own else self.top, 1)))
+            plain = np.isin(values, (0, highest)).all()
+            whole = highest if plain else self.top if mask.deep else 255
+            values = np.rint(values * (255 / max(whole, 1)))
         grey = values.astype(np.uint8)
         grey = (255 - grey if self.dark else grey) * (1 - ignored)
         is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
@@ -104,13 +106,14 @@ def choose_reading(
             listed = _list_values(total, total, colours)
             raise CrackError(f"no mask has the value {_name(value, colours)}; they have {listed}")
     is_named = bool(crack)
+    shades = any(mask.deep and len(mask.pixels) > _SHADES for mask in masks)
     labels = {value for mask in masks for value in mask.regions} - {background}
     labels = _distinct(labels, background, total) if lossy and not colours else labels
     if crack or ignored or per_value:
         if not (crack or per_value):  # all that is not ignored
             others = set() if lossy else set(total) - {background}
             crack = frozenset(labels or others) - ignored
-    elif _are_labels(labels, total):
+    elif not shades and _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     elif colours:
         return _colour_reading(masks, total, background)
@@ -234,7 +237,10 @@ def _threshold_reading(
         sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:
         sentence = f"levels that were read as one: {_list_values(total, labels)}"
-    return MaskReading(dark=dark, top=max(total, default=0), numbers=numbers, sentence=sentence)
+    top = max(total, default=0) if any(x.deep and len(x.pixels) > 2 for x in masks) else 0
+    if top:
+        sentence = "masks are read as shares of the highest value in the set: crack above half"
+    return MaskReading(dark=dark, top=top, numbers=numbers, sentence=sentence)
 
 
 def _list_values(

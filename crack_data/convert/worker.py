@@ -167,7 +167,10 @@ def _find_pieces(
         else:
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
-        pieces = list(_cut(find_cracks(grey, options.cleaning)))
+        cleaning = options.cleaning
+        if reading.top and cleaning.threshold == "auto":  # by what the mask alone holds
+            cleaning = replace(cleaning, threshold=127)
+        pieces = list(_cut(find_cracks(grey, cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
         record.empty += not drawn.any()

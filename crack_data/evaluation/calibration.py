@@ -114,9 +114,10 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
         )
     scores = np.sort(np.asarray(best_scores, float))[::-1]
     allowed = int(rate * len(scores))
-    # Just above the best score that may not pass, and never so high that nothing passes.
+    # Above the best score that may not pass by what another precision may add to it, and never so
+    # high that nothing passes.
     highest = float(scores[allowed]) if allowed < len(scores) else 0.0
-    return min((math.floor(1e4 * highest) + 1) / 1e4, 0.999)
+    return min(math.ceil(1e3 * highest + 2) / 1e3, 0.999)
 
 
 def rate_bound(count: int, total: int) -> float:

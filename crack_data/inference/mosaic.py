@@ -18,7 +18,7 @@ from ..photos import MAX_PIXELS, sample_range
 from ..storage import PhotoFile
 from .lines import find_place, find_scale, import_rasterio, to_geojson
 from .measuring import Measurement, measure, way_along
-from .prediction import Box, CrackPrediction
+from .prediction import Box, CrackInstance, CrackPrediction
 from .predictor import CrackPredictor
 from .results import OutputOptions, Record, Scale, instance_json, uncertainty
 
@@ -171,10 +171,13 @@ def _parts(
     The centreline is that of the crack with its surroundings, cut at the window's border, so that
     the parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
     """
-    for instance in prediction.instances:
-        x0, y0, x1, y1 = instance.box
-        holds_data = instance.mask & valid[y0:y1, x0:x1]
-        pixels = np.argwhere(holds_data)[:, ::-1] + np.add(instance.box[:2], corner)
+    for found in prediction.instances:
+        x0, y0, x1, y1 = found.box
+        known = found.mask & valid[y0:y1, x0:x1]
+        instance = CrackInstance.from_mask(found.score, known, (x0, y0))
+        if instance is None:
+            continue
+        pixels = np.argwhere(instance.mask)[:, ::-1] + np.add(instance.box[:2], corner)
         inside = pixels[((pixels >= core[:2]) & (pixels < core[2:])).all(axis=1)]
         if not len(inside):
             continue

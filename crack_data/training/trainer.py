@@ -198,7 +198,7 @@ class CrackTrainer(DefaultTrainer):
         if self.cfg.SEED < 0:
             self.seed = state_dict["seed"]
         self.start_iter = self.iter + 1
-        self.awaited = state_dict.get("awaited", self.start_iter)  # earlier versions did not say
+        self.awaited = state_dict.get("awaited", 0)  # earlier versions evaluated before
         self.start_sample = state_dict["samples"]
         self.monitor.bad = state_dict["bad_photos"]
 

@@ -8,27 +8,40 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crack_data.convert.mask_files import MaskImage, read_mask
+from crack_data.convert.conversion import convert
+from crack_data.convert.worker import ConversionOptions
 
-from .test_mask_values import SHAPE, _choose, _crack, _mask
+SHAPE = (80, 120)
 
 
-@pytest.mark.parametrize("top", [1.0, 65535])
-def test_what_is_faint_in_a_mask_of_shares_is_no_crack(top: float, tmp_path: Path) -> None:
-    """A photo without crack, in a set of probabilities, whose highest is a tenth of the set's."""
+def _convert(folder: Path, masks: list[np.ndarray]) -> list[int]:
+    """The pixels that each of these masks has as crack, and nothing cleaned away."""
+    for number, values in enumerate(masks):
+        for name, image in (("images", Image.new("RGB", SHAPE[::-1])), ("masks", values)):
+            (folder / name).mkdir(exist_ok=True)
+            image = image if name == "images" else Image.fromarray(image)
+            image.save(folder / name / f"{number}.tif")
+    result = convert(ConversionOptions(folder / "images", folder / "masks", folder / "set.json"))
+    return [record.crack_area for record in result.records]
+
+
+@pytest.mark.parametrize("top", [1.0, 4095, 65535])
+@pytest.mark.parametrize("faint", [0.45, 0.3, 0.1, 0.004])
+def test_what_is_faint_in_a_set_of_shares_is_no_crack(
+    top: float, faint: float, tmp_path: Path
+) -> None:
     smooth = np.hypot(*np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j])
-    shares = [np.clip(1.2 - smooth, 0, 1), np.clip(0.1 - smooth / 10, 0, 1), smooth * 0]
-    masks = []
-    for number, share in enumerate(shares):
-        path = tmp_path / f"{number}.tif"
-        values = (top * share).astype(np.float32 if top == 1 else np.uint16)
-        Image.fromarray(values).save(path)
-        masks.append(read_mask(path))
-    reading = _choose(masks)
-    for mask, share in zip(masks, shares, strict=True):
-        assert np.mean(_crack(reading, mask) != (share > 0.5)) < 0.01
-    two_levels = MaskImage(_mask((300, 20, 4), dtype=np.int32), deep=True)
-    plain = _mask((255, 20, 4))
-    reading = _choose([*masks, two_levels, plain])
-    assert np.array_equal(_crack(reading, two_levels), two_levels.values > 0)
-    assert np.array_equal(_crack(reading, plain), plain > 0)
+    shares = [np.clip(1.2 - smooth, 0, 1), faint * np.clip(1 - smooth, 0, 1), smooth * 0]
+    masks = [(top * share).astype(np.float32 if top == 1 else np.uint16) for share in shares]
+    sure, doubtful, free = _convert(tmp_path, masks)
+    assert sure == pytest.approx(np.count_nonzero(shares[0] > 0.5), rel=0.01)
+    assert (doubtful, free) == (0, 0)
+
+
+def test_masks_of_two_levels_among_them_are_read_by_themselves(tmp_path: Path) -> None:
+    smooth = np.hypot(*np.mgrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j])
+    line = np.zeros(SHAPE, bool)
+    line[20:24, 5:110] = True
+    shares = (65535 * np.clip(1.2 - smooth, 0, 1)).astype(np.uint16)
+    masks = [shares, line * np.uint16(300), line * np.uint8(255), line * np.uint8(1)]
+    assert _convert(tmp_path, masks)[1:] == [420, 420, 420]

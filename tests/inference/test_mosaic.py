@@ -151,6 +151,9 @@ def test_where_there_is_no_data_there_is_nothing(tmp_path: Path, nodata: int) ->
     with rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
         assert np.count_nonzero(mask.read(1)) == 1000
     assert sum(x["area"] for x in record["instances"]) == 1000
+    table = geopandas.read_file(tmp_path / "out" / "road_lines.geojson")
+    assert list(table["length_px"]) == pytest.approx([100], abs=2)
+    assert list(table["mean_width_px"]) == pytest.approx([10], abs=0.5)
 
 
 @pytest.mark.usefixtures("small_windows")
