@@ -21,14 +21,11 @@ _NO_POLYGON = "has a polygon that is no list of numbers x, y, x, y of three poin
 NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
 
-def decode_mask(
-    segmentation: Any, height: int, width: int, pixel_contours: bool = False
-) -> BoolMask:
+def decode_mask(segmentation: Any, height: int, width: int, contours: bool = False) -> BoolMask:
     """The pixels of a segmentation, bool (H, W); see `encode_segmentation`, but it may be empty."""
     if not segmentation:
         return np.zeros((height, width), bool)
-    rle = encode_segmentation(segmentation, height, width, pixel_contours)
-    return coco_mask.decode(rle).view(bool)
+    return coco_mask.decode(encode_segmentation(segmentation, height, width, contours)).view(bool)
 
 
 def has_crack(record: Record) -> bool:
@@ -62,24 +59,26 @@ def _rles(record: Record, crowd: int) -> Iterator[Rle]:
             yield given if is_rle else encode_segmentation(given, record["height"], record["width"])
 
 
-def encode_segmentation(
-    segmentation: Any, height: int, width: int, pixel_contours: bool = False
-) -> Rle:
+def encode_segmentation(segmentation: Any, height: int, width: int, contours: bool = False) -> Rle:
     """A COCO segmentation of any kind as compressed run lengths, ``{"size", "counts": str}``.
 
     It comes as run lengths, compressed or not, or as polygons ``[x, y, x, y, …]`` in px. With
-    ``pixel_contours`` these may be contours as OpenCV draws them, through the mask's outermost
-    pixels: COCO's rule, under which a polygon runs along the edges of pixels, would take a pixel
-    off every side. A ValueError, the rest of a sentence, where it is empty or faulty.
+    ``contours`` these may be such as OpenCV draws, through the mask's outermost pixels: COCO's
+    rule, under which a polygon runs along the edges of pixels, would take a pixel off every side.
+    A ValueError, the rest of a sentence, where it is empty or faulty.
     """
     if not segmentation:
         raise ValueError(NO_SEGMENTATION)
-    if is_run_lengths(segmentation):
-        pieces = segmentation if isinstance(segmentation, list) else [segmentation]
+    pieces = segmentation if isinstance(segmentation, list) else [segmentation]
+    if all(isinstance(piece, dict) and "counts" in piece for piece in pieces):
         rle = coco_mask.merge([_check_runs(piece, height, width) for piece in pieces])
+    elif not isinstance(segmentation, list):
+        raise ValueError(f"has a segmentation of the type {type(segmentation).__name__}")
     else:
-        polygons = [_polygon(each, height, width) for each in rings_of(segmentation)]
-        if pixel_contours and all(map(_is_pixel_contour, polygons)):
+        if isinstance(pieces[0], int | float):  # one polygon without the list around it
+            pieces = [pieces]
+        polygons = [_polygon(piece, height, width) for piece in pieces]
+        if contours and all(map(_is_pixel_contour, polygons)):
             mask = np.zeros((height, width), np.uint8)
             for polygon in polygons:
                 cv2.fillPoly(mask, [np.array(polygon, np.int32).reshape(-1, 2)], 1)
@@ -87,12 +86,6 @@ def encode_segmentation(
         else:
             rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
-
-
-def is_run_lengths(segmentation: Any) -> bool:
-    """Whether a segmentation is an RLE, or a list of such, rather than polygons."""
-    pieces = segmentation if isinstance(segmentation, list) else [segmentation]
-    return all(isinstance(piece, dict) and "counts" in piece for piece in pieces)
 
 
 def _is_pixel_contour(polygon: list[float]) -> bool:
@@ -104,22 +97,6 @@ def _is_pixel_contour(polygon: list[float]) -> bool:
     return bool((points % 1 == 0).all() and (straight | diagonal).all() and diagonal.any())
 
 
-def rings_of(segmentation: Any) -> list[list[float]]:
-    """The polygons of a segmentation as flat lists x, y, x, y, …, however they are nested."""
-    if not isinstance(segmentation, list):
-        raise ValueError(f"has a segmentation of the type {type(segmentation).__name__}")
-    if isinstance(segmentation[0], int | float):  # one polygon without the list around it
-        segmentation = [segmentation]
-    if not all(isinstance(ring, list | tuple) for ring in segmentation):
-        raise ValueError(_NO_POLYGON)
-    return [
-        [x for point in ring for x in point]
-        if all(isinstance(point, list | tuple) for point in ring)  # [[x, y], [x, y], …]
-        else ring
-        for ring in segmentation
-    ]
-
-
 def points_of(values: Any) -> list[list[float]]:
     """Points of a JSON, [[x, y], …]; a ValueError, the rest of a sentence, where they are none."""
     points = _numbers(values)
@@ -128,8 +105,10 @@ def points_of(values: Any) -> list[list[float]]:
     return points.tolist()
 
 
-def _polygon(points: list[float], height: int, width: int) -> list[float]:
+def _polygon(points: Any, height: int, width: int) -> list[float]:
     numbers = _numbers(points)
+    if numbers.ndim == 2:  # [[x, y], [x, y], …]
+        numbers = numbers.ravel()
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(_NO_POLYGON)
     if numbers.max() <= 1 and (numbers % 1).any():

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -162,9 +162,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
 
 
-def ordered_map(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int
-) -> Iterator[Any]:
+def ordered_map(function: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[Any]:
     """Yield ``function(item)`` for every item, in order, from several processes.
 
     One worker is this process; 0 takes as many as are worthwhile. The function is picklable.

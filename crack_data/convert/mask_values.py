@@ -88,7 +88,7 @@ def parse_values(text: str) -> frozenset[int]:
 
 
 def choose_reading(
-    masks: Sequence[ValueCounts],
+    masks: list[ValueCounts],
     crack: frozenset[int] = frozenset(),
     ignored: frozenset[int] = frozenset(),
     per_value: bool = False,
@@ -201,9 +201,7 @@ def _are_instances(masks: Sequence[ValueCounts], ignored: frozenset[int], colour
     return 2 * sum(map(is_numbered, several)) > len(several)
 
 
-def _colour_reading(
-    masks: Sequence[ValueCounts], total: Counter[int], background: int
-) -> MaskReading:
+def _colour_reading(masks: list[ValueCounts], total: Counter[int], background: int) -> MaskReading:
     sentence = ""
     drawn = {value for mask in masks if len(mask.pixels) == 2 for value in mask.pixels}
     if any(mask.lossy for mask in masks):

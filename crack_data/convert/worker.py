@@ -107,13 +107,11 @@ class ConversionOptions:
         return {name: split_path(self.output, name, self.shares) for name in names}
 
 
-def process_photo(
-    source: PairRecord, options: ConversionOptions, reading: MaskReading
-) -> PairRecord:
+def process_photo(pair: PairRecord, options: ConversionOptions, reading: MaskReading) -> PairRecord:
     """Read, check, clean and encode one photo with its labels; errors are recorded, not raised."""
-    record = replace(source, values=[])
+    record = replace(pair, values=[])
     try:
-        width, height, grey = probe_photo(source.photo)
+        width, height, grey = probe_photo(pair.photo)
         pieces, ignored = _find_pieces(record, (height, width), options, reading)
     except CrackError as error:
         return replace(record, labels=[], error=str(error))
@@ -133,7 +131,7 @@ def process_photo(
     record.crack_area = cv2.countNonZero(crack)
     record.coverage = 100 * record.crack_area / crack.size
     record.mean_width = mean_width(crack)
-    record.flags = check_pair(stem_of(source.photo), grey, crack)
+    record.flags = check_pair(stem_of(pair.photo), grey, crack)
     record.photo_hash = perceptual_hash(grey) if len(options.shares) > 1 else 0
     return record
 

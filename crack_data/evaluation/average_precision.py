@@ -16,7 +16,7 @@ from skimage.measure import regionprops
 
 from ..convert.coco import encode_mask
 from ..convert.linking import link_pieces
-from ..inference.prediction import CrackInstance
+from ..inference.prediction import CrackInstance, Cracks
 
 Size = tuple[int, int]  # height and width of a photo, px
 Scored = list[tuple[dict[str, Any], float]]  # run-length codes of full size, and scores
@@ -24,25 +24,21 @@ EncodedInstances = tuple[Scored, Scored]  # the true and the predicted ones by o
 
 
 def encode_instances(
-    size: Size,
-    truth: Sequence[CrackInstance],
-    drawn: Sequence[CrackInstance],
-    rejected: Sequence[CrackInstance],
-    link_gap: float,
+    size: Size, truth: Cracks, drawn: Cracks, rejected: Cracks, link_gap: float
 ) -> dict[str, EncodedInstances]:
     """A photo's `instances_by_definition`; those ``rejected``, not drawn, join only each other."""
     true, found, below = (
         instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
     )
 
-    def encode(instances: list[CrackInstance]) -> Scored:
+    def encode(instances: Cracks) -> Scored:
         return [(encode_mask(x.mask, *x.box[:2], size), x.score) for x in instances]
 
     return {name: (encode(true[name]), encode(found[name] + below[name])) for name in true}
 
 
 def instances_by_definition(
-    instances: Sequence[CrackInstance], size: Size, link_gap: float
+    instances: Cracks, size: Size, link_gap: float
 ) -> dict[str, list[CrackInstance]]:
     """The same pixels as instances by four definitions, scored like their best pixel.
 
@@ -66,7 +62,7 @@ def instances_by_definition(
     return found
 
 
-def paint_scores(instances: Sequence[CrackInstance], size: Size) -> NDArray[np.float32]:
+def paint_scores(instances: Cracks, size: Size) -> NDArray[np.float32]:
     """The highest score among the instances that hold each pixel: shape (H, W), 0 where none."""
     painted = np.zeros(size, np.float32)
     for instance in instances:

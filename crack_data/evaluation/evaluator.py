@@ -16,7 +16,7 @@ from detectron2.utils import comm
 
 from ..datasets import folder_name, read_photo_of
 from ..errors import CrackError
-from ..inference.prediction import CrackInstance, CrackPrediction
+from ..inference.prediction import CrackInstance, CrackPrediction, Cracks
 from ..segmentation import Record, ignored_pixels, instance_masks
 from ..storage import write_bytes
 from .average_precision import EncodedInstances, average_precision, encode_instances, paint_scores
@@ -95,9 +95,7 @@ class CrackEvaluator(DatasetEvaluator):
         self._write([self._by_id[image_id] for image_id in counted], photos, results)
         return results
 
-    def _write(
-        self, records: Sequence[Record], photos: Sequence[PhotoResult], results: Results
-    ) -> None:
+    def _write(self, records: list[Record], photos: list[PhotoResult], results: Results) -> None:
         pixels = [photo.pixels for photo in photos]
         report = {
             "dataset": self.dataset_name,
@@ -126,12 +124,8 @@ def evaluate_dataset(predictor: Predictor, dataset_name: str, cfg: CfgNode) -> R
     """Predict all photos of a data set as a user would: what `CrackEvaluator.evaluate` returns."""
     evaluator = CrackEvaluator(dataset_name, cfg)
     # Of several processes each takes every n-th photo.
-    records = evaluator.records[comm.get_rank() :: comm.get_world_size()]
-
-    def predict(batch: Sequence[Record]) -> list[CrackPrediction]:
-        return [predictor(read_photo_of(record)) for record in batch]
-
-    return inference_on_dataset(predict, [[record] for record in records], evaluator)
+    batches = [[x] for x in evaluator.records[comm.get_rank() :: comm.get_world_size()]]
+    return inference_on_dataset(lambda x: [predictor(read_photo_of(x[0]))], batches, evaluator)
 
 
 def evaluate_datasets(predictor: Predictor, cfg: CfgNode) -> dict[str, Any]:
@@ -162,7 +156,7 @@ def true_instances(record: Record, ignored: BoolMask) -> list[CrackInstance]:
     return [instance for instance in cut if instance]
 
 
-def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> list[CrackInstance]:
+def counted_instances(instances: Cracks, ignored: BoolMask) -> list[CrackInstance]:
     """Predicted instances without ignored pixels; those that mostly consist of them go."""
     counted = []
     for instance in instances:
@@ -176,14 +170,12 @@ def counted_instances(instances: Sequence[CrackInstance], ignored: BoolMask) -> 
 
 def quality_names() -> list[str]:
     """TASK/NAME of every metric that an evaluation can have and that is better the higher it is."""
-    line = np.eye(32, dtype=bool)
-    found = []
-    for mask in (line, np.zeros_like(line)):
-        crack = [x for x in [CrackInstance.from_mask(1.0, mask)] if x]
-        encoded = encode_instances(mask.shape, crack, crack, [], 0)
-        pixels = count_photo(mask, mask, mask.view(np.uint8))
-        found.append(PhotoResult(pixels, count_instances(crack, crack), encoded))
-    results = {**_metrics(found), "width": WIDTH_RANGES}
+    mask = np.eye(32, dtype=bool)
+    crack = [CrackInstance(1.0, (0, 0, 32, 32), mask)]
+    encoded = encode_instances(mask.shape, crack, crack, [], 0)
+    pixels = count_photo(mask, mask, mask.view(np.uint8))
+    found = PhotoResult(pixels, count_instances(crack, crack), encoded)
+    results = {**_metrics([found]), "width": WIDTH_RANGES}
     others = ("ods_threshold", "coverage_", "false_")  # errors, and a level
     names = [(task, name) for task, values in results.items() for name in values]
     return [f"{task}/{name}" for task, name in names if not name.startswith(others)]

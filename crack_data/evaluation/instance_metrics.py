@@ -14,18 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
-from ..inference.prediction import CrackInstance
-from .metrics import (
-    PIXEL_TOLERANCE,
-    Array,
-    BoolMask,
-    Counts,
-    dilate,
-    mean,
-    pool,
-    ratio,
-    with_intervals,
-)
+from ..inference.prediction import CrackInstance, Cracks
+from .metrics import PIXEL_TOLERANCE, Array, BoolMask, dilate, mean, pool, ratio, with_intervals
 
 # A true and a predicted instance match where their clDice is at least one of these.
 THRESHOLDS = np.arange(1, 10) / 10
@@ -41,7 +31,7 @@ class InstanceCounts(NamedTuple):
 
     true: int  # number of instances
     predicted: int
-    matched: Counts  # shape (9,), one-to-one matches at each of `THRESHOLDS`
+    matched: NDArray[np.integer]  # shape (9,), one-to-one matches at each of `THRESHOLDS`
     line: int  # pixels of the true instances' centrelines
     line_covered: int  # those of them within 2 px of any predicted instance
     false_splits: int  # predictions beyond the first that hold part of one true instance
@@ -67,9 +57,7 @@ class Trace:
         return inside
 
 
-def count_instances(
-    truth: Sequence[CrackInstance], predicted: Sequence[CrackInstance]
-) -> InstanceCounts:
+def count_instances(truth: Cracks, predicted: Cracks) -> InstanceCounts:
     """Compare the instances of one photo; both kinds may overlap, none is empty."""
     true_traces, traces = [Trace(x) for x in truth], [Trace(x) for x in predicted]
     covered = [[trace.covers(true.line) for trace in traces] for true in true_traces]
@@ -107,9 +95,7 @@ def cl_dice(true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered)
     return result
 
 
-def _assign_parts(
-    true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered
-) -> NDArray[np.bool_]:
+def _assign_parts(true: list[Trace], predicted: list[Trace], covered: Covered) -> BoolMask:
     """Which prediction holds part of which true instance: bool, shape (T, P).
 
     Pairs are taken by the share that the prediction covers of the true centreline. Each uses up

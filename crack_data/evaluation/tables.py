@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from ..segmentation import Record
 from .instance_metrics import InstanceCounts
 from .metrics import PhotoCounts, pixel_statistics
 
@@ -53,9 +53,7 @@ def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -
 
 
 def per_photo_csv(
-    records: Sequence[Mapping[str, Any]],
-    photos: Sequence[PhotoCounts],
-    instances: Sequence[InstanceCounts],
+    records: Sequence[Record], photos: Sequence[PhotoCounts], instances: Sequence[InstanceCounts]
 ) -> bytes:
     """CSV (UTF-8, header first) of N photos' sizes, coverages and scores, in the given order."""
     rows = []

@@ -83,10 +83,9 @@ def _predict_whole(
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
     record = to_json(prediction, photo.file_name, measured, scales)
     record["uncertainty"] = uncertainty(prediction.levels)
+    overlay = draw_prediction(image, prediction, options.boxes, options.scores)
     files: dict[str, bytes | Path] = {  # contents, or files to copy, by ending
-        "_overlay.png": encode_png(
-            draw_prediction(image, prediction, options.boxes, options.scores)
-        ),
+        "_overlay.png": encode_png(overlay),
         "_mask.png": encode_png(prediction.mask.view(np.uint8) * np.uint8(255)),
         "_prob.png": encode_png(prediction.probability),
     }

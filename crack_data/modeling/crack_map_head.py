@@ -58,11 +58,9 @@ class CrackMapHead(nn.Module):
         )
         if _PHOTO in detail_features:
             self.photo = conv(12, _PHOTO_SHAPE.channels)
+        pairs = zip(detail_features, itertools.pairwise(channels), strict=True)
         self.refine = nn.ModuleList(
-            conv(before + shapes[name].channels, after)
-            for name, (before, after) in zip(
-                detail_features, itertools.pairwise(channels), strict=True
-            )
+            conv(before + shapes[name].channels, after) for name, (before, after) in pairs
         )
         self.last = conv(channels[-1], channels[-1])
         self.predictor = Conv2d(channels[-1], 4, kernel_size=1)

@@ -30,14 +30,11 @@ SAMPLES = 60
 def write_report(result: ConversionResult, options: ConversionOptions, folder: Path) -> Path:
     """Write ``flags.csv`` and the page, with the `SAMPLES` worst pairs in pictures: its path."""
     usable = worst_first([record for record in result.records if not record.error])
-    template = jinja2.Template(
-        Path(__file__).with_name("page.html").read_text("utf-8"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    html = template.render(
+    template = Path(__file__).with_name("page.html").read_text("utf-8")
+    html = environment.from_string(template).render(
         result=result,
         options=options,
         counts={split or "all": result.used(split) for split in [*sorted(result.outputs), None]},
