@@ -118,7 +118,7 @@ def choose_reading(
     elif colours:
         return _colour_reading(masks, total, background)
     else:
-        return _threshold_reading(masks, total, labels)
+        return _grey_reading(masks, total, labels)
     if per_value and lossy:
         raise CrackError(
             "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
@@ -145,8 +145,7 @@ def _describe(reading: MaskReading, total: Counter[int], lossy: bool) -> str:
             return " an instance" if reading.per_value else " crack"
         return " background" if is_background else " left out" if chosen else ""
 
-    listed = _list_values(total, total, reading.colours, meaning)
-    return f"how mask values were read: {listed}"
+    return f"how mask values were read: {_list_values(total, total, reading.colours, meaning)}"
 
 
 def _distinct(labels: set[int], background: int, total: Counter[int]) -> set[int]:
@@ -213,9 +212,7 @@ def _colour_reading(masks: list[ValueCounts], total: Counter[int], background: i
     return MaskReading(background=background, colours=True, sentence=sentence)
 
 
-def _threshold_reading(
-    masks: Sequence[ValueCounts], total: Counter[int], labels: set[int]
-) -> MaskReading:
+def _grey_reading(masks: list[ValueCounts], total: Counter[int], labels: set[int]) -> MaskReading:
     lossy = any(mask.lossy for mask in masks)
     numbers = lossy and max(total, default=0) < 4
     pixels = sum(total.values())

@@ -124,8 +124,7 @@ def process_photo(pair: PairRecord, options: ConversionOptions, reading: MaskRea
     record.annotations = list(dict.fromkeys(cracks))
     record.instances = len(record.annotations)
     record.repeated = len(cracks) - record.instances
-    for void in _cut(ignored):
-        record.annotations.append(annotation(*void, crack.shape, "rle", crowd=True))
+    record.annotations += [annotation(*x, crack.shape, "rle", crowd=True) for x in _cut(ignored)]
     record.labels = []  # they are drawn
     record.width, record.height = width, height
     record.crack_area = cv2.countNonZero(crack)

@@ -27,9 +27,8 @@ def encode_instances(
     size: Size, truth: Cracks, drawn: Cracks, rejected: Cracks, link_gap: float
 ) -> dict[str, EncodedInstances]:
     """A photo's `instances_by_definition`; those ``rejected``, not drawn, join only each other."""
-    true, found, below = (
-        instances_by_definition(x, size, link_gap) for x in (truth, drawn, rejected)
-    )
+    given = (truth, drawn, rejected)
+    true, found, below = (instances_by_definition(x, size, link_gap) for x in given)
 
     def encode(instances: Cracks) -> Scored:
         return [(encode_mask(x.mask, *x.box[:2], size), x.score) for x in instances]

@@ -17,10 +17,8 @@ Spans = list[tuple[int, int]]  # start and stop, px
 
 def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
     """Rows and columns of tiles for a photo under CRACK.INFERENCE's keys: one where it fits."""
-    size, overlap = keys.TILE_SIZE, keys.TILE_OVERLAP
-    if size == 0 or max(height, width) <= size:
-        return [(0, height)], [(0, width)]
-    if not 0 < 2 * overlap <= size:
+    size, overlap = keys.TILE_SIZE or max(height, width), keys.TILE_OVERLAP
+    if max(height, width) > size and not 0 < 2 * overlap <= size:
         raise CrackError(
             f"CRACK.INFERENCE.TILE_OVERLAP is {overlap}; it must be more than 0 and at most "
             f"half of TILE_SIZE, {size}"
@@ -29,10 +27,7 @@ def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
 
 
 def _spans(length: int, size: int, overlap: int) -> Spans:
-    """Evenly spread tiles of one length that cover ``length`` and overlap by at least ``overlap``.
-
-    As few as tiles of ``size`` would be, and then as short as they may be.
-    """
+    """Evenly spread tiles: as few as of ``size`` with such an overlap, then as short as may be."""
     if length <= size:
         return [(0, length)]
     count = -(-(length - overlap) // (size - overlap))

@@ -53,9 +53,7 @@ class CrackMapHead(nn.Module):
         self.scales = [shapes[name].stride / strides[0] for name in in_features]
         self.steps = [a / b for a, b in itertools.pairwise(strides)]
         conv = partial(_conv, norm=keys.NORM)
-        self.context = nn.ModuleList(
-            conv(shapes[name].channels, channels[0]) for name in in_features
-        )
+        self.context = nn.ModuleList(conv(shapes[x].channels, channels[0]) for x in in_features)
         if _PHOTO in detail_features:
             self.photo = conv(12, _PHOTO_SHAPE.channels)
         pairs = zip(detail_features, itertools.pairwise(channels), strict=True)
@@ -73,9 +71,8 @@ class CrackMapHead(nn.Module):
         H and W are multiples of the coarsest stride; features are (N, C, H / stride, W / stride).
         """
         levels = zip(self.context, self.in_features, self.scales, strict=True)
-        x = reduce(
-            torch.add, (_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
-        )
+        enlarged = (_enlarge(conv(features[name]), scale) for conv, name, scale in levels)
+        x = reduce(torch.add, enlarged)
         for conv, name, step in zip(self.refine, self.detail_features, self.steps, strict=True):
             fine = self.photo(F.pixel_unshuffle(images, 2)) if name == _PHOTO else features[name]
             x = conv(torch.cat([_enlarge(x, step).to(fine.dtype), fine], dim=1))

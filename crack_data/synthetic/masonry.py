@@ -101,7 +101,7 @@ def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> Floa
     mortar = rng.uniform(0.2, 0.85) + 0.04 * value_noise(rng, shape, 30, octaves=3)
     mortar += rng.uniform(0.02, 0.09) * relief(white_noise(rng, shape, grain), light, grain)
     photo = tinted(rng, mortar, rng.uniform(-0.1, 0.3)) * (1 - unit[..., None])
-    faces = _faces(rng, shape, light, course - course.min(), column - column.min())
+    faces = _faces(rng, light, course - course.min(), column - column.min())
     photo += faces * unit[..., None]
     # The joint lies deeper (or stands out): one rim of each unit is in shadow, the other lit.
     slope = relief(cv2.GaussianBlur(unit, (0, 0), soft), light, 1 + 0.1 * masonry.joint)
@@ -109,10 +109,9 @@ def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> Floa
     return photo.astype(np.float32)
 
 
-def _faces(
-    rng: Rng, shape: Shape, light: Light, rows: np.ndarray, columns: np.ndarray
-) -> FloatImage:
+def _faces(rng: Rng, light: Light, rows: np.ndarray, columns: np.ndarray) -> FloatImage:
     """The units' own colours and roughness, HxWx3, from the number of each pixel's unit."""
+    shape = rows.shape
     base = np.array(BRICKS[rng.integers(len(BRICKS))]) * rng.uniform(0.75, 1.2)
     table = (int(rows.max()) + 1, int(columns.max()) + 1)
     level = 1 + rng.uniform(0.03, 0.16) * rng.standard_normal(table)
