@@ -179,11 +179,7 @@ class _LocalFile(CN):
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
-    """Read a YAML config over Detectron2's and this project's defaults; it is not frozen.
-
-    A local ``_BASE_`` is followed; ``overrides``, flattened KEY VALUE pairs, come last. A
-    `CrackError` where the file is missing or not YAML, or a key or value does not fit.
-    """
+    """A YAML config over all defaults, then KEY VALUE pairs; a `CrackError` where one is unfit."""
     cfg = get_cfg()
     add_crack_config(cfg)
     with as_crack_error(f"config file {config_file} cannot be used"):
@@ -221,9 +217,8 @@ def load_predict_config(
 ) -> CN:
     """The config for prediction, not frozen, with a checkpoint named.
 
-    ``config_file`` is YAML (None: the shipped model's), ``overrides`` ``KEY VALUE`` pairs,
-    flattened. Without ``weights`` the checkpoint is the config's MODEL.WEIGHTS, looked for below
-    the working folder and then beside the shipped configs.
+    Without ``config_file`` it is the shipped model's; without ``weights`` the checkpoint is its
+    MODEL.WEIGHTS, looked for below the working folder and then beside the shipped configs.
     """
     name = config_file or str(shipped("configs/predict_mobilenet.yaml"))
     cfg = load_config(name, overrides)

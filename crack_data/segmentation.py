@@ -164,10 +164,8 @@ def _run_lengths(counts: bytes) -> np.ndarray:
 
 
 def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
-    """Set, in place, the pixels whose centre is nearer than half the width to a line of two points.
-
-    It is moved by a hair, so that a straight line is as wide on whole as on half coordinates.
-    """
+    """Set, in place, the pixels whose centre is nearer than width / 2 to a line of two points."""
+    # Moved by a hair, a straight line is as wide on whole as on half coordinates.
     start, end = points + np.array([1e-6, 2e-6])
     low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
     high = (np.maximum(start, end) + width + 1).astype(int)

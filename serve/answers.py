@@ -37,10 +37,7 @@ def choose_form(request: Request) -> str:
 def encode_answer(
     image: np.ndarray, prediction: CrackPrediction, name: str, form: str, overlay: bool
 ) -> bytes:
-    """The body of an answer about a photo, BGR uint8 (H, W, 3), in a form of `MEDIA_TYPES`.
-
-    ``overlay`` puts the drawn photo into the JSON as well.
-    """
+    """An answer's body in a form of `MEDIA_TYPES`; ``overlay``: the JSON holds the drawn photo."""
     if form == "mask":
         return encode_png(prediction.mask.view(np.uint8) * np.uint8(255))
     if form == "json":

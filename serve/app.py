@@ -119,10 +119,8 @@ class CrackApp(Flask):
         return response
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable) -> Iterable[bytes]:
-        """Answer with links below the path that a proxy serves the app under.
-
-        The proxy says it by X-Forwarded-Prefix, unless a setting does, and may strip it or not.
-        """
+        """Answer with links below the path that a proxy serves the app under."""
+        # The proxy says it by this header, unless a setting does, and may strip it or not.
         base = self.settings.url_prefix or environ.get("HTTP_X_FORWARDED_PREFIX", "")
         if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", base):
             base, path = base.rstrip("/"), environ["PATH_INFO"]
@@ -162,10 +160,8 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackA
 
 
 def load_predictor(settings: Settings) -> Predictor:
-    """Load the model, and run it once so that the first photo does not pay for the set-up.
-
-    Detectron2 is imported here, in the inference thread, so that the port opens at once.
-    """
+    """Load the model, and run it once so that the first photo does not pay for the set-up."""
+    # Detectron2 is imported here, in the inference thread, so that the port opens at once.
     from crack_data.config import load_predict_config
     from crack_data.inference.predictor import CrackPredictor
 

@@ -105,15 +105,12 @@ class Server(httputil.HTTPServerConnectionDelegate):
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        """Begin an exchange on a connection: called when it is opened and after each answer.
-
-        Where there are too many, the oldest whose request has not come in full is closed, those
-        without headers first; else the new one.
-        """
+        """Begin an exchange on a connection: called when it is opened and after each answer."""
         new = Exchange(self, request_conn)
         same = [x for x in self.exchanges() if x.address == new.address]
         crowd = same if len(same) >= CONNECTIONS_PER_ADDRESS else self._exchanges
         if crowd is same or len(crowd) >= CONNECTIONS:
+            # The oldest goes whose request has not come in full, one without headers first.
             incomplete = [x for x in crowd if x.answering is None]
             min(incomplete, key=lambda x: x.request is not None, default=new).stream.close()
         self._exchanges.append(new)
@@ -145,11 +142,9 @@ class Exchange(httputil.HTTPMessageDelegate):
         )
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep a part of the body, or, where the body is too large, its size alone.
-
-        It is read to its end all the same: most clients report a connection that is closed while
-        they send, and not the answer that says why.
-        """
+        """Keep a part of the body, or, where the body is too large, its size alone."""
+        # Read to its end all the same: most clients report a connection that is closed while they
+        # send, and not the answer that says why.
         settings = self._server.settings
         self._size += len(chunk)
         limit = 2 * (settings.queue_size + 1) * settings.max_bytes  # two of the largest a slot

@@ -66,11 +66,7 @@ class Settings:
 def parse_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
 ) -> Settings:
-    """Read the settings from flags (first choice), environment variables, and defaults.
-
-    A `CrackError` names a value out of its range or form, and a variable's of another type; a
-    flag's of another type ends the process as argparse does it.
-    """
+    """Read flags, else environment variables, else defaults; a `CrackError` if one is unusable."""
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         description="Serve crack predictions over HTTP. Every flag can also be set by an "

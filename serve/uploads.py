@@ -104,10 +104,7 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def decode(data: bytes, max_pixels: int, check: Callable[[], None]) -> np.ndarray:
-    """Decode a file to an upright BGR uint8 photo, (H, W, 3), one at a time.
-
-    ``check`` is called when its turn comes; a bad file has the status of `_STATUS_OF`.
-    """
+    """A file's photo, upright BGR uint8 (H, W, 3); one is decoded at a time, after ``check``."""
     try:
         with _DECODING:
             check()

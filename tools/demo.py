@@ -129,16 +129,13 @@ def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
 
 
 def copy_samples(output: Path) -> dict[str, float]:
-    """Copy the validation photos with most cracks, and one without, to samples/, drawn to truth/.
-
-    Returns the percentage of crack of each by name.
-    """
+    """Copy some validation photos to samples/, drawn to truth/; return what percentage is crack."""
     records = read_records(str(output / "crack_val.json"))
     records.sort(key=lambda record: -int(union_mask(record).sum()))
     (output / "samples").mkdir()
     (output / "truth").mkdir()
     truth, red = {}, np.array((40, 40, 230))  # BGR
-    for record in [*records[:5], *records[5:][-1:]]:
+    for record in [*records[:5], *records[5:][-1:]]:  # with most cracks, and one without
         photo, mask = read_photo(record["file_name"]), union_mask(record)
         place = output / "samples" / Path(record["file_name"]).name
         shutil.copy(record["file_name"], place)

@@ -47,15 +47,12 @@ class CrackTensors(nn.Module):
         self.eval()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return boxes, scores and crack map of one photo.
-
-        The parts of Detectron2's ROI heads are called one by one: as a whole they fix the number
-        of detections at that of the traced photo.
-        """
+        """Return boxes, scores and crack map of one photo."""
         model, heads = self.model, self.model.roi_heads
         images = model.preprocess_image([{"image": image}])
         features, rpn_outputs, logits = model.dense(images.tensor)
         proposals, _ = model.propose(images, rpn_outputs, None)
+        # Called as a whole, the heads fix the number of detections at that of the traced photo.
         maps = [features[name] for name in heads.box_in_features]
         pooled = heads.box_pooler(maps, [x.proposal_boxes for x in proposals])
         predictions = heads.box_predictor(heads.box_head(pooled))

@@ -163,10 +163,7 @@ def usable_cores() -> int:
 
 
 def ordered_map(function: Callable[[Any], Any], items: list[Any], workers: int) -> Iterator[Any]:
-    """Yield ``function(item)`` for every item, in order, from several processes.
-
-    One worker is this process; 0 takes as many as are worthwhile. The function is picklable.
-    """
+    """Yield ``function(item)`` for every item, in order, from processes; 0: as many as pay off."""
     if workers < 1:
         # Fewer than 48 are done sooner than a worker is started.
         workers = max(1, min(usable_cores(), len(items) // 48))

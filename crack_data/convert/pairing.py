@@ -118,10 +118,7 @@ def _some(paths: list[str], folder: Path) -> str:
 def list_files(
     folder: Path, suffixes: tuple[str, ...], pairing: Pairing, leave_out: Path | None = None
 ) -> list[str]:
-    """Paths of all files below a folder with one of these endings, sorted; but not the hidden.
-
-    Of several links to a folder one is followed; ``pairing`` takes note of what is not read.
-    """
+    """Sorted paths of the files below a folder with these endings; ``pairing`` notes the others."""
     if not folder.is_dir():
         raise CrackError(f"{folder} does not exist, or is no folder")
 
@@ -129,7 +126,7 @@ def list_files(
         pairing.unreadable.append((error.filename, f"cannot be read: {error.strerror}"))
 
     found = []
-    visited = {leave_out.resolve()} if leave_out else set()
+    visited = {leave_out.resolve()} if leave_out else set()  # of several links one is followed
     for here, folders, names in os.walk(folder, onerror=note, followlinks=True):
         place = Path(here).resolve()
         if place in visited:
@@ -223,10 +220,7 @@ def _owned(
 
 
 def match_names(wanted: Sequence[str], names: Sequence[str]) -> list[str | None]:
-    """Which of the photos called ``names`` each name in label files means; None: no telling.
-
-    Names may differ in folders, case, ending, and what tools add; ambiguous ones fit no photo.
-    """
+    """Which of the photos ``names`` each name in label files means; None where none or several."""
     known, fitting = set(names), defaultdict(set)
     for name in names:
         for key in _spellings(name):

@@ -39,10 +39,7 @@ def group_of(file_name: str, group_by: str) -> str:
 
 
 def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0) -> dict[str, str]:
-    """The split of each group, "" for all where there are no shares.
-
-    A group goes where its hash falls; the one whose hash is nearest, where none falls in a split.
-    """
+    """Each group's split: where its hash falls, or is nearest if none does; "" without shares."""
     if not shares:
         return dict.fromkeys(groups, "")
     places = {}

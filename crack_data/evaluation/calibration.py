@@ -1,12 +1,9 @@
 """Calibration: thresholds and an interval for the percentage, chosen on labelled photos.
 
-- the score threshold for a wanted rate of false alarms on crack-free photos, with the upper end of
-  the rate's exact 95 % interval (Clopper and Pearson 1934);
-- the pixel threshold at which the predicted share of crack has no bias where cracks are found;
-- a 90 % interval for the percentage by split conformal prediction (Vovk et al. 2005; Angelopoulos
-  and Bates 2021, arXiv:2107.07511): quantiles of the photos' errors, each divided by the spread
-  that the crack map itself shows, so that sure photos get narrow intervals. Photos of one group
-  count together as one, since they resemble each other.
+The interval is by split conformal prediction (Vovk et al. 2005; Angelopoulos and Bates 2021,
+arXiv:2107.07511): quantiles of the photos' errors, each divided by the spread that the crack map
+itself shows, so that sure photos get narrow intervals. Photos of one group count together as one,
+since they resemble each other.
 """
 
 from __future__ import annotations
@@ -121,7 +118,7 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
 
 
 def rate_bound(count: int, total: int) -> float:
-    """The upper 95 % bound of a rate of which ``count`` of ``total`` cases were seen."""
+    """The upper 95 % bound (Clopper and Pearson 1934) of a rate seen in ``count`` of ``total``."""
     return float(betaincinv(count + 1, total - count, 0.95)) if count < total else 1.0
 
 

@@ -81,10 +81,8 @@ def count_instances(truth: Cracks, predicted: Cracks) -> InstanceCounts:
 
 
 def cl_dice(true: Sequence[Trace], predicted: Sequence[Trace], covered: Covered) -> Array:
-    """Similarity "clDice" (Shit et al., CVPR 2021) with 2 px tolerance of each pair: shape (T, P).
-
-    The harmonic mean of the shares of each one's centreline within 2 px of the other's mask.
-    """
+    """Similarity "clDice" (Shit et al., CVPR 2021) of each pair, with 2 px tolerance: (T, P)."""
+    # The harmonic mean of the shares of each one's centreline within 2 px of the other's mask.
     result = np.zeros((len(true), len(predicted)))
     for t, one in enumerate(true):
         for p, other in enumerate(predicted):

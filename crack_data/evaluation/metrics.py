@@ -31,7 +31,6 @@ WITH_INTERVAL = (
     "f1", "precision", "recall", "iou", "f1_ods", "f1_2px", "coverage_mae", "coverage_bias",
     "false_alarm_rate", "avF1", "centreline_coverage", "false_splits", "false_merges",
 )  # fmt: skip
-CONFIDENCE = 0.95
 WIDTH_RANGES = [*map("{}-{}".format, WIDTHS, WIDTHS[1:]), f"{WIDTHS[-1]} and more"]
 # Levels 1..255 as cuts, where a pixel is crack when its level is at least the cut. The crack map
 # is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
@@ -102,10 +101,7 @@ def summarize(photos: Sequence[PhotoCounts]) -> dict[str, float]:
 
 
 def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, float]]:
-    """Range of local width, such as "3-6" px → share of the true pixels in it, share of them found.
-
-    Ranges without a true pixel are left out.
-    """
+    """Non-empty range of local width, "3-6" px → share of true pixels, share of them found."""
     true = np.sum([photo.width_true for photo in photos], axis=0)
     hit = np.sum([photo.width_hit for photo in photos], axis=0)
     rows = zip(WIDTH_RANGES, true.tolist(), hit.tolist(), strict=True)
@@ -165,9 +161,8 @@ def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
     rng = np.random.default_rng(20190210)
     drawn = rng.multinomial(photos, np.full(photos, 1 / photos), size=1000)
     resampled = statistics(drawn.astype(np.float64))
-    tail = 50 * (1 - CONFIDENCE)
     for name in (name for name in WITH_INTERVAL if name in resampled):
-        bounds = np.nanpercentile(resampled[name], [tail, 100 - tail]).tolist()
+        bounds = np.nanpercentile(resampled[name], [2.5, 97.5]).tolist()
         result[f"{name}_low"], result[f"{name}_high"] = bounds
     return result
 

@@ -33,10 +33,7 @@ Polygon = list[list[float]]
 
 
 def crack_polygons(mask: np.ndarray) -> list[Polygon]:
-    """Outlines, x, y in px of the photo, of the pieces of a crack with this mask, bool (H, W).
-
-    A hole is tied to the outline by a line there and back, for none of the formats has holes.
-    """
+    """Outlines, x, y in px of the photo, of the pieces of a crack with this mask, bool (H, W)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     polygons = []
     for label, (x, y, width, height, _) in enumerate(stats[1:].tolist(), start=1):
@@ -45,7 +42,7 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
         rings = [approximate_polygon(ring, tolerance=0.4)[:-1] for ring in rings]  # px
         # The outline is larger than any hole in it.
         outline, *holes = sorted(rings, key=lambda ring: -np.ptp(ring, axis=0).sum())
-        for hole in holes:
+        for hole in holes:  # of which no format knows: tied to the outline, there and back
             at, to = np.unravel_index(np.argmin(cdist(outline, hole)), (len(outline), len(hole)))
             tied = np.roll(hole, -to, axis=0)
             outline = np.vstack([outline[: at + 1], tied, tied[:1], outline[at:]])
@@ -72,10 +69,7 @@ def check_labels(folder: str) -> list[str]:
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write the labels of a run, of these `FORMATS`, in the place of earlier ones.
-
-    ``records`` are those of `outputs.predict_photo`; errors as of `check_labels`.
-    """
+    """Write a run's labels, of these `FORMATS`, over earlier ones; errors as of `check_labels`."""
     usable = [record for record in records if "error" not in record]
     place = posixpath.join(folder, _FOLDER)
     documents: dict[str, Any]
@@ -143,11 +137,9 @@ def _labelme(record: Record, place: str) -> dict[str, Any]:
 
 
 def _label_studio(record: Record) -> dict[str, Any]:
-    """One task with a prediction: a region for a piece; relations tie the pieces of a crack.
-
-    For a labelling set-up with an Image named "image" and PolygonLabels named "label".
-    """
+    """One task with a prediction: a region for a piece; relations tie the pieces of a crack."""
     height, width = record["height"], record["width"]
+    # For a labelling set-up with an Image named "image" and PolygonLabels named "label".
     about = {
         "type": "polygonlabels", "from_name": "label", "to_name": "image",
         "original_width": width, "original_height": height, "image_rotation": 0,

@@ -39,13 +39,11 @@ class MapPlace(NamedTuple):
 def find_scale(
     lines: Iterable[np.ndarray], place: MapPlace | None, mm_per_px: float | None
 ) -> Scale | None:
-    """The scale of a crack with these branches, (N, 2) x, y in px: the map's, else the given one.
-
-    Where pixels are not square on the ground, as in degrees, lines that run differently have
-    different scales along them; what lies across follows from the area of a pixel.
-    """
+    """The scale of a crack with branches, (N, 2) x, y in px: the map's, else the one given."""
     if place is None or place.ground is None:
         return None if mm_per_px is None else Scale(mm_per_px, mm_per_px)
+    # Where pixels are not square on the ground, as in degrees, lines that run differently have
+    # different scales along them; what lies across follows from the area of a pixel.
     area = float(np.linalg.norm(np.cross(*place.ground.T)))
     steps = np.concatenate([np.empty((0, 2)), *(np.diff(line, axis=0) for line in lines)])
     length = np.linalg.norm(steps, axis=1).sum()

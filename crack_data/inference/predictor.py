@@ -32,9 +32,8 @@ class CrackPredictor:
     """Predicts photos of any size with one model, around Detectron2's `DefaultPredictor`.
 
     Photos whose longer side exceeds CRACK.INFERENCE.TILE_SIZE go through the network in overlapping
-    tiles; cracks are found once, on the whole photo's map. Where a call gives no threshold of
-    pixels, it is ``threshold``; ``calibration`` is the checkpoint's, where its thresholds are used.
-    Call it from one thread: the model is not reentrant.
+    tiles; cracks are found once, on the whole photo's map. ``calibration`` is the checkpoint's,
+    where its thresholds are used. Call it from one thread: the model is not reentrant.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module | None = None) -> None:

@@ -101,11 +101,7 @@ def uncertainty(counts: np.ndarray) -> float:
 
 
 def to_document(records: list[Record], settings: Record) -> Record:
-    """A run's records as a COCO data set whose "annotations" are COCO results (they have scores).
-
-    "images" carry the percentages, "errors" the photos that could not be used, "settings" what the
-    numbers depend on.
-    """
+    """A run's records as a COCO data set whose "annotations" are COCO results, with scores."""
     document: Record = {
         "settings": settings,
         "images": [],

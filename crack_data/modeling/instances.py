@@ -41,10 +41,7 @@ class Detection:
 
 
 def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
-    """Join the pixels that touch, diagonals included, and link the pieces across small gaps.
-
-    ``probability`` is (H, W) uint8, x 255; ``settings`` are MODEL.CRACK_MAP.
-    """
+    """The cracks of a map, (H, W) uint8 x 255: pixels that touch, linked across small gaps."""
     above = (probability > 255 * settings.LINK_THRESHOLD).view(np.uint8)
     count, labels = cv2.connectedComponents(above, connectivity=8)
     crack_of = link_pieces(labels, count - 1, settings.LINK_GAP)
@@ -104,11 +101,7 @@ def add_map_proposals(
 def score_components(
     components: Components, detections: Sequence[Detection], settings: CfgNode
 ) -> np.ndarray:
-    """How sure detector and map are of each crack, (N,): the geometric mean of both scores.
-
-    The detector's is the one that 40 % of the crack's pixels reach: part of a long crack may lie
-    outside every box.
-    """
+    """How sure detector and map are of each crack, (N,): the geometric mean of both scores."""
     ranked = sorted(detections, key=lambda x: x.score)
     scores = np.array([0.0, *(x.score for x in ranked)])
     painted = np.zeros(components.labels.shape, np.int32)  # with the rank of the best over a pixel
@@ -119,6 +112,7 @@ def score_components(
     key = components.labels[inside].astype(np.int64) * len(scores) + painted[inside]
     counts = np.bincount(key, minlength=(len(components.boxes) + 1) * len(scores))
     reached = counts.reshape(-1, len(scores))[1:, ::-1].cumsum(axis=1)  # from the best score on
+    # What 40 % of a crack's pixels reach: part of a long crack may lie outside every box.
     wanted = np.floor(0.4 * (reached[:, -1:] - 1))
     detector = np.maximum(scores[::-1][(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)

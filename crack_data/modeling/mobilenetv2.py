@@ -70,10 +70,7 @@ class MobileNetV2(Backbone):
 
 
 class _HalvingConv(nn.Conv2d):
-    """A convolution that stays in fp32 under a CPU's autocast.
-
-    oneDNN's gradient of a depthwise one of stride 2 takes two to fifteen times as long in bf16.
-    """
+    """A depthwise convolution of stride 2 that stays in fp32 under a CPU's autocast."""
 
     def __init__(self, weight: nn.Parameter) -> None:
         channels = len(weight)
@@ -84,15 +81,13 @@ class _HalvingConv(nn.Conv2d):
         """Map features, (N, C, H, W), to (N, C, H / 2, W / 2) of the same type."""
         if not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
+        # Its gradient by oneDNN takes two to fifteen times as long in bf16.
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float()).to(x.dtype)
 
 
 class DetailFPN(FPN):
-    """Detectron2's FPN, which also returns those stages below it that it does not read.
-
-    They are finer than its levels: the crack map draws with them.
-    """
+    """Detectron2's FPN, and for the crack map the finer stages below, which it does not read."""
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Map images, shape (N, 3, H, W), to {"res1": …, "p3": …, …}."""

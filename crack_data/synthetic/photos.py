@@ -104,9 +104,8 @@ def write_photos(
 ) -> None:
     """Write ``images/drawn_00000.jpg`` … and ``masks/drawn_00000.png`` … into a folder.
 
-    ``noise`` gives masks the faults of real ones; ``instances`` adds ``instances.json``, COCO's
-    annotations. An earlier series is replaced. A `CrackError` where the folder has a longer one, or
-    annotations that are of none.
+    ``noise`` gives masks the faults of real ones; ``instances`` adds COCO's ``instances.json``. An
+    earlier series is replaced; a `CrackError` where it is longer, or annotations are of none.
     """
     described = Path(folder, "instances.json")
     if described.exists() and info_of(read_json(described), "description") != _DESCRIPTION:
