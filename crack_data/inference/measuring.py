@@ -46,8 +46,7 @@ def measure(instance: CrackInstance) -> Measurement:
     mean_width = np.count_nonzero(mask) / length
     widest = np.concatenate(branches)[~near | near.all(), 2].max()
     lines = tuple(branch[:, 1::-1] + np.add(instance.box[:2], 0.5) for branch in branches)
-    # Of lines 2 px wide, half the width is known to 1/4 px only.
-    max_width = max(2.0 * float(widest), mean_width)
+    max_width = max(2.0 * float(widest), mean_width)  # that of thin lines is known to 1/2 px only
     return Measurement(length, mean_width, max_width, math.degrees(0.5 * twice) % 180.0, lines)
 
 
