@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "MODEL.CRACK_MAP.LINK_GAP": DEFAULT_GAP,
     # A crack's detector score counts as at least this, so that the map alone keeps long cracks that
     # it is sure of, though most of them lies outside all boxes: at 0.5 and a SCORE_THRESHOLD of
-    # 0.65 those of a mean probability of 0.845 and more.
+    # 0.69 those of a mean probability of 0.95 and more.
     "MODEL.CRACK_MAP.DETECTOR_FLOOR": 0.5,
     # A pixel is crack when its probability exceeds this and a drawn instance holds it. -1: as
     # calibrated (tools/calibrate.py), 0.5 without calibration.
