@@ -80,18 +80,17 @@ class ConversionOptions:
             raise CrackError(f"--line-width {self.line_width:g} must be greater than 0")
         masks_only = ("crack_values", "ignore_values", "mask_pattern", "resize_masks", "invert",
                       "cleaning")  # fmt: skip
-        for name in masks_only if self.labels else ("categories", "line_width"):
+        useless = [(name, "--labels") for name in masks_only if self.labels]
+        useless += [(name, "--masks") for name in ("categories", "line_width") if self.masks]
+        if self.instances == "values":
+            useless += [("cleaning", "--instances values"), ("invert", "--instances values")]
+        if self.crack_values:
+            useless.append(("invert", "--crack-value"))
+        if not self.shares:
+            useless += [("group_by", "no --split"), ("seed", "no --split")]
+        for name, given in useless:
             if getattr(self, name) != getattr(ConversionOptions, name):
-                given = "--labels" if self.labels else "--masks"
                 raise CrackError(f"{name} means nothing with {given}; leave it out")
-        with_values = [f"--instances {self.instances}"] if self.instances == "values" else []
-        named = [*with_values, *(["--crack-value"] if self.crack_values else [])]
-        split = [] if self.shares else ["no --split"]
-        for name, without in (
-            ("cleaning", with_values), ("invert", named), ("group_by", split), ("seed", split),
-        ):  # fmt: skip
-            if without and getattr(self, name) != getattr(ConversionOptions, name):
-                raise CrackError(f"{name} means nothing with {without[0]}; leave it out")
         both = self.crack_values & self.ignore_values
         if both:
             raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")
