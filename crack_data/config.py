@@ -186,7 +186,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         content = _LocalFile.load_yaml_with_base(config_file)
         if not isinstance(content, dict):
             raise ValueError("it holds no KEY: VALUE")
-        cfg.merge_from_other_cfg(CN(content))
+        cfg.merge_from_other_cfg(CN(_with_floats(content, cfg)))
     if flag := next((key for key in overrides[::2] if key.startswith("-")), ""):
         raise CrackError(f"{flag} stands after KEY VALUE pairs; put flags before the first of them")
     if len(overrides) % 2:
@@ -194,16 +194,18 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
     for key, value in zip(overrides[::2], overrides[1::2], strict=True):
         due = " (a list is due as \"('crack_train',)\")" * key.startswith("DATASETS.")
         with as_crack_error(f"the override {key} {value} cannot be used{due}"):
-            cfg.merge_from_list([key, _as_float(cfg, key, value)])
+            if isinstance(value, str):
+                with suppress(AttributeError, ValueError):
+                    value = _with_floats(int(value), value_at(cfg, key))
+            cfg.merge_from_list([key, value])
     return cfg
 
 
-def _as_float(cfg: CN, key: str, value: Any) -> Any:
-    """An override, as the float that its key takes where it is written as a whole number."""
-    with suppress(AttributeError, ValueError):
-        if isinstance(value, str) and isinstance(value_at(cfg, key), float):
-            return float(int(value))
-    return value
+def _with_floats(given: Any, default: Any) -> Any:
+    """Values of a config, as floats where they are whole numbers and their keys take floats."""
+    if isinstance(given, dict) and isinstance(default, dict):
+        return {key: _with_floats(value, default.get(key)) for key, value in given.items()}
+    return float(given) if type(given) is int and isinstance(default, float) else given
 
 
 def shipped(path: str) -> Path:

@@ -43,10 +43,19 @@ def test_overrides_come_last(tmp_path: Path) -> None:
     file.write_text("SOLVER:\n  MAX_ITER: 5\n")
     assert load_config(str(file)).SOLVER.MAX_ITER == 5
     assert load_config(str(file), ["SOLVER.MAX_ITER", "7"]).SOLVER.MAX_ITER == 7
-    score = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", "1"]).MODEL.CRACK_MAP
-    assert isinstance(score.SCORE_THRESHOLD, float)
     score = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", 0.65]).MODEL.CRACK_MAP
     assert score.SCORE_THRESHOLD == 0.65
+
+
+def test_a_whole_number_stands_for_a_float(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("SOLVER:\n  WEIGHT_DECAY: 0\nCRACK:\n  AUG:\n    BLUR_PROB: 1\n")
+    cfg = load_config(str(file), ["MODEL.CRACK_MAP.SCORE_THRESHOLD", "1"])
+    numbers = cfg.SOLVER.WEIGHT_DECAY, cfg.CRACK.AUG.BLUR_PROB, cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD
+    assert [(x, type(x)) for x in numbers] == [(0, float), (1, float), (1, float)]
+    file.write_text("SOLVER:\n  AMP:\n    ENABLED: 1\n")
+    with pytest.raises(CrackError, match=r"own\.yaml cannot be used"):
+        load_config(str(file))
 
 
 @pytest.mark.parametrize(
