@@ -13,6 +13,7 @@ from typing import IO, Any
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 from detectron2.projects.point_rend import add_pointrend_config
+from detectron2.utils.file_io import PathManager
 
 from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
@@ -198,6 +199,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
                 with suppress(AttributeError, ValueError):
                     value = _with_floats(int(value), value_at(cfg, key))
             cfg.merge_from_list([key, value])
+    check_values(cfg)
     return cfg
 
 
@@ -228,7 +230,10 @@ def load_predict_config(
         cfg.MODEL.WEIGHTS = weights
     if not cfg.MODEL.WEIGHTS:
         raise CrackError(f"config file {name} names no MODEL.WEIGHTS; give --weights")
-    if "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).exists():
+    if "://" in cfg.MODEL.WEIGHTS:
+        with as_crack_error(f"checkpoint {cfg.MODEL.WEIGHTS} cannot be fetched"):
+            cfg.MODEL.WEIGHTS = PathManager.get_local_path(cfg.MODEL.WEIGHTS)
+    elif not Path(cfg.MODEL.WEIGHTS).exists():
         found = shipped(cfg.MODEL.WEIGHTS)
         if weights is not None or not found.exists():
             raise CrackError(f"checkpoint {cfg.MODEL.WEIGHTS} does not exist; give --weights")

@@ -52,8 +52,14 @@ def register_datasets_of(cfg: CfgNode, keys: tuple[str, ...] = ("TRAIN", "TEST")
                 f"DATASETS.{key} is the bare string {names!r}; write it as \"('{names}',)\""
             )
         for name in map(str, names):
-            if name.endswith(".json"):
-                register_crack_dataset(name, name, cfg.CRACK.IMAGE_ROOT or None)
+            root = cfg.CRACK.IMAGE_ROOT or None
+            if name in STANDARD_NAMES and root:
+                json_file = MetadataCatalog.get(name).json_file
+                for catalog in (DatasetCatalog, MetadataCatalog):
+                    catalog.remove(name)
+                register_crack_dataset(name, json_file, root)
+            elif name.endswith(".json"):
+                register_crack_dataset(name, name, root)
             elif name not in DatasetCatalog:
                 raise CrackError(
                     f"DATASETS.{key} names {name!r}, which is not registered; use one of "

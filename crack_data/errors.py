@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG,
-                errno.EPIPE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)  # fmt: skip
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG,
+               errno.EPIPE, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)  # fmt: skip
 
 
 class CrackError(ValueError):
@@ -44,7 +44,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         if error.errno == errno.EPIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes there once more, at exit

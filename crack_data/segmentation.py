@@ -111,11 +111,14 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
         numbers = numbers.ravel()
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(_NO_POLYGON)
-    if numbers.max() <= 1 and (numbers % 1).any():
+    if numbers.max() <= 1 and (2 * numbers % 1).any():  # a pixel's own outline has halves
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
     reach = max(height, width)
     if not (numbers.min() >= -reach and numbers.max() <= 2 * reach):  # or they are no numbers
-        raise ValueError(f"has a polygon far outside its photo of {width} x {height} px")
+        raise ValueError(
+            "has a polygon with coordinates that are no numbers, or far outside its photo of "
+            f"{width} x {height} px"
+        )
     return numbers.tolist()
 
 

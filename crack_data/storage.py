@@ -23,17 +23,16 @@ import fsspec
 from .errors import CrackError, as_crack_error
 
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+HEIF_SUFFIXES = (".heic", ".heif")
 PHOTO_SUFFIXES: tuple[str, ...] = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm",
-    ".pgm", *((".heic", ".heif") if HAS_HEIF else ()),
+    ".pgm", *(HEIF_SUFFIXES if HAS_HEIF else ()),
 )  # fmt: skip
 
 # One small file per finished photo, what --resume knows, and what they depend on.
 RECORDS = ".records"
 SETTINGS = f"{RECORDS}/-settings.json"
-# Any of these makes a folder one of results; the last is there when the run is complete.
 RESULTS = "predictions.json"
-_MARKS = (f"/{SETTINGS}", f"/{RESULTS}")
 _TEMPORARY = ".crack.tmp"  # ends the names of files that are being written
 
 
@@ -88,13 +87,11 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     if output == _full(fs, base):
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
-    results = {path.removesuffix(x) for path in paths for x in _MARKS if path.endswith(x)}
+    results = {x.removesuffix(f"/{SETTINGS}") for x in paths if x.endswith(f"/{SETTINGS}")}
     if paths != [root]:
         names = _choose_photos(fs, names, output, unread, results)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
-        if results:
-            kinds += f"; passed over as folders of results: {', '.join(sorted(results))}"
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
     return [PhotoFile(_full(fs, path), printable(names[path])) for path in sorted(names)]
 
@@ -104,6 +101,7 @@ def _choose_photos(
 ) -> dict[str, str]:
     """Those of the files below a folder that are photos, not in ``results`` nor in ``output``."""
     kept = {}
+    unread.update(f"folder of results ({x})" for x in results if _full(fs, x) != output)
     for path, name in names.items():
         parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
         inside = output is not None and _full(fs, path).startswith(f"{output}/")
@@ -121,7 +119,7 @@ def _choose_photos(
 
 def count_kinds(unread: Counter[str]) -> str:
     """For example "3 .heic (install pillow-heif), 1 .txt"."""
-    remedies = dict.fromkeys((".heic", ".heif"), " (install pillow-heif)")
+    remedies = dict.fromkeys(HEIF_SUFFIXES, " (install pillow-heif)")
     kinds = sorted(unread.items())
     return ", ".join(f"{count} {suffix}{remedies.get(suffix, '')}" for suffix, count in kinds)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from .modeling.crack_map_head import IGNORED
 from .segmentation import Record, ignored_pixels, instance_masks
 from .storage import atomic_write, write_bytes
 from .training.data import build_train_loader
+from .training.loop import BatchMonitor
 
 SOURCES = ("annotation", "dataloader", "prediction")
 # RGB. Near misses, within the 2 px of the tolerant metrics, are pale.
@@ -90,12 +91,13 @@ def _batches(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
-    for batch in build_train_loader(cfg, seed=max(cfg.SEED, 0)):
-        for sample in batch:
-            if "image" in sample:
-                image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), cfg.INPUT.FORMAT)
-                masks = list(sample["instances"].gt_masks.tensor.numpy())
-                yield sample["file_name"], _draw(image, masks, sample["sem_seg"].numpy() == IGNORED)
+    loader = build_train_loader(cfg, seed=max(cfg.SEED, 0))
+    photos = len(loader.dataset)  # type: ignore[arg-type]
+    monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS, photos)
+    for sample in chain.from_iterable(map(monitor, loader)):
+        image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), cfg.INPUT.FORMAT)
+        masks = list(sample["instances"].gt_masks.tensor.numpy())
+        yield sample["file_name"], _draw(image, masks, sample["sem_seg"].numpy() == IGNORED)
 
 
 def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np.ndarray:

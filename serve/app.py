@@ -76,7 +76,7 @@ class CrackApp(Flask):
             overlay = options.get("overlay", False)
             if overlay and form != "json":
                 raise BadRequest(f"overlay is for JSON, and the answer is {form}; give format=json")
-            image = decode(data, self.settings.max_pixels, turn.check)
+            image = decode(data, self.settings.max_pixels, turn)
             decoded = time.perf_counter()
             prediction, waited_ms = self.worker.predict(image, options.get("threshold"), turn)
             predicted = time.perf_counter()

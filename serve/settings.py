@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from crack_data.errors import CrackError, as_crack_error
+from crack_data.photos import MAX_PIXELS
 
 ENVIRONMENT_PREFIX = "CRACK_SERVE_"
 
@@ -41,7 +42,7 @@ class Settings:
         300.0, "a prediction that takes longer counts as hung and ends the server", 0.001, 86400
     )
     max_bytes: int = _number(20_000_000, "largest request body", 1, 2_000_000_000)
-    max_pixels: int = _number(50_000_000, "largest photo, width x height", 1, 2_000_000_000)
+    max_pixels: int = _number(50_000_000, "largest photo, width x height", 1, MAX_PIXELS)
     api_key: str = _text(
         "", "give ASCII without spaces at its ends, as browsers send it", "([!-~]([ -~]*[!-~])?)?"
     )

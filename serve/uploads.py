@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from crack_data.photos import PhotoError, decode_photo
 
 from .answers import MEDIA_TYPES
+from .worker import Turn
 
 FIELDS = ("image", "file", "file1")
 _CHOICES: dict[str, dict[str, Any]] = {
@@ -103,11 +104,10 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
     return file.filename or "photo", file.read()
 
 
-def decode(data: bytes, max_pixels: int, check: Callable[[], None]) -> np.ndarray:
-    """A file's photo, upright BGR uint8 (H, W, 3); one is decoded at a time, after ``check``."""
+def decode(data: bytes, max_pixels: int, turn: Turn) -> np.ndarray:
+    """A file's photo, upright BGR uint8 (H, W, 3); one is decoded at a time, in its turn."""
     try:
-        with _DECODING:
-            check()
+        with turn.hold(_DECODING):
             image = decode_photo(data, max_pixels)
     except PhotoError as error:
         abort(_STATUS_OF[error.kind], str(error))

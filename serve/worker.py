@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -54,6 +54,17 @@ class Turn(NamedTuple):
                 f"the photo was not decoded and at the model within {self.deadline_s:g} s and was "
                 "not predicted"
             )
+
+    @contextmanager
+    def hold(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold a lock from when it is free; raise what `check` does."""
+        while not lock.acquire(timeout=max(0.0, self.ends - time.monotonic())):
+            self.check()
+        try:
+            self.check()
+            yield
+        finally:
+            lock.release()
 
 
 class InferenceWorker:
@@ -117,15 +128,11 @@ class InferenceWorker:
         """
         turn.check()
         arrived = time.monotonic()
-        with QUEUE_DEPTH.track_inprogress():
-            while not self._model.acquire(timeout=max(0.0, turn.ends - time.monotonic())):
-                turn.check()
-        try:
-            turn.check()
+        with ExitStack() as stack:
+            with QUEUE_DEPTH.track_inprogress():
+                stack.enter_context(turn.hold(self._model))
             waited_ms = (time.monotonic() - arrived) * 1000
             return self._run(image, threshold, partial(turn.check, True)), waited_ms
-        finally:
-            self._model.release()
 
     def _run(
         self, image: np.ndarray, threshold: float | None, before_tile: Callable[[], None]

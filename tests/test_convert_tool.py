@@ -243,9 +243,12 @@ def test_masks_or_labels(given: list[str], run_tool: Tool) -> None:
 
 
 def test_a_report_that_cannot_be_is_said_before_the_work(tmp_path: Path, run_tool: Tool) -> None:
-    (tmp_path / "page").touch()
-    words = [*_words(tmp_path, tmp_path / "crack.json"), "--report", str(tmp_path / "page")]
-    done = run_tool(TOOL.name, *words)
-    assert done.returncode == 1
-    assert "page must be a folder of its own" in done.stderr
+    (tmp_path / "file").touch()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("of another kind")
+    for name in ("file", "site"):
+        words = [*_words(tmp_path, tmp_path / "crack.json"), "--report", str(tmp_path / name)]
+        done = run_tool(TOOL.name, *words)
+        assert done.returncode == 1
+        assert f"{name} must be a folder of its own" in done.stderr
     assert not (tmp_path / "crack.json").exists()

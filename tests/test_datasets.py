@@ -104,6 +104,24 @@ def test_an_explicit_root_wins(json_file: Path, tmp_path: Path) -> None:
     assert len(DatasetCatalog.get(str(json_file))) == 2
 
 
+def test_the_root_holds_for_the_standard_names(
+    json_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = MetadataCatalog.get("crack_val").json_file
+    Path(place).parent.mkdir(parents=True)
+    json_file.rename(place)
+    cfg = _cfg(train=("crack_val",))
+    cfg.CRACK.IMAGE_ROOT = str((tmp_path / "photos").rename(tmp_path / "elsewhere"))
+    try:
+        catalog.register_datasets_of(cfg)
+        assert DatasetCatalog.get("crack_val")[0]["file_name"].startswith(cfg.CRACK.IMAGE_ROOT)
+    finally:
+        for of in (DatasetCatalog, MetadataCatalog):
+            of.remove("crack_val")
+        catalog.register_crack_dataset("crack_val", place)
+
+
 def test_registration_is_lazy_and_the_missing_json_names_its_command(tmp_path: Path) -> None:
     path = str(tmp_path / "later.json")
     catalog.register_crack_dataset("later", path)

@@ -68,16 +68,20 @@ def test_a_place_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_folders_of_results_are_passed_over(tmp_path: Path) -> None:
-    make(tmp_path, "a.jpg", "old/predictions.json", "old/a_mask.png", "old/sub/b_mask.png")
-    make(tmp_path, "out/a_mask.png", "begun/.records/-settings.json", "begun/a_mask.png")
-    assert names_of(find_photos(str(tmp_path), output=str(tmp_path / "out"))) == ["a.jpg"]
+    make(tmp_path, "a.jpg", "old/.records/-settings.json", "old/a_mask.png", "old/sub/b_mask.png")
+    make(tmp_path, "out/a_mask.png", "out/.records/-settings.json", "site/b.jpg")
+    make(tmp_path, "site/predictions.json")  # another tool's
+    unread: Counter[str] = Counter()
+    found = find_photos(str(tmp_path), output=str(tmp_path / "out"), unread=unread)
+    assert names_of(found) == ["a.jpg", "site/b.jpg"]
+    assert count_kinds(unread) == f"1 .json, 1 folder of results ({tmp_path / 'old'})"
     with pytest.raises(CrackError, match="holds the photo"):
         find_photos(str(tmp_path / "a.jpg"), output=str(tmp_path))
 
 
 def test_an_input_that_is_a_folder_of_results_is_named(tmp_path: Path) -> None:
-    make(tmp_path, "predictions.json", "photos/001.jpg")
-    with pytest.raises(CrackError, match=f"passed over as folders of results: {tmp_path}$"):
+    make(tmp_path, ".records/-settings.json", "photos/001.jpg")
+    with pytest.raises(CrackError, match=rf"holds no photos .*1 folder of results \({tmp_path}\)"):
         find_photos(str(tmp_path))
 
 

@@ -132,6 +132,8 @@ def test_a_photo_that_became_unreadable_is_named(cfg: CfgNode, tmp_path: Path) -
     (tmp_path / "images" / "drawn_00000.jpg").write_text("no photo")
     with pytest.raises(CrackError, match=r"drawn_00000\.jpg"):
         visualize(cfg, "annotation", tmp_path / "drawn", 1)
+    with pytest.raises(CrackError, match=r"1 of 3 photos cannot be read.*drawn_00000\.jpg"):
+        visualize(cfg, "dataloader", tmp_path / "drawn", 9)
 
 
 def test_the_tools(

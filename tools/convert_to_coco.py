@@ -86,8 +86,11 @@ def main() -> None:
         "categories": tuple(filter(None, map(str.strip, args.category.split(",")))),
         "skip_flagged": tuple(args.skip_flagged),
     })  # fmt: skip
-    if args.report and (args.report.is_file() or args.report == Path()):
-        raise CrackError(f"--report {args.report} must be a folder of its own")
+    if args.report:
+        page, table = args.report / "index.html", args.report / "flags.csv"
+        others = page.exists() != table.exists()  # which no report wrote
+        if others or args.report.is_file() or args.report == Path():
+            raise CrackError(f"--report {args.report} must be a folder of its own")
     result = convert(options)
     print_result(result)
     if args.report:

@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..errors import CrackError
-from ..storage import PHOTO_SUFFIXES, count_kinds
+from ..storage import HEIF_SUFFIXES, PHOTO_SUFFIXES, count_kinds
 
-MASK_SUFFIXES = (*PHOTO_SUFFIXES, ".mat")
+_SUFFIXES = (*PHOTO_SUFFIXES, ".mat")  # of photos and masks
+MASK_SUFFIXES = tuple(x for x in _SUFFIXES if x not in HEIF_SUFFIXES)
 
 _MASK_WORDS = "masks?|labels?|lab|gt|ground_?truth"
 # Parts of folder names that say what lies in a folder, and not which set it belongs to.
@@ -148,7 +149,7 @@ def list_files(
 def stem_of(path: str) -> str:
     """A file's name without extensions, also where one stands twice (``a.jpg.jpg``)."""
     name = os.path.basename(path)
-    while name.lower().endswith(MASK_SUFFIXES) and os.path.splitext(name)[1]:
+    while name.lower().endswith(_SUFFIXES) and os.path.splitext(name)[1]:
         name = os.path.splitext(name)[0]
     return name
 
@@ -160,7 +161,7 @@ def _list_both(
     if images.resolve() != masks.resolve():
         photo_files = list_files(images, PHOTO_SUFFIXES, pairing, leave_out=masks)
         return photo_files, list_files(masks, MASK_SUFFIXES, pairing, leave_out=images)
-    paths = list_files(images, MASK_SUFFIXES, pairing)
+    paths = list_files(images, _SUFFIXES, pairing)
     places = {path: (os.path.dirname(path), stem_of(path)) for path in paths}
     stems = set(places.values())
 

@@ -20,7 +20,7 @@ from detectron2.data import DatasetCatalog
 from scipy.special import betaincinv
 
 from .. import storage
-from ..calibration import Calibration, Interval, spread
+from ..calibration import DEFAULT_THRESHOLD, Calibration, Interval, spread
 from ..convert.splits import group_of
 from ..datasets import read_photo_of
 from ..errors import CrackError
@@ -56,7 +56,9 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     keys = cfg.MODEL.CRACK_MAP
     score, threshold = keys.SCORE_THRESHOLD, keys.THRESHOLD
     if score < 0:
-        keys.SCORE_THRESHOLD, keys.THRESHOLD = 0.0, threshold if threshold >= 0 else 0.5
+        # At the lowest pixel threshold that may be chosen, at which most false alarms are drawn.
+        keys.THRESHOLD = threshold if threshold >= 0 else keys.LINK_THRESHOLD
+        keys.SCORE_THRESHOLD = 0.0
         everything = CrackPredictor(cfg)
         best = []
         for record in records:
@@ -65,7 +67,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
                 found = counted_instances(everything(read_photo_of(record)).instances, ignored)
                 best.append(max((x.score for x in found), default=0.0))
         score = choose_score_threshold(best, false_alarm_rate)
-    keys.SCORE_THRESHOLD, keys.THRESHOLD = score, 0.5
+    keys.SCORE_THRESHOLD, keys.THRESHOLD = score, DEFAULT_THRESHOLD
     photos = list(measure_photos(cfg, records, group_by))
     if threshold < 0:
         threshold = unbiased_threshold(photos, keys.LINK_THRESHOLD)

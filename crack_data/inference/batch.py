@@ -8,7 +8,7 @@ import posixpath
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain, count
 from typing import Any
 
@@ -44,8 +44,9 @@ def run_prediction(
     if options.labels:
         check_labels(folder)
     there, paths = storage.list_files(folder), {storage.printable(photo.path) for photo in photos}
-    known = _read_complete(photos, folder, settings) if resume else {}
-    earlier = _find_earlier(folder, there, known)
+    read = _read_records(folder, there, resume)
+    known = _find_complete(photos, folder, there, read, settings) if resume else {}
+    earlier = _find_earlier(there, read, known)
     others = {x["name"].lower(): path for path, x in earlier.items() if path not in paths}
     named = _name_outputs(photos, earlier | known)
     tasks = [task for task in named if storage.printable(task.photo.path) not in known]
@@ -99,46 +100,55 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     }
 
 
-def _read_complete(
-    photos: list[PhotoFile], folder: str, settings: dict[str, Any]
+def _read_records(folder: str, there: dict[str, int], resume: bool) -> dict[str, Any]:
+    """The content of the records, by name below the folder; damaged ones only stop a ``resume``."""
+    records = {}
+    for name in (x for x in there if x.startswith(f"{RECORDS}/")):
+        with nullcontext() if resume else suppress(CrackError), _damage_of(folder):
+            records[name] = json.loads(storage.read_bytes(posixpath.join(folder, name)))
+    return records
+
+
+def _damage_of(folder: str) -> AbstractContextManager[None]:
+    return as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew")
+
+
+def _find_complete(
+    photos: list[PhotoFile],
+    folder: str,
+    there: dict[str, int],
+    records: dict[str, Any],
+    settings: dict[str, Any],
 ) -> dict[str, Record]:
     """Records, by path, of the photos that are as they were and whose outputs are complete."""
-    there = storage.list_files(folder)
     done = {}
-    with as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew"):
-        records = {
-            name: json.loads(storage.read_bytes(posixpath.join(folder, name)))
-            for name in there
-            if name.startswith(f"{RECORDS}/")
-        }
-        then = records.pop(SETTINGS, settings)
+    with _damage_of(folder):
+        then = records.get(SETTINGS, settings)
         for key in settings:
             if then.get(key) != settings[key]:
                 raise CrackError(
                     f"output folder {folder} holds results made with another {key}; leave "
                     "--resume out or name another folder"
                 )
-        known = {record["path"]: record for record in records.values()}
+        known = {record["path"]: record for name, record in records.items() if name != SETTINGS}
         for photo in photos:
             record = known.get(storage.printable(photo.path))
-            if (
-                record is not None
-                and record["outputs"].items() <= there.items()
-                and record["photo"] == storage.fingerprint(photo.path)
-            ):
-                done[record["path"]] = {**record, "file_name": photo.file_name}
+            if record is not None and record["outputs"].items() <= there.items():
+                with suppress(CrackError):  # a photo that cannot be read now is predicted anew
+                    if record["photo"] == storage.fingerprint(photo.path):
+                        done[record["path"]] = {**record, "file_name": photo.file_name}
     return done
 
 
 def _find_earlier(
-    folder: str, there: dict[str, int], known: dict[str, Record]
+    there: dict[str, int], records: dict[str, Any], known: dict[str, Record]
 ) -> dict[str, Record]:
     """By path, {"name", "outputs"} of photos with files of earlier runs, of the size written."""
     earlier: dict[str, Record] = {}
     kept = {f"{RECORDS}/{record['name']}.json" for record in known.values()}
-    for name in {x for x in there if x.startswith(f"{RECORDS}/")} - kept:
+    for name in records.keys() - kept:
         with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
-            record = json.loads(storage.read_bytes(posixpath.join(folder, name)))
+            record = records[name]
             listed = record["earlier"] if name == SETTINGS else {record["path"]: record}
             for path, each in listed.items():
                 if outputs := dict(each["outputs"].items() & there.items()):
@@ -228,6 +238,9 @@ def _predict_by_ray(
     if not ray.is_initialized():
         with as_crack_error(f"no Ray cluster answers at {address}"):
             ray.init(address=address, log_to_driver=False)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = storage.full_path(cfg.MODEL.WEIGHTS)  # workers may have another folder
     processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
     # Eight photos, which an actor takes at a time, and repeats when it dies among them.
     blocks = min(len(tasks), max(2 * processors, len(tasks) // 8))

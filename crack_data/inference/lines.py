@@ -96,7 +96,9 @@ def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any])
     for name in (stem + x for ending in endings for x in (ending, ending.upper())):
         try:
             text = storage.read_bytes(name).decode("latin-1")
-        except CrackError:  # there is none
+        except CrackError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             continue
         with as_crack_error(f"{name} gives no place on the map; correct or remove it"):
             return parse(text)

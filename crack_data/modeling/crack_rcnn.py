@@ -13,7 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_po
 from detectron2.structures import BitMasks, ImageList, Instances
 from torch import nn
 
-from ..calibration import DEFAULT_THRESHOLD
+from ..calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss
 from .instances import (
     Components,
@@ -120,12 +120,13 @@ class CrackRCNN(GeneralizedRCNN):
         (N, height, width) bool, best first, and "crack_map", (height, width) float32 probability,
         zero outside the cracks scored at least SCORE_THRESHOLD.
         """
-        threshold = self.settings.THRESHOLD
+        threshold, least = self.settings.THRESHOLD, self.settings.SCORE_THRESHOLD
         threshold = threshold if threshold >= 0 else DEFAULT_THRESHOLD
+        least = least if least >= 0 else DEFAULT_SCORE_THRESHOLD
         outputs = []
         for found in self.run_network(batched_inputs):
             components, scores = self.find_cracks(found)
-            drawn = scores >= max(self.settings.SCORE_THRESHOLD, 0.0)
+            drawn = scores >= least
             # A hundred: masks of the photo's size, one each, take memory.
             best = np.argsort(-scores, kind="stable")[:100]
             best = best[drawn[best] | (scores[best] > 0)]

@@ -109,12 +109,12 @@ def score_components(
         x0, y0, x1, y1 = detection.box
         painted[y0:y1, x0:x1][... if detection.mask is None else detection.mask] = rank
     inside = components.labels > 0
-    key = components.labels[inside].astype(np.int64) * len(scores) + painted[inside]
-    counts = np.bincount(key, minlength=(len(components.boxes) + 1) * len(scores))
-    reached = counts.reshape(-1, len(scores))[1:, ::-1].cumsum(axis=1)  # from the best score on
+    owners = components.labels[inside].astype(np.int64)
+    key = np.sort(owners * len(scores) - painted[inside])  # crack by crack, the best pixels first
+    area = np.bincount(owners, minlength=len(components.boxes) + 1)[1:]
     # What 40 % of a crack's pixels reach: part of a long crack may lie outside every box.
-    wanted = np.floor(0.4 * (reached[:, -1:] - 1))
-    detector = np.maximum(scores[::-1][(reached > wanted).argmax(axis=1)], settings.DETECTOR_FLOOR)
+    deciding = np.cumsum(area) - area + (0.4 * (area - 1)).astype(int)
+    detector = np.maximum(scores[-key[deciding] % len(scores)], settings.DETECTOR_FLOOR)
     return np.sqrt(detector * components.confidence)
 
 

@@ -175,16 +175,18 @@ class CrackMapper:
         """
         keys, image = self.augmentation, read_photo_of(record)
         truth = truth_of(record, self.link_gap)
+        rim = self.rim_of.get(record["dataset_name"], 0.0)
         if keys.ENABLED:
             plan = augmentation.draw_plan(truth.union(), rng, keys)
             image = augmentation.change_light(augmentation.crop_photo(image, plan), rng, keys)
             image = augmentation.degrade(image, rng, keys)
             masks, target = crop_truth(truth, plan, self.link_gap)
-            ignore_rim(target, self.rim_of.get(record["dataset_name"], 0.0) * plan.scale)
+            rim *= plan.scale
         else:
             masks = [layer == x.label for layer in truth.layers for x in regionprops(layer)]
             target = truth.union()
             target[truth.ignored] = IGNORED
+        ignore_rim(target, rim)
         if self.image_format == "RGB":
             image = image[:, :, ::-1]
         return {

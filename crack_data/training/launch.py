@@ -13,9 +13,9 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from torch.multiprocessing import ProcessRaisedException
 
 from .. import modeling  # noqa: F401 - registers the models
-from ..config import check_values, load_config, value_at
+from ..config import load_config, value_at
 from ..datasets import read_photo_of, register_datasets_of
-from ..errors import CrackError, as_crack_error
+from ..errors import DISK_ERRORS, CrackError, as_crack_error
 from ..evaluation.evaluator import evaluate_datasets, quality_names
 from ..inference.predictor import CrackPredictor, settle_device
 from .trainer import CrackTrainer
@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> None:
     if not args.config_file:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
-    check_values(cfg)
     settle_device(cfg)
     for key in ("DATASETS.TEST", "MODEL.WEIGHTS") if args.eval_only else ("DATASETS.TRAIN",):
         if not value_at(cfg, key):
@@ -111,6 +110,8 @@ def outside_errors(output_dir: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
         raise CrackError(
             f"OUTPUT_DIR {output_dir} cannot be written to ({error.strerror or error}); make room "
             "or name another folder; what was complete is still there, and --resume goes on from it"

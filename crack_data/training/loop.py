@@ -33,10 +33,11 @@ logger = logging.getLogger("detectron2.crack_data.training")
 def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
     """What computes an iteration, with model (shared among all processes) and optimizer."""
     solver, on_cpu = cfg.SOLVER, cfg.MODEL.DEVICE == "cpu"
-    if math.gcd(solver.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD) % solver.ACCUMULATE:
+    periods = (solver.MAX_ITER, solver.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD)
+    if math.gcd(*periods) % solver.ACCUMULATE:
         raise CrackError(
-            f"SOLVER.CHECKPOINT_PERIOD ({solver.CHECKPOINT_PERIOD}) and TEST.EVAL_PERIOD "
-            f"({cfg.TEST.EVAL_PERIOD}) must be multiples of SOLVER.ACCUMULATE ({solver.ACCUMULATE})"
+            "SOLVER.MAX_ITER, SOLVER.CHECKPOINT_PERIOD and TEST.EVAL_PERIOD must be multiples of "
+            f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), but are {', '.join(map(str, periods))}"
         )
     optimizer = build_crack_optimizer(cfg, model)
     model = create_ddp_model(model, **({"device_ids": None} if on_cpu else {}))
@@ -100,8 +101,8 @@ class CrackStepper(SimpleTrainer):
 class BatchMonitor:
     """Counts unreadable photos and remembers the last batch's photos."""
 
-    def __init__(self, max_bad_share: float) -> None:
-        self.photos = 0  # in the training set
+    def __init__(self, max_bad_share: float, photos: int = 0) -> None:
+        self.photos = photos  # in the training set
         self.max_bad_share = max_bad_share
         self.bad: dict[str, str] = {}  # the unreadable ones so far, file name to reason
         self.last: list[dict[str, str]] = []  # image_id and so on of the last batch's photos

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase
@@ -78,7 +79,10 @@ class CrackTrainer(DefaultTrainer):
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the weights of `ema_or_model` on DATASETS.TEST; see `evaluate_datasets`."""
-        predictor = CrackPredictor(self.cfg, self.ema_or_model())
+        model = self.ema_or_model()
+        for statistics in model.buffers() if comm.get_world_size() > 1 else ():
+            dist.broadcast(statistics, 0)  # which processes update each by its own batches
+        predictor = CrackPredictor(self.cfg, model)
         results = evaluate_datasets(predictor, predictor.cfg)
         self.storage.put_scalars(**flatten_results_dict(results), smoothing_hint=False)
         return results

@@ -277,3 +277,12 @@ def test_that_of_another_checkpoint_is_not_used(tmp_path: Path) -> None:
     Path(weights).write_bytes(b"trained on")
     with pytest.raises(CrackError, match="is of another checkpoint"):
         read_calibration(weights)
+
+
+def test_a_faint_false_alarm_counts(ignoring: CfgNode, tmp_path: Path) -> None:
+    """A pixel threshold of 0.5 draws none of the map, the one that is chosen may."""
+    Image.new("RGB", (96, 64), "white").save(tmp_path / "1.png")
+    ignoring.MODEL.CRACK_MAP.LINK_THRESHOLD = 0.04  # an untrained map lies around 0.047
+    found = calibrate(ignoring)
+    assert found.threshold < 0.1
+    assert found.false_alarm_rate == 0

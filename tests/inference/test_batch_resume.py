@@ -112,6 +112,15 @@ def test_the_same_weights_elsewhere_are_the_same_settings(
     assert run_settings(moved, options) == run_settings(tiny_cfg, options)
 
 
+def test_resume_goes_on_past_a_photo_that_cannot_be_read_now(
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+) -> None:
+    before = run(tiny_cfg, photos, tmp_path / "out")
+    (photos / "photo0.png").unlink()
+    (photos / "photo0.png").symlink_to(tmp_path / "gone.png")
+    assert run(tiny_cfg, photos, tmp_path / "out", resume=True) == before + 1
+
+
 def test_resume_predicts_anew_what_changed(
     tiny_cfg: CfgNode, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

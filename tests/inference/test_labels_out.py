@@ -42,6 +42,9 @@ MASKS = {
     "noise": np.pad(np.random.default_rng(0).random((40, 60)) < 0.2, ((80, 80), (120, 120))),
     "diagonal": np.eye(*SIZE, dtype=bool),
     "pixel": np.pad(np.ones((1, 1), dtype=bool), ((5, SIZE[0] - 6), (7, SIZE[1] - 8))),
+    "pixel in the corner": np.pad(
+        np.ones((1, 1), dtype=bool), ((0, SIZE[0] - 1), (0, SIZE[1] - 1))
+    ),
     "whole photo": np.ones(SIZE, dtype=bool),
 }
 

@@ -231,6 +231,13 @@ def test_a_damaged_place_is_named(name: str, content: str, tmp_path: Path) -> No
         find_place(str(photo), *SIZE)
 
 
+def test_a_place_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.jgw").mkdir()
+    with pytest.raises(CrackError, match=r"a\.jgw cannot be read: Is a directory"):
+        find_place(str(photo), *SIZE)
+
+
 def test_a_place_outside_its_system_is_named(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "a.tif", **{**UTM, "crs": "EPSG:4326"})  # metres for degrees
     with pytest.raises(CrackError, match=r"a\.tif lies outside its coordinate reference system"):

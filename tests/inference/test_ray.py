@@ -75,9 +75,14 @@ def run(cfg: CfgNode, photos: str | Path, folder: str | Path, ray_address: str |
 
 @pytest.mark.usefixtures("cluster")
 def test_the_fleet_writes_what_one_machine_writes(
-    tiny_cfg: CfgNode, photos: Path, tmp_path: Path
+    tiny_cfg: CfgNode, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(tiny_cfg, photos, tmp_path / "fleet", "local") == 1  # one is no photo
+    weights = Path(tiny_cfg.MODEL.WEIGHTS)
+    monkeypatch.chdir(weights.parent)  # the workers have the folder in which the cluster began
+    cfg = tiny_cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = weights.name
+    assert run(cfg, photos, tmp_path / "fleet", "local") == 1  # one is no photo
     assert run(tiny_cfg, photos, tmp_path / "one", None) == 1
     assert content(tmp_path / "fleet") == content(tmp_path / "one")
 

@@ -80,11 +80,13 @@ def test_what_scores_too_low_is_in_the_instances_and_not_in_the_map(
     torch.manual_seed(0)
     model = build_model(tiny_crack_config()).eval()
     model.settings.LINK_THRESHOLD = model.settings.THRESHOLD = 0.04
-    model.settings.SCORE_THRESHOLD = 0.99
-    with torch.no_grad():
-        (output,) = model([{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
-    assert len(output["instances"]) > 0
-    assert not output["crack_map"].any()
+    for threshold in (0.99, -1.0):  # of its own the model has 0.3
+        model.settings.SCORE_THRESHOLD = threshold
+        with torch.no_grad():
+            (output,) = model([{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
+        assert len(output["instances"]) > 0
+        assert output["instances"].scores.max() < 0.3
+        assert not output["crack_map"].any()
 
 
 def test_a_mask_branch_can_cut_instead_of_the_box(tiny_crack_config: Callable) -> None:

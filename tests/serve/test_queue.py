@@ -15,7 +15,7 @@ import pytest
 import requests
 from werkzeug.exceptions import ServiceUnavailable
 
-from serve import Settings, create_app
+from serve import Settings, create_app, uploads
 from serve.app import CLIENT_GONE
 
 from .conftest import check_problem, running_server
@@ -164,6 +164,14 @@ def test_the_time_of_decoding_counts(gate: Gate, png: bytes) -> None:
         large = cv2.imencode(".png", np.zeros((3000, 3000, 3), np.uint8))[1].tobytes()
         answer = requests.post(url + "/predict", data=large, headers=RAW, timeout=60)
         check_problem(answer, 504, "0.001 s")
+    assert gate.threads == []
+
+
+def test_the_wait_for_decoding_ends_at_the_deadline(gate: Gate, png: bytes) -> None:
+    gate.open.set()
+    with running_server(gate, deadline_s=0.2) as url, uploads._DECODING:
+        answer = requests.post(url + "/predict", data=png, headers=RAW, timeout=10)
+        check_problem(answer, 504, "0.2 s")
     assert gate.threads == []
 
 

@@ -20,6 +20,7 @@ def test_flags_win_over_the_environment_over_defaults() -> None:
         ({"CRACK_SERVE_PORT": "70000"}, ["port is 70000", "(0 to 65,535)"]),
         ({"CRACK_SERVE_QUEUE_SIZE": "0"}, ["queue_size is 0", "(1 to 1,000)"]),
         ({"CRACK_SERVE_QUEUE_SIZE": "100000"}, ["queue_size", "1,000"]),
+        ({"CRACK_SERVE_MAX_PIXELS": "300000000"}, ["max_pixels", "178,000,000"]),
         ({"CRACK_SERVE_DEADLINE_S": "nan"}, ["deadline_s is nan"]),
         ({"CRACK_SERVE_DEADLINE_S": "inf"}, ["deadline_s is inf", "3,600"]),
         ({"CRACK_SERVE_URL_PREFIX": "cracks"}, ["url_prefix", "'cracks'"]),

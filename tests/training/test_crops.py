@@ -197,3 +197,13 @@ def test_the_rim_of_a_label_does_not_count() -> None:
     unchanged = target.copy()
     ignore_rim(target, width=0.0)
     assert (target == unchanged).all()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_rims_are_left_out_with_and_without_augmentation(
+    make_config: Callable[..., CfgNode], records: list[dict[str, Any]], enabled: bool
+) -> None:
+    keys = ("CRACK.AUG.ENABLED", enabled, "CRACK.AUG.CRACK_CROP_PROB", 1.0)
+    mapper = CrackMapper(make_config("CRACK.LABEL_RIMS", [1.0], *keys))
+    target = mapper(records[0], np.random.default_rng(0))["sem_seg"]
+    assert (target == IGNORED).any()

@@ -62,9 +62,9 @@ def test_weights_go_by_data_set_and_crack(make_config: Callable[..., CfgNode], d
 
 @pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']"])
 def test_weights_that_do_not_fit(make_config: Callable[..., CfgNode], weights: str) -> None:
-    cfg = make_config("CRACK.SAMPLING_WEIGHTS", weights)
+    records = load_records(make_config())
     with pytest.raises(CrackError, match=r"CRACK\.SAMPLING_WEIGHTS"):
-        photo_weights(cfg, load_records(cfg))
+        photo_weights(make_config("CRACK.SAMPLING_WEIGHTS", weights), records)
 
 
 def _break(data: Path, *numbers: int) -> None:

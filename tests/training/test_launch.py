@@ -189,3 +189,5 @@ def test_errors_from_outside_are_sentences(error: Exception, sentence: str) -> N
 def test_errors_of_ours_keep_their_traceback() -> None:
     with pytest.raises(RuntimeError, match="shapes"), outside_errors("out"):
         raise RuntimeError("shapes do not fit")
+    with pytest.raises(OSError, match="allocate memory"), outside_errors("out"):
+        raise OSError(12, "Cannot allocate memory")

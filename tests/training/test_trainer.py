@@ -232,10 +232,12 @@ def test_what_is_refused_sets_nothing_aside(
 
 
 def test_checkpoints_come_after_whole_steps(make_config: Callable[..., CfgNode]) -> None:
-    with pytest.raises(CrackError, match=r"SOLVER\.CHECKPOINT_PERIOD \(2\) and .* multiples"):
-        CrackTrainer(make_config("SOLVER.ACCUMULATE", 3))
-    with pytest.raises(CrackError, match=r"TEST\.EVAL_PERIOD \(3\) must be multiples"):
-        CrackTrainer(make_config("SOLVER.ACCUMULATE", 2, "TEST.EVAL_PERIOD", 3))
+    keys = ("SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
+    for periods in ([5, 2, 4], [4, 5, 4], [4, 2, 3]):
+        given = [x for pair in zip(keys, periods, strict=True) for x in pair]
+        told = rf"multiples of SOLVER\.ACCUMULATE \(2\), but are {str(periods)[1:-1]}$"
+        with pytest.raises(CrackError, match=told):
+            CrackTrainer(make_config("SOLVER.ACCUMULATE", 2, *given))
 
 
 def test_the_config_decides_after_a_resumption(
