@@ -35,6 +35,8 @@ class Part(NamedTuple):
     box: Box  # around them: x0, y0, x1, y1
     max_width_px: float  # of the instance, surroundings included
     lines: list[np.ndarray]  # its centreline within the window, each (N, 2) x, y
+    # Pixels, (N,) indices into the raster, of a part that its window alone would not draw.
+    undrawn: np.ndarray | None = None
 
 
 class Joiner:
@@ -65,8 +67,9 @@ class Joiner:
         self._seen.append((row, pixels, numbers))
 
     def cracks(self) -> list[list[Part]]:
-        """The parts of each crack, the best scored first."""
+        """The parts of each crack of which a window draws one, the best scored first."""
         groups = [[self.parts[x] for x in sorted(linked)] for linked in self._linked.subsets()]
+        groups = [group for group in groups if any(part.undrawn is None for part in group)]
         return sorted(groups, key=lambda group: -max(part.score for part in group))
 
 
@@ -99,7 +102,7 @@ def predict_mosaic(
         rasterio.Env(GDAL_CACHEMAX=128 * 2**20),  # bytes; else a twentieth of the machine's memory
         rasterio.open(photo.path, driver="GTiff") as raster,
         rasterio.open(
-            mask_file, "w", driver="GTiff", width=raster.width, height=raster.height, count=1,
+            mask_file, "w+", driver="GTiff", width=raster.width, height=raster.height, count=1,
             dtype="uint8", crs=raster.crs, transform=raster.transform, compress="deflate",
             tiled=True, bigtiff="if_safer",
         ) as out,
@@ -118,7 +121,18 @@ def predict_mosaic(
             seen += np.count_nonzero(valid[y0:y1, x0:x1])
             out.write(mask.view(np.uint8) * np.uint8(255), 1, window=(core[1::2], core[::2]))
             joiner.add(row, list(_parts(prediction, valid, core, around[:2], width)))
-    cracks = joiner.cracks()
+        cracks = joiner.cracks()
+        # What scored too low in one window goes on from what did not in another.
+        for part in (part for parts in cracks for part in parts):
+            if part.undrawn is None:
+                continue
+            (x0, y0), (x1, y1) = np.reshape(part.box, (2, 2)).tolist()
+            window = (y0, y1), (x0, x1)
+            drawn = out.read(1, window=window)
+            rows, columns = np.divmod(part.undrawn, width)
+            drawn[rows - y0, columns - x0] = 255
+            out.write(drawn, 1, window=window)
+            masked += part.area
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
     percent, threshold = 100.0 * masked / max(seen, 1), options.threshold
@@ -168,10 +182,12 @@ def _parts(
 ) -> Iterator[tuple[Part, np.ndarray]]:
     """What a window holds of each crack, and its pixels near the window's border.
 
-    The centreline is that of the crack with its surroundings, cut at the window's border, so that
-    the parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
+    Of what scores too low to be drawn only that counts which reaches over the border. The
+    centreline is that of the crack with its surroundings, cut at the window's border, so that the
+    parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
     """
-    for found in prediction.instances:
+    drawn = len(prediction.instances)
+    for number, found in enumerate((*prediction.instances, *prediction.rejected)):
         x0, y0, x1, y1 = found.box
         known = found.mask & valid[y0:y1, x0:x1]
         instance = CrackInstance.from_mask(found.score, known, (x0, y0))
@@ -179,12 +195,13 @@ def _parts(
             continue
         pixels = np.argwhere(instance.mask)[:, ::-1] + np.add(instance.box[:2], corner)
         inside = pixels[((pixels >= core[:2]) & (pixels < core[2:])).all(axis=1)]
-        if not len(inside):
+        if not len(inside) or (number >= drawn and len(inside) == len(pixels)):
             continue
         box = (*inside.min(axis=0).tolist(), *(inside.max(axis=0) + 1).tolist())
         measured = measure(instance)
         lines = [piece for line in measured.lines for piece in _clip(line + corner, core)]
-        part = Part(instance.score, len(inside), box, measured.max_width_px, lines)
+        undrawn = inside @ (1, width) if number >= drawn else None
+        part = Part(instance.score, len(inside), box, measured.max_width_px, lines, undrawn)
         near = (pixels < np.add(core[:2], HALO)) | (pixels >= np.subtract(core[2:], HALO))
         x, y = pixels[near.any(axis=1)].T
         yield part, y * width + x
@@ -200,7 +217,7 @@ def _clip(line: np.ndarray, box: Box) -> list[np.ndarray]:
 
 def _join(parts: list[Part], lines: list[np.ndarray], scale: Scale | None) -> Record:
     """What the record says of one crack of these parts and branches."""
-    scores, areas, boxes, widths, _ = zip(*parts, strict=True)
+    scores, areas, boxes, widths, *_ = zip(*parts, strict=True)
     length, area = float(sum(way_along(line)[-1] for line in lines)), sum(areas)
     x0, y0 = np.min(boxes, axis=0)[:2].tolist()
     x1, y1 = np.max(boxes, axis=0)[2:].tolist()

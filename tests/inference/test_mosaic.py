@@ -109,6 +109,34 @@ def test_cracks_across_windows(tmp_path: Path, dtype: str) -> None:
     assert record["outputs"] == files
 
 
+class ShortSighted(DarkPredictor):
+    """Is too little sure of what is short to draw it."""
+
+    def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+        found = super().__call__(image_bgr, threshold)
+        long = tuple(x for x in found.instances if len(x.mask[0]) >= 100)
+        short = tuple(replace(x, score=0.1) for x in found.instances if len(x.mask[0]) < 100)
+        return replace(found, instances=long, rejected=short)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_crack_goes_on_where_a_window_alone_would_not_draw_it(tmp_path: Path) -> None:
+    """One ends 30 px behind a border, the other two are short in all of their windows."""
+    cracks = [([(300, 100), (542, 100)], 5), ([(300, 400), (340, 400)], 5)]
+    cracks.append(([(480, 600), (540, 600)], 5))
+    path = tmp_path / "road.tif"
+    draw(path, SIZE, cracks, 512)
+    task = PhotoTask(PhotoFile(str(path), path.name), path.stem)
+    options = OutputOptions(str(tmp_path / "out"), geojson=True)
+    record = predict_photo(ShortSighted(), task, options)  # type: ignore[arg-type]
+    check_lines(record, tmp_path / "out" / "road_lines.geojson", cracks[:1])
+    with rasterio.open(path) as drawn, rasterio.open(tmp_path / "out" / "road_mask.tif") as mask:
+        expected = drawn.read(3) < 100
+        expected[200:] = False
+        assert np.array_equal(mask.read(1) > 0, expected)
+    assert record["percent_masked"] == pytest.approx(100 * expected.mean())
+
+
 def check_lines(record: Record, path: Path, cracks: object) -> None:
     """Each drawn crack is one feature, its length as drawn, within 5 %, its width within 1 px."""
     table = geopandas.read_file(path).sort_values("length_px")
