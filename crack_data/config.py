@@ -19,6 +19,7 @@ from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
 
 _PACKAGE = Path(__file__).resolve().parent
+_LOSS_WEIGHTS = ("MODEL.CRACK_MAP.LOSS_WEIGHT", "MODEL.CRACK_MAP.DICE_WEIGHT")
 
 # Keys and their defaults, whose types are those that a config may give.
 DEFAULTS: dict[str, Any] = {
@@ -38,9 +39,6 @@ DEFAULTS: dict[str, Any] = {
     # Channels of the context, and after each detail.
     "MODEL.CRACK_MAP.CHANNELS": [32, 32],
     "MODEL.CRACK_MAP.NORM": "BN",
-    "MODEL.CRACK_MAP.LOSS_WEIGHT": 1.0,
-    # The loss is BCE + DICE_WEIGHT x Dice, both at the photo's full size.
-    "MODEL.CRACK_MAP.DICE_WEIGHT": 1.0,
     # Pixels above it that touch are one piece of a crack.
     "MODEL.CRACK_MAP.LINK_THRESHOLD": 0.3,
     # Pieces that continue each other across a gap of at most so many px, and fragments beside them,
@@ -125,7 +123,7 @@ def add_crack_config(cfg: CN) -> None:
     """Add `DEFAULTS` to a Detectron2 config in place."""
     add_pointrend_config(cfg)  # a comparison config chooses its mask head
     # Of earlier versions: configs that their trainings have saved still load.
-    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS"):
+    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS", *_LOSS_WEIGHTS):
         cfg.register_deprecated_key(key)
     for key, default in DEFAULTS.items():
         *groups, name = key.split(".")

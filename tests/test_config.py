@@ -147,7 +147,10 @@ def test_bases_are_local_files(tmp_path: Path, url: str) -> None:
 
 def test_keys_of_earlier_versions_are_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
-    file.write_text("MODEL:\n  EFFICIENTNET_LITE:\n    NORM: BN\nCRACK:\n  VALIDATION_LOSS: true\n")
+    file.write_text(
+        "MODEL:\n  EFFICIENTNET_LITE:\n    NORM: BN\n  CRACK_MAP:\n    DICE_WEIGHT: 1.0\n"
+        "CRACK:\n  VALIDATION_LOSS: true\n"
+    )
     assert "VALIDATION_LOSS" not in load_config(str(file), ["CRACK.VALIDATION_LOSS", "0"]).CRACK
 
 

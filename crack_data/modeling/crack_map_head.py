@@ -103,16 +103,14 @@ def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
     return layer
 
 
-def crack_map_loss(
-    logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, dice_weight: float
-) -> torch.Tensor:
-    """Binary cross-entropy plus weighted Dice loss (Milletari et al. 2016, arXiv:1606.04797).
+def crack_map_loss(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy plus Dice loss (Milletari et al. 2016, arXiv:1606.04797).
 
     Dice is taken over the whole batch, as the pooled F1 is over a set: a photo without cracks then
-    needs no special case. Shapes are (N, H, W); the target is 0 or 1; weight 0 leaves a pixel out.
+    needs no special case. Shapes are (N, H, W); the truth is 0 or 1; weight 0 leaves a pixel out.
     """
-    bce = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+    bce = F.binary_cross_entropy_with_logits(logits, truth, weight, reduction="sum")
     probability = logits.sigmoid() * weight
-    overlap = 2 * (probability * target).sum() + 1
-    dice = 1 - overlap / (probability.sum() + (target * weight).sum() + 1)
-    return bce / weight.sum().clamp(min=1) + dice_weight * dice
+    overlap = 2 * (probability * truth).sum() + 1
+    dice = 1 - overlap / (probability.sum() + (truth * weight).sum() + 1)
+    return bce / weight.sum().clamp(min=1) + dice

@@ -93,9 +93,8 @@ class CrackRCNN(GeneralizedRCNN):
                 shown = given["instances"].gt_masks.tensor.any(dim=0)
             row[: shown.shape[0], : shown.shape[1]] = shown
         weight = (target != IGNORED).to(target)
-        loss = crack_map_loss(logits, (target == 1).to(target), weight, self.settings.DICE_WEIGHT)
-        weighted = self.settings.LOSS_WEIGHT * loss
-        return {"loss_crack_map": weighted, **proposal_losses, **detector_losses}
+        loss = crack_map_loss(logits, (target == 1).to(target), weight)
+        return {"loss_crack_map": loss, **proposal_losses, **detector_losses}
 
     def propose(
         self, images: ImageList, outputs: RPNOutputs, truth: list[Instances] | None

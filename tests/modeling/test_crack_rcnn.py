@@ -119,6 +119,6 @@ def test_the_loss_is_the_textbooks() -> None:
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     bce = -(weight * (target * np.log(p) + (1 - target) * np.log(1 - p))).sum() / weight.sum()
     both, all_pixels = (p * target * weight).sum(), ((p + target) * weight).sum()
-    expected = bce + 0.7 * (1 - (2 * both + 1) / (all_pixels + 1))
+    expected = bce + 1 - (2 * both + 1) / (all_pixels + 1)
     tensors = (torch.from_numpy(x) for x in (logits, target, weight))
-    assert float(crack_map_loss(*tensors, dice_weight=0.7)) == pytest.approx(expected, rel=1e-5)
+    assert float(crack_map_loss(*tensors)) == pytest.approx(expected, rel=1e-5)
