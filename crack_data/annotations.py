@@ -18,7 +18,7 @@ from .convert.pairing import Pairing, list_files, match_names
 from .errors import CrackError, as_crack_error
 from .photos import photo_size
 from .segmentation import Record, encode_segmentation
-from .storage import PHOTO_SUFFIXES
+from .storage import PHOTO_SUFFIXES, AnyPath
 
 CRACK_NAMES = ("crack", "cracks")
 XYWH_ABS = 1  # the value of Detectron2's BoxMode.XYWH_ABS
@@ -53,7 +53,7 @@ class AnnotatedPhoto:
     labels: list[Label] = field(default_factory=list)
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: AnyPath) -> Any:
     """Read a JSON; bytes of names that are not UTF-8 are kept. A `CrackError` if it is none."""
     with as_crack_error(f"{path} cannot be read as JSON"):
         try:
@@ -66,7 +66,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(text)
 
 
-def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
+def check_coco(json_file: AnyPath, content: Any) -> Record:
     """Return the content of a JSON if it is COCO's; a `CrackError` if it is not."""
     parts = ("images", "annotations", "categories")
     tables = [content.get(part) if isinstance(content, dict) else None for part in parts]
@@ -78,7 +78,7 @@ def check_coco(json_file: str | os.PathLike[str], content: Any) -> Record:
     return content
 
 
-def annotated_photos(json_file: str | os.PathLike[str], coco: Record) -> list[AnnotatedPhoto]:
+def annotated_photos(json_file: AnyPath, coco: Record) -> list[AnnotatedPhoto]:
     """The images of a COCO JSON with their annotations, in its order; a `CrackError` at a fault."""
     photos: dict[str, AnnotatedPhoto] = {}
     for number, image in enumerate(coco["images"], start=1):
@@ -147,7 +147,7 @@ def is_foreign(coco: Record) -> bool:
     return info_of(coco, "conversion") is None
 
 
-def read_records(json_file: str, image_root: str | os.PathLike[str] | None = None) -> list[Record]:
+def read_records(json_file: str, image_root: AnyPath | None = None) -> list[Record]:
     """Read a COCO JSON of cracks as records in Detectron2's format, in the order of its photos.
 
     Their segmentations are compressed run lengths. Annotations of other categories than
@@ -219,7 +219,7 @@ def _size_of(photo: AnnotatedPhoto, path: str, foreign: bool) -> tuple[int, int]
 
 
 def _find_photos(
-    json_file: str, coco: Record, names: list[str], image_root: str | os.PathLike[str] | None
+    json_file: str, coco: Record, names: list[str], image_root: AnyPath | None
 ) -> list[str]:
     """Path of each image's photo; a `CrackError` where it is missing, or several fit one name."""
     recorded = info_of(coco, "image_root")

@@ -16,6 +16,7 @@ from .annotations import check_coco, info_of, read_json, read_records
 from .errors import CrackError
 from .photos import read_photo
 from .segmentation import Record, has_crack
+from .storage import AnyPath
 
 logger = logging.getLogger("detectron2.crack_data")
 
@@ -23,9 +24,7 @@ THING_CLASSES = ["crack"]
 STANDARD_NAMES = ("crack_train", "crack_val", "crack_test")
 
 
-def register_crack_dataset(
-    name: str, json_file: str, image_root: str | os.PathLike[str] | None = None
-) -> None:
+def register_crack_dataset(name: str, json_file: str, image_root: AnyPath | None = None) -> None:
     """Register a COCO JSON of cracks with Detectron2, once, for `read_records` at its use."""
     root = None if image_root is None else os.fspath(image_root)
     metadata = MetadataCatalog.get(name)

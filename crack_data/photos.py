@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
 import struct
 import warnings
@@ -21,7 +20,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
-from .storage import HAS_HEIF, read_bytes
+from .storage import HAS_HEIF, AnyPath, read_bytes
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -58,9 +57,9 @@ class PhotoError(CrackError):
         self.kind = kind
 
 
-def read_photo(path: str | os.PathLike[str]) -> np.ndarray:
+def read_photo(path: AnyPath) -> np.ndarray:
     """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does."""
-    data = read_bytes(os.fspath(path))
+    data = read_bytes(path)
     with _decoding(path):
         return decode_photo(data)
 
@@ -93,12 +92,12 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _upright(pixels, orientation)
 
 
-def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, np.ndarray]:
+def probe_photo(path: AnyPath) -> tuple[int, int, np.ndarray]:
     """Decode a photo to its end, as cheaply as its format allows; errors as of `read_photo`.
 
     Returns width, height, px, and the photo in grey, uint8 ((H+3)//4, (W+3)//4), all upright.
     """
-    data = read_bytes(os.fspath(path))
+    data = read_bytes(path)
     with _decoding(path):
         if data.startswith(_JPEG):
             grey, _ = _open(data, MAX_PIXELS)
@@ -116,7 +115,7 @@ def probe_photo(path: str | os.PathLike[str]) -> tuple[int, int, np.ndarray]:
         return (height, width, quarter) if orientation in _TURNED else (width, height, quarter)
 
 
-def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def photo_size(path: AnyPath) -> tuple[int, int]:
     """Width and height of a photo in px, upright; of a TIFF alone the whole file is read."""
     formats = [name for name in FORMATS if name != "TIFF"]
     with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
@@ -126,9 +125,9 @@ def photo_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (height, width) if orientation in _TURNED else (width, height)
 
 
-def read_header(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+def read_header(path: AnyPath) -> tuple[int, int, int]:
     """Width and height of a photo in px as stored, and its EXIF orientation (1: upright)."""
-    data = read_bytes(os.fspath(path))
+    data = read_bytes(path)
     with _decoding(path):
         if data.startswith(_TIFF):
             return _tiff_header(data)[:3]
@@ -141,7 +140,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _decoding(path: str | os.PathLike[str] = "", limit: int = MAX_PIXELS) -> Iterator[None]:
+def _decoding(path: AnyPath = "", limit: int = MAX_PIXELS) -> Iterator[None]:
     """Make a `PhotoError` of whatever a decoder raises, with the file's name where it has one."""
     with warnings.catch_warnings():
         # The size is checked here; damaged metadata is no reason to refuse a readable photo.

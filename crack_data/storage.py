@@ -35,6 +35,8 @@ SETTINGS = f"{RECORDS}/-settings.json"
 RESULTS = "predictions.json"
 _TEMPORARY = ".crack.tmp"  # ends the names of files that are being written
 
+AnyPath = str | os.PathLike[str]
+
 
 class PhotoFile(NamedTuple):
     """A photo to predict."""
@@ -129,9 +131,9 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: AnyPath) -> bytes:
     """The content of a file; a `CrackError` where it cannot be read."""
-    with _use(path, "read") as (fs, name):
+    with _use(os.fspath(path), "read") as (fs, name):
         return fs.cat_file(name)
 
 
@@ -203,7 +205,7 @@ def _is_local(fs: Any) -> bool:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(path: AnyPath) -> Iterator[IO[bytes]]:
     """Open a binary file for writing that takes its name only when the block ends well.
 
     The bytes go to a hidden file in the same folder (made where missing), which replaces ``path``
@@ -238,8 +240,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 def _create(folder: Path) -> IO[bytes]:
     """Create a hidden file, locked for as long as it is open."""
     while True:
-        path = folder / f".{uuid4().hex}{_TEMPORARY}"
-        stream = path.open("xb")
+        stream = (folder / f".{uuid4().hex}{_TEMPORARY}").open("xb")
         with suppress(OSError):  # not every file system has locks
             fcntl.flock(stream, fcntl.LOCK_EX)
         if os.fstat(stream.fileno()).st_nlink:

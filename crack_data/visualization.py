@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -26,7 +25,7 @@ from .inference.prediction import CrackInstance
 from .inference.predictor import CrackPredictor
 from .modeling.crack_map_head import IGNORED
 from .segmentation import Record, ignored_pixels, instance_masks
-from .storage import atomic_write, write_bytes
+from .storage import AnyPath, atomic_write, write_bytes
 from .training.data import build_train_loader
 from .training.loop import BatchMonitor
 
@@ -157,7 +156,7 @@ def _f1(truth: np.ndarray, mask: np.ndarray) -> float:
     return 2 * np.count_nonzero((truth > 0) & (mask > 0)) / both if both else 1.0
 
 
-def write_contact_sheet(path: str | os.PathLike[str], strips: Iterable[Strip]) -> None:
+def write_contact_sheet(path: AnyPath, strips: Iterable[Strip]) -> None:
     """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo."""
     drawn = [_draw_strip(strip) for strip in strips]  # one at a time is held at full size
     tops = [_LINE]  # of the rows of strips, px, and the end of the last

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
-from ..storage import read_bytes
+from ..storage import AnyPath, read_bytes
 
 Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
@@ -67,13 +66,13 @@ def to_rgb(levels: Values) -> Values:
     return np.minimum(levels, 255).astype(np.int32) * _GREY
 
 
-def read_mask(path: str | os.PathLike[str]) -> MaskImage:
+def read_mask(path: AnyPath) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
     alone gives that; CrackForest's ``.mat`` gives 0 and 1; shares of 1 are scaled to 65535.
     """
-    content = read_bytes(os.fspath(path))
+    content = read_bytes(path)
     data = io.BytesIO(content)
     with as_crack_error(f"mask {path} cannot be read as {', '.join(FORMATS)} or .mat"):
         if Path(path).suffix.lower() == ".mat":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..annotations import info_of, read_json
 from ..convert.coco import annotation, write_coco
 from ..convert.pairing import PairRecord
 from ..errors import CrackError
-from ..storage import atomic_write, write_bytes
+from ..storage import AnyPath, atomic_write, write_bytes
 from .cracks import Crack, normals_of, random_cracks
 from .masonry import Masonry, draw_masonry
 from .textures import (
@@ -94,7 +93,7 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
 
 
 def write_photos(
-    folder: str | os.PathLike[str],
+    folder: AnyPath,
     count: int,
     seed: int = 0,
     height: int = 320,
