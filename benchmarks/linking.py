@@ -46,7 +46,7 @@ class Scene:
 def draw_scene(seed: int, index: int, kind: str, noisy: bool) -> Scene:
     """Draw the masks of one photo, exact or with rims as ragged as a model's."""
     rng = np.random.default_rng([seed, index])
-    layer = draw_cracks(random_cracks(rng, SHAPE, kind=kind, interrupted_share=1.0), SHAPE)
+    layer = draw_cracks(random_cracks(rng, SHAPE, kind=kind, gap_share=1.0), SHAPE)
     mask = (np.max([np.zeros(SHAPE, np.uint8), *layer.masks], axis=0) > 0).astype(np.uint8)
     if noisy:
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)

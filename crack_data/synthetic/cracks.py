@@ -42,13 +42,9 @@ def normals_of(steps: Points) -> Points:
 
 
 def random_cracks(
-    rng: Rng,
-    shape: Shape,
-    masonry: Masonry | None = None,
-    kind: str | None = None,
-    interrupted_share: float = 0.25,
+    rng: Rng, shape: Shape, masonry: Masonry | None = None, kind: str = "", gap_share: float = 0.25
 ) -> list[Crack]:
-    """Cracks of one of the `KINDS`, a random one where None."""
+    """Cracks of one of the `KINDS`, a random one by default; so many trunks are interrupted."""
     kind = kind or str(rng.choice(list(KINDS), p=list(KINDS.values())))
     width = log_uniform(rng, 1.0, 12.0)
     widest = max(min(MAX_WIDTH, min(shape) / 4), MIN_WIDTH)
@@ -71,7 +67,7 @@ def random_cracks(
     elif kind == "several":
         for number in range(1, int(rng.integers(2, 5))):
             trunks.append(_trunk(rng, _across(rng, shape), width * rng.uniform(0.3, 1), number))
-    broken = [interrupted(rng, c) if rng.random() < interrupted_share else c for c in trunks]
+    broken = [interrupted(rng, c) if rng.random() < gap_share else c for c in trunks]
     return broken + branches
 
 

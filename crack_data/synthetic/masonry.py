@@ -7,20 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .textures import (
-    FloatImage,
-    Light,
-    Points,
-    Rng,
-    Shape,
-    log_uniform,
-    relief,
-    rotated_grid,
-    smoothstep,
-    tinted,
-    value_noise,
-    white_noise,
-)
+from . import textures
+from .textures import FloatImage, Light, Points, Rng, Shape
 
 # BGR of bricks: red, orange, brown, yellow, grey.
 BRICKS = (
@@ -48,7 +36,7 @@ class Masonry:
         """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
         side = max(shape)
         if rng.random() < 0.7:
-            width = log_uniform(rng, 0.1, 0.7) * side
+            width = textures.log_uniform(rng, 0.1, 0.7) * side
             height = width * rng.uniform(0.26, 0.45)
             joint = max(1.5, height * rng.uniform(0.08, 0.26))
             offset = 0.5
@@ -82,11 +70,11 @@ class Masonry:
 
 def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> FloatImage:
     """Units and joints, HxWx3, about 0 to 1."""
-    along, across = rotated_grid(shape, masonry.origin, masonry.angle)
+    along, across = textures.rotated_grid(shape, masonry.origin, masonry.angle)
     # Rims of bricks are worn: the coordinates are warped by noise.
     wear = rng.uniform(0.02, 0.25) * masonry.joint
     for values in (along, across):
-        values += wear * value_noise(rng, shape, max(3.0, masonry.height / 4), octaves=3)
+        values += wear * textures.value_noise(rng, shape, max(3.0, masonry.height / 4), octaves=3)
     course = np.floor(across / np.float32(masonry.height)).astype(np.intp)
     along -= (course % 2 * masonry.offset * masonry.width).astype(np.float32)
     column = np.floor(along / np.float32(masonry.width)).astype(np.intp)
@@ -96,15 +84,16 @@ def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> Floa
     )
     soft = rng.uniform(0.5, 1.5) + 0.04 * masonry.joint
     inside = np.minimum(to_bed, to_head) - np.float32(masonry.joint / 2)
-    unit = smoothstep(inside, -soft, soft)
+    unit = textures.smoothstep(inside, -soft, soft)
     grain = rng.uniform(0.6, 2.0)
-    mortar = rng.uniform(0.2, 0.85) + 0.04 * value_noise(rng, shape, 30, octaves=3)
-    mortar += rng.uniform(0.02, 0.09) * relief(white_noise(rng, shape, grain), light, grain)
-    photo = tinted(rng, mortar, rng.uniform(-0.1, 0.3)) * (1 - unit[..., None])
+    mortar = rng.uniform(0.2, 0.85) + 0.04 * textures.value_noise(rng, shape, 30, octaves=3)
+    rough = rng.uniform(0.02, 0.09)
+    mortar += rough * textures.relief(textures.white_noise(rng, shape, grain), light, grain)
+    photo = textures.tinted(rng, mortar, rng.uniform(-0.1, 0.3)) * (1 - unit[..., None])
     faces = _faces(rng, light, course - course.min(), column - column.min())
     photo += faces * unit[..., None]
     # The joint lies deeper (or stands out): one rim of each unit is in shadow, the other lit.
-    slope = relief(cv2.GaussianBlur(unit, (0, 0), soft), light, 1 + 0.1 * masonry.joint)
+    slope = textures.relief(cv2.GaussianBlur(unit, (0, 0), soft), light, 1 + 0.1 * masonry.joint)
     photo *= 1 + np.clip(0.09 * rng.uniform(-0.25, 1.0) * slope, -0.6, 0.3)[..., None]
     return photo.astype(np.float32)
 
@@ -117,10 +106,10 @@ def _faces(rng: Rng, light: Light, rows: np.ndarray, columns: np.ndarray) -> Flo
     level = 1 + rng.uniform(0.03, 0.16) * rng.standard_normal(table)
     hue = np.clip(rng.uniform(0.0, 0.05) * rng.standard_normal(table), -0.1, 0.1)
     colours = base * level[..., None] * (1 + hue[..., None] * np.array([1.0, 0.2, -1.0]))
-    bumps = value_noise(rng, shape, rng.uniform(3, 25), octaves=4)
-    texture = 1 + rng.uniform(0.02, 0.09) * value_noise(rng, shape, 60, octaves=5)
-    texture += rng.uniform(0.01, 0.08) * relief(bumps, light, 1.5)
-    texture += rng.uniform(0.01, 0.06) * white_noise(rng, shape)
-    pits = smoothstep(white_noise(rng, shape, rng.uniform(0.8, 2.5)), 2.2, 2.8)
+    bumps = textures.value_noise(rng, shape, rng.uniform(3, 25), octaves=4)
+    texture = 1 + rng.uniform(0.02, 0.09) * textures.value_noise(rng, shape, 60, octaves=5)
+    texture += rng.uniform(0.01, 0.08) * textures.relief(bumps, light, 1.5)
+    texture += rng.uniform(0.01, 0.06) * textures.white_noise(rng, shape)
+    pits = textures.smoothstep(textures.white_noise(rng, shape, rng.uniform(0.8, 2.5)), 2.2, 2.8)
     texture -= rng.uniform(0.0, 0.35) * pits
     return colours.astype(np.float32)[rows, columns] * texture[..., None]

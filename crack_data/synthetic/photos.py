@@ -17,25 +17,10 @@ from ..convert.coco import annotation, write_coco
 from ..convert.pairing import PairRecord
 from ..errors import CrackError
 from ..storage import AnyPath, atomic_write, write_bytes
+from . import textures
 from .cracks import Crack, normals_of, random_cracks
 from .masonry import Masonry, draw_masonry
-from .textures import (
-    ByteImage,
-    FloatImage,
-    Light,
-    Rng,
-    Shape,
-    cast_shadow,
-    draw_ground,
-    expose,
-    relief,
-    shifted,
-    smoothstep,
-    spill,
-    tinted,
-    value_noise,
-    white_noise,
-)
+from .textures import ByteImage, FloatImage, Light, Rng, Shape
 
 MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
 _DESCRIPTION = "Drawn cracks"
@@ -77,9 +62,12 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(angle)), float(np.sin(angle)))
     masonry = Masonry.random(rng, shape) if rng.random() < 0.2 else None
-    photo = draw_masonry(rng, shape, light, masonry) if masonry else draw_ground(rng, shape, light)
+    if masonry:
+        photo = draw_masonry(rng, shape, light, masonry)
+    else:
+        photo = textures.draw_ground(rng, shape, light)
     if rng.random() < 0.4:
-        spill(rng, photo)
+        textures.spill(rng, photo)
     instances: list[ByteImage] = []
     if rng.random() >= 0.2:  # the others show no crack
         cracks = random_cracks(rng, shape, masonry)
@@ -88,8 +76,8 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
         cover_gaps(rng, photo, cracks)
         instances = layer.masks
     if rng.random() < 0.25:
-        cast_shadow(rng, photo)
-    return SyntheticPhoto(expose(rng, photo), instances)
+        textures.cast_shadow(rng, photo)
+    return SyntheticPhoto(textures.expose(rng, photo), instances)
 
 
 def write_photos(
@@ -198,10 +186,10 @@ def open_cracks(rng: Rng, photo: FloatImage, layer: CrackLayer, light: Light) ->
     rim = cv2.GaussianBlur(layer.darkness, (0, 0), rng.uniform(1.2, 3.5))
     rim = np.roll(rim, rng.integers(-2, 3, 2), axis=(0, 1)) * (1 - layer.darkness)
     photo *= (1 + rng.uniform(-0.3, 0.25) * rim)[..., None]
-    rough = rng.uniform(0.1, 0.3) * value_noise(rng, layer.darkness.shape, 3)
+    rough = rng.uniform(0.1, 0.3) * textures.value_noise(rng, layer.darkness.shape, 3)
     photo *= 1 - np.clip(layer.darkness * (1 + rough), 0, 1)[..., None]
     if trench is not None:
-        photo += smoothstep(to_rim, 0.5 * DEEP, 1.5 * DEEP)[..., None] * (trench - photo)
+        photo += textures.smoothstep(to_rim, 0.5 * DEEP, 1.5 * DEEP)[..., None] * (trench - photo)
 
 
 def _trench(
@@ -210,19 +198,20 @@ def _trench(
     """The inside of wide cracks, HxWx3: walls, a floor in shadow, rubble and dirt."""
     half = float(to_rim.max())
     filled = rng.uniform(0, 1) ** 1.5 * min(1.0, half / 12)  # 0: deep and black, 1: full of dirt
-    rubble = value_noise(rng, coverage.shape, rng.uniform(4, 12), octaves=3)
+    rubble = textures.value_noise(rng, coverage.shape, rng.uniform(4, 12), octaves=3)
     floor = (rng.uniform(0.05, 0.2) + 0.4 * filled) * float(photo.mean()) * (1 + 0.25 * rubble)
-    floor += (0.02 + 0.12 * filled) * relief(rubble, light, 1.5)
-    inner = tinted(rng, floor, rng.uniform(-0.1, 0.7))
+    floor += (0.02 + 0.12 * filled) * textures.relief(rubble, light, 1.5)
+    inner = textures.tinted(rng, floor, rng.uniform(-0.1, 0.7))
     # Walls: what is near the rim is still lit, most where it faces the light.
     blurred = cv2.GaussianBlur(to_rim, (0, 0), 1.5)
-    facing = shifted(blurred, light, -1) - shifted(blurred, light, 1)
+    facing = textures.shifted(blurred, light, -1) - textures.shifted(blurred, light, 1)
     wall = np.exp(-to_rim / np.float32(rng.uniform(0.08, 0.45) * half + 1))
     lit = np.clip(0.35 + rng.uniform(0.05, 0.2) * facing + 0.08 * rubble, 0.05, 1)
     inner += (wall * lit)[..., None] * (photo * 0.8 - inner)
     # The rim towards the light throws its shadow inside.
     reach = rng.uniform(0.15, 1.0) * half
-    shade = cv2.GaussianBlur(shifted(1 - coverage, light, reach), (0, 0), 0.7 + 0.06 * reach)
+    lee = textures.shifted(1 - coverage, light, reach)
+    shade = cv2.GaussianBlur(lee, (0, 0), 0.7 + 0.06 * reach)
     inner *= 1 - rng.uniform(0.2, 0.75) * shade[..., None]
     return np.clip(inner, 0.01, 1)
 
@@ -241,10 +230,10 @@ def cover_gaps(rng: Rng, photo: FloatImage, cracks: list[Crack]) -> None:
         shape = part.shape[:2]
         rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
         away = np.hypot(rows - np.float32(y - top), columns - np.float32(x - left))
-        away += 0.25 * reach * value_noise(rng, shape, max(4.0, reach / 2), octaves=3)
-        cover = 1 - smoothstep(away, 0.9 * reach, 1.25 * reach)
+        away += 0.25 * reach * textures.value_noise(rng, shape, max(4.0, reach / 2), octaves=3)
+        cover = 1 - textures.smoothstep(away, 0.9 * reach, 1.25 * reach)
         sand = photo.mean(axis=(0, 1)) * np.array([0.85, 1.0, 1.1])
         colour = np.array(PAINTS[rng.integers(len(PAINTS))]) if kind == "paint" else sand
         colour = (colour * rng.uniform(0.75, 1.1)).astype(np.float32)
-        grain = (0.02 if kind == "paint" else 0.1) * white_noise(rng, shape, 0.7)
+        grain = (0.02 if kind == "paint" else 0.1) * textures.white_noise(rng, shape, 0.7)
         part += cover[..., None] * (colour * (1 + grain)[..., None] - part)
