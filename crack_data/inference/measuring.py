@@ -21,7 +21,7 @@ _TOLERANCE = 1.0
 # same way from a free end the centreline bends into a corner.
 _RADII, _PX = 1.5, 2.0
 
-Path = list[int]  # indices of skeleton pixels, each a neighbour of the one before
+Walk = list[int]  # indices of skeleton pixels, each a neighbour of the one before
 
 
 class Measurement(NamedTuple):
@@ -80,10 +80,10 @@ def centreline(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield branch, near | ((way[-1] - way < reach[1]) & (last > 2))
 
 
-def _prune(points: np.ndarray) -> tuple[np.ndarray, list[Path], np.ndarray]:
+def _prune(points: np.ndarray) -> tuple[np.ndarray, list[Walk], np.ndarray]:
     """A skeleton without side branches that are bumps of the rim, and its `_trace`."""
     paths, degree = _trace(points[:, :2])
-    bumps: Path = []
+    bumps: Walk = []
     for path in paths:
         tip, root = sorted((path[0], path[-1]), key=lambda end: degree[end])
         is_side = degree[tip] == 1 and degree[root] > 2
@@ -92,7 +92,7 @@ def _prune(points: np.ndarray) -> tuple[np.ndarray, list[Path], np.ndarray]:
     return _prune(np.delete(points, bumps, axis=0)) if bumps else (points, paths, degree)
 
 
-def _trace(pixels: np.ndarray) -> tuple[list[Path], np.ndarray]:
+def _trace(pixels: np.ndarray) -> tuple[list[Walk], np.ndarray]:
     """Single pixels, paths from node to node (pixels without two neighbours), and rings.
 
     Returns them and the number of each pixel's neighbours, (N,).
