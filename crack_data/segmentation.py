@@ -17,7 +17,6 @@ Rle = dict[str, Any]
 
 # Numbers of a compressed RLE, of 32 bits: bytes that say "goes on", and one that does not.
 _NUMBERS = re.compile(rb"([P-o]{0,6}[0-O])+")
-_NO_POLYGON = "has a polygon that is no list of numbers x, y, x, y of three points"
 NO_SEGMENTATION = "has no segmentation (a box is no mask): export polygons or RLE"
 
 
@@ -99,18 +98,18 @@ def _is_pixel_contour(polygon: list[float]) -> bool:
 
 def points_of(values: Any) -> list[list[float]]:
     """Points of a JSON, [[x, y], …]; a ValueError, the rest of a sentence, where they are none."""
-    points = _numbers(values)
+    points = numbers_of(values)
     if points.shape[1:] != (2,) or not np.isfinite(points).all():
         raise ValueError("has points that are no list of numbers [x, y]")
     return points.tolist()
 
 
 def _polygon(points: Any, height: int, width: int) -> list[float]:
-    numbers = _numbers(points)
+    numbers = numbers_of(points)
     if numbers.ndim == 2:  # [[x, y], [x, y], …]
         numbers = numbers.ravel()
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
-        raise ValueError(_NO_POLYGON)
+        raise ValueError("has a polygon that is no list of numbers x, y, x, y of three points")
     if numbers.max() <= 1 and (2 * numbers % 1).any():  # a pixel's own outline has halves
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
     reach = max(height, width)
@@ -122,7 +121,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
     return numbers.tolist()
 
 
-def _numbers(values: Any) -> npt.NDArray[np.float64]:
+def numbers_of(values: Any) -> npt.NDArray[np.float64]:
     """Numbers of a JSON as an array; none where they are not numbers."""
     try:
         return np.array(values, np.float64)
@@ -138,7 +137,7 @@ def _check_runs(rle: Rle, height: int, width: int) -> Rle:
     compressed = isinstance(counts, str)
     if compressed:
         counts = counts.encode("ascii", "replace")
-    runs = _run_lengths(counts) if compressed else _numbers(counts)
+    runs = _run_lengths(counts) if compressed else numbers_of(counts)
     whole = runs.ndim == 1 and len(runs) > 0 and runs.min() >= 0 and not (runs % 1).any()
     if not whole or runs.sum() != height * width:
         raise ValueError(f"has an RLE whose counts do not add up to {height * width} px")

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..annotations import CRACK_NAMES, Label, annotated_photos, check_coco, read_json
 from ..errors import CrackError, as_crack_error
-from ..segmentation import points_of
+from ..segmentation import Record, numbers_of, points_of
 from ..storage import PHOTO_SUFFIXES
 from .cleaning import ByteMask
 from .pairing import Pairing, PairRecord, list_files, match_names
@@ -133,7 +133,7 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
         return
     stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
     beside = (folder / (PurePosixPath(stated).name or path.stem)).as_posix()
-    groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, Any], list[Record]] = {}
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
             group = shape.get("group_id")
@@ -145,9 +145,7 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
     yield stated if "/" in stated else beside, beside, labels
 
 
-def _labelme_label(
-    category: str, pieces: list[dict[str, Any]], size: tuple[int, int] | None
-) -> Label:
+def _labelme_label(category: str, pieces: list[Record], size: tuple[int, int] | None) -> Label:
     areas: list[Any] = []
     lines: list[Any] = []
     patches: list[tuple[ByteMask, int, int]] = []
@@ -221,10 +219,7 @@ def _read_yolo(file: Path, names: dict[str, str]) -> Iterator[Label]:
         category, *rest = line.split() or [""]
         if not category:
             continue
-        try:
-            ring = [float(value) for value in rest]
-        except ValueError:
-            ring = []
+        ring = numbers_of(rest).tolist()
         if len(ring) < 6 or len(ring) % 2:
             raise CrackError(
                 f"{where} is a box or no outline; export segmentation polygons (YOLO-seg): "
