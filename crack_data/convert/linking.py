@@ -144,25 +144,20 @@ def _join_facing(view: _View, cracks: np.ndarray, gap: float) -> np.ndarray:
         others = around[able & (owner[around] != owner[tips[0]])]
         if len(others):
             pixels = (points[tips], outward[tips], points[others], outward[others])
-            for other in np.unique(owner[others[_faced(*pixels, view.facing, gap)]]).tolist():
+            for other in np.unique(owner[others[_faced(view, *pixels, gap)]]).tolist():
                 joined[joined == joined[other]] = joined[owner[tips[0]]]
     return joined
 
 
 def _faced(
-    tips: np.ndarray,
-    ahead: np.ndarray,
-    others: np.ndarray,
-    back: np.ndarray,
-    limits: tuple[float, float],
-    gap: float,
+    view: _View, tips: np.ndarray, ahead: np.ndarray, rims: np.ndarray, back: np.ndarray, gap: float
 ) -> np.ndarray:
     """Which of some pixels of rims an end faces best; pixels (x, y) and their vectors, Nx2."""
-    x, y = (others[:, axis] - tips[:, None, axis] for axis in (0, 1))
+    x, y = (rims[:, axis] - tips[:, None, axis] for axis in (0, 1))
     distance = np.hypot(x, y)
     turn_x, turn_y = (ahead[:, None, axis] - back[:, axis] for axis in (0, 1))
     facing = (turn_x * x + turn_y * y) / (2 * distance)
-    low, high = limits
+    low, high = view.facing
     needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
     needed[distance > gap + 1] = np.inf
     return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)

@@ -110,13 +110,11 @@ class CrackEvaluator(DatasetEvaluator):
                 for name, (share, recall) in recall_by_width(pixels).items()
             },
         }
-        files = {
-            "crack_per_photo.csv": per_photo_csv(records, pixels, [x.instances for x in photos]),
-            "crack_metrics.json": json.dumps(report, indent=2, allow_nan=False).encode(),
-        }
         folder = Path(self._cfg.OUTPUT_DIR, "inference", folder_name(self.dataset_name))
-        for name, content in files.items():
-            write_bytes(folder / name, content)
+        table = per_photo_csv(records, pixels, [x.instances for x in photos])
+        write_bytes(folder / "crack_per_photo.csv", table)
+        content = json.dumps(report, indent=2, allow_nan=False).encode()
+        write_bytes(folder / "crack_metrics.json", content)
         logger.info(f"Per-photo table and metrics are in {folder}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, as_crack_error, run_tool
@@ -86,17 +87,14 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=update, use_buffers=True)
 
 
-def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+def parameter_names(optimizer: Optimizer, model: nn.Module) -> list[str]:
     """The names of an optimizer's parameters, in the order in which it numbers them."""
     name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     return [name_of[id(x)] for group in optimizer.param_groups for x in group["params"]]
 
 
 def match_optimizer_state(
-    saved: dict[str, Any],
-    saved_names: Sequence[str],
-    optimizer: torch.optim.Optimizer,
-    names: Sequence[str],
+    saved: dict[str, Any], saved_names: Sequence[str], optimizer: Optimizer, names: Sequence[str]
 ) -> dict[str, Any]:
     """The state to load into ``optimizer``: moments as saved, rates and weight decay its own.
 

@@ -18,6 +18,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import nn
+from torch.optim import Optimizer
 
 from ..errors import CrackError
 from ..modeling.compiled import choose_precision
@@ -50,7 +51,7 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
     return AMPTrainer(model, (), optimizer)
 
 
-def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Detectron2's parameter groups and gradient clipping around SGD or AdamW."""
     solver, factor = cfg.SOLVER, cfg.SOLVER.BACKBONE_LR_FACTOR
     parameters = get_default_optimizer_params(
@@ -73,9 +74,7 @@ def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimiz
 class CrackStepper(SimpleTrainer):
     """Detectron2's `SimpleTrainer` with autocast, accumulation and a check before each update."""
 
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, bf16: bool, accumulate: int
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, bf16: bool, accumulate: int) -> None:
         super().__init__(model, (), optimizer)
         self.bf16 = bf16
         self.accumulate = accumulate  # iterations that one optimizer step takes
