@@ -8,7 +8,7 @@ import posixpath
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from itertools import chain, count
 from typing import Any
 
@@ -25,6 +25,9 @@ from .predictor import CrackPredictor
 from .results import Record, to_csv, to_document
 
 _CSV = "predictions.csv"
+
+Sizes = dict[str, int]  # of the files below the output folder, bytes, by relative path
+Records = dict[str, Record]  # of photos, by path
 
 
 def run_prediction(
@@ -44,8 +47,9 @@ def run_prediction(
     if options.labels:
         check_labels(folder)
     there, paths = storage.list_files(folder), {storage.printable(photo.path) for photo in photos}
-    read = _read_records(folder, there, resume)
-    known = _find_complete(photos, folder, there, read, settings) if resume else {}
+    with as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew"):
+        read = _read_records(folder, there, resume)
+        known = _find_complete(photos, folder, there, read, settings) if resume else {}
     earlier = _find_earlier(there, read, known)
     others = {x["name"].lower(): path for path, x in earlier.items() if path not in paths}
     named = _name_outputs(photos, earlier | known)
@@ -100,54 +104,43 @@ def run_settings(cfg: CfgNode, options: OutputOptions) -> dict[str, Any]:
     }
 
 
-def _read_records(folder: str, there: dict[str, int], resume: bool) -> dict[str, Any]:
+def _read_records(folder: str, there: Sizes, resume: bool) -> dict[str, Any]:
     """The content of the records, by name below the folder; damaged ones only stop a ``resume``."""
     records = {}
     for name in (x for x in there if x.startswith(f"{RECORDS}/")):
-        with nullcontext() if resume else suppress(CrackError), _damage_of(folder):
+        with nullcontext() if resume else suppress(Exception):
             records[name] = json.loads(storage.read_bytes(posixpath.join(folder, name)))
     return records
 
 
-def _damage_of(folder: str) -> AbstractContextManager[None]:
-    return as_crack_error(f"the records in {folder} are damaged; leave --resume out to start anew")
-
-
 def _find_complete(
-    photos: list[PhotoFile],
-    folder: str,
-    there: dict[str, int],
-    records: dict[str, Any],
-    settings: dict[str, Any],
-) -> dict[str, Record]:
+    photos: list[PhotoFile], folder: str, there: Sizes, records: dict[str, Any], settings: Record
+) -> Records:
     """Records, by path, of the photos that are as they were and whose outputs are complete."""
+    then = records.get(SETTINGS, settings)
+    for key in settings:
+        if then.get(key) != settings[key]:
+            raise CrackError(
+                f"output folder {folder} holds results made with another {key}; leave --resume "
+                "out or name another folder"
+            )
+    known = {record["path"]: record for name, record in records.items() if name != SETTINGS}
     done = {}
-    with _damage_of(folder):
-        then = records.get(SETTINGS, settings)
-        for key in settings:
-            if then.get(key) != settings[key]:
-                raise CrackError(
-                    f"output folder {folder} holds results made with another {key}; leave "
-                    "--resume out or name another folder"
-                )
-        known = {record["path"]: record for name, record in records.items() if name != SETTINGS}
-        for photo in photos:
-            record = known.get(storage.printable(photo.path))
-            if record is not None and record["outputs"].items() <= there.items():
-                with suppress(CrackError):  # a photo that cannot be read now is predicted anew
-                    if record["photo"] == storage.fingerprint(photo.path):
-                        done[record["path"]] = {**record, "file_name": photo.file_name}
+    for photo in photos:
+        record = known.get(storage.printable(photo.path))
+        if record is not None and record["outputs"].items() <= there.items():
+            with suppress(CrackError):  # a photo that cannot be read now is predicted anew
+                if record["photo"] == storage.fingerprint(photo.path):
+                    done[record["path"]] = {**record, "file_name": photo.file_name}
     return done
 
 
-def _find_earlier(
-    there: dict[str, int], records: dict[str, Any], known: dict[str, Record]
-) -> dict[str, Record]:
+def _find_earlier(there: Sizes, records: dict[str, Any], known: Records) -> Records:
     """By path, {"name", "outputs"} of photos with files of earlier runs, of the size written."""
-    earlier: dict[str, Record] = {}
+    earlier: Records = {}
     kept = {f"{RECORDS}/{record['name']}.json" for record in known.values()}
     for name in records.keys() - kept:
-        with suppress(CrackError), as_crack_error(name):  # a damaged record lists nothing
+        with suppress(Exception):  # a damaged record lists nothing
             record = records[name]
             listed = record["earlier"] if name == SETTINGS else {record["path"]: record}
             for path, each in listed.items():
@@ -158,7 +151,7 @@ def _find_earlier(
 
 
 def _refuse_to_overwrite(
-    folder: str, there: dict[str, int], tasks: list[PhotoTask], others: dict[str, str]
+    folder: str, there: Sizes, tasks: list[PhotoTask], others: dict[str, str]
 ) -> None:
     """Raise a `CrackError` where a file of no run would be overwritten, or of another photo."""
     taken = {task.name + ending for task in tasks for ending in ENDINGS}
@@ -177,7 +170,7 @@ def _refuse_to_overwrite(
             )
 
 
-def _name_outputs(photos: list[PhotoFile], earlier: dict[str, Record]) -> Iterator[PhotoTask]:
+def _name_outputs(photos: list[PhotoFile], earlier: Records) -> Iterator[PhotoTask]:
     """Tasks for the photos, each with a name of its own for its outputs.
 
     That is the name in the ``earlier`` record, by path, or else the photo's without its ending,
