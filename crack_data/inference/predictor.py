@@ -19,7 +19,7 @@ from ..errors import CrackError, as_crack_error
 from ..modeling import CrackRCNN
 from ..modeling.compiled import compile_for_cpu
 from ..modeling.crack_rcnn import NetworkOutput
-from ..modeling.instances import Components, claimed_map
+from ..modeling.instances import Components
 from ..weights import load_weights
 from .prediction import CrackInstance, CrackPrediction
 from .tiling import run_tiles
@@ -97,7 +97,7 @@ class CrackPredictor:
         output = run_tiles(image_bgr, self.cfg.CRACK.INFERENCE, run_network)
         components, scores = self.model.find_cracks(output)
         drawn = scores >= self.score_threshold
-        probability = claimed_map(output.probability, components, drawn)
+        probability = components.claimed(output.probability, drawn)
         labels = components.labels
         labels *= output.probability > 255.0 * threshold
         best = np.argsort(-scores, kind="stable")

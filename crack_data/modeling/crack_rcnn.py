@@ -15,15 +15,7 @@ from torch import nn
 
 from ..calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from .crack_map_head import IGNORED, CrackMapHead, crack_map_loss
-from .instances import (
-    Components,
-    Detection,
-    add_map_proposals,
-    claimed_map,
-    find_components,
-    score_components,
-    to_detections,
-)
+from .instances import Components, Detection, add_map_proposals, find_components, to_detections
 
 Features = dict[str, torch.Tensor]
 # Objectness logits (N, A, h, w) and box deltas (N, A x 4, h, w) of each level.
@@ -137,7 +129,7 @@ class CrackRCNN(GeneralizedRCNN):
             instances.pred_boxes = BitMasks(instances.pred_masks).get_bounding_boxes()
             instances.scores = torch.from_numpy(scores[best][kept]).float()
             instances.pred_classes = torch.zeros(int(kept.sum()), dtype=torch.int64)
-            crack_map = torch.from_numpy(claimed_map(found.probability, components, drawn))
+            crack_map = torch.from_numpy(components.claimed(found.probability, drawn))
             output = {"instances": instances, "crack_map": crack_map.float() / 255}
             outputs.append({name: value.to(self.device) for name, value in output.items()})
         return outputs
@@ -168,7 +160,7 @@ class CrackRCNN(GeneralizedRCNN):
     def find_cracks(self, output: NetworkOutput) -> tuple[Components, np.ndarray]:
         """The cracks of one photo, and the score of each, (N,)."""
         components = output.components or find_components(output.probability, self.settings)
-        return components, score_components(components, output.detections, self.settings)
+        return components, components.scores(output.detections, self.settings)
 
 
 def _to_uint8(probability: torch.Tensor) -> np.ndarray:

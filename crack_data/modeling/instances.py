@@ -21,6 +21,16 @@ from ..convert.linking import link_pieces
 
 
 @dataclass(frozen=True)
+class Detection:
+    """What the detector found."""
+
+    score: float  # in [0, 1]
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1, px, half-open, within the photo
+    # (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Components:
     """The cracks of a crack map, each of one or several connected components."""
 
@@ -29,15 +39,27 @@ class Components:
     # (N,) in [0, 1], what the map alone says: mean probability, less for short ones.
     confidence: np.ndarray
 
+    def scores(self, detections: Sequence[Detection], settings: CfgNode) -> np.ndarray:
+        """How sure detector and map are of each crack, (N,): the geometric mean of both scores."""
+        ranked = sorted(detections, key=lambda x: x.score)
+        scores = np.array([0.0, *(x.score for x in ranked)])
+        painted = np.zeros(self.labels.shape, np.int32)  # with the rank of the best over a pixel
+        for rank, detection in enumerate(ranked, start=1):
+            x0, y0, x1, y1 = detection.box
+            painted[y0:y1, x0:x1][... if detection.mask is None else detection.mask] = rank
+        inside = self.labels > 0
+        owners = self.labels[inside].astype(np.int64)
+        # Crack by crack, the best pixels first.
+        key = np.sort(owners * len(scores) - painted[inside])
+        area = np.bincount(owners, minlength=len(self.boxes) + 1)[1:]
+        # What 40 % of a crack's pixels reach: part of a long crack may lie outside every box.
+        deciding = np.cumsum(area) - area + (0.4 * (area - 1)).astype(int)
+        detector = np.maximum(scores[-key[deciding] % len(scores)], settings.DETECTOR_FLOOR)
+        return np.sqrt(detector * self.confidence)
 
-@dataclass(frozen=True)
-class Detection:
-    """What the detector found."""
-
-    score: float  # in [0, 1]
-    box: tuple[int, int, int, int]  # x0, y0, x1, y1, px, half-open, within the photo
-    # (y1 - y0, x1 - x0) bool, the coarse mask of a mask branch; None: all of the box.
-    mask: np.ndarray | None = None
+    def claimed(self, probability: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
+        return probability * np.concatenate([[False], drawn]).take(self.labels)
 
 
 def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
@@ -96,28 +118,3 @@ def add_map_proposals(
         components.append(found)
     # Detectron2's function appends boxes of any origin; these are no ground truth.
     return add_ground_truth_to_proposals(boxes, proposals), components
-
-
-def score_components(
-    components: Components, detections: Sequence[Detection], settings: CfgNode
-) -> np.ndarray:
-    """How sure detector and map are of each crack, (N,): the geometric mean of both scores."""
-    ranked = sorted(detections, key=lambda x: x.score)
-    scores = np.array([0.0, *(x.score for x in ranked)])
-    painted = np.zeros(components.labels.shape, np.int32)  # with the rank of the best over a pixel
-    for rank, detection in enumerate(ranked, start=1):
-        x0, y0, x1, y1 = detection.box
-        painted[y0:y1, x0:x1][... if detection.mask is None else detection.mask] = rank
-    inside = components.labels > 0
-    owners = components.labels[inside].astype(np.int64)
-    key = np.sort(owners * len(scores) - painted[inside])  # crack by crack, the best pixels first
-    area = np.bincount(owners, minlength=len(components.boxes) + 1)[1:]
-    # What 40 % of a crack's pixels reach: part of a long crack may lie outside every box.
-    deciding = np.cumsum(area) - area + (0.4 * (area - 1)).astype(int)
-    detector = np.maximum(scores[-key[deciding] % len(scores)], settings.DETECTOR_FLOOR)
-    return np.sqrt(detector * components.confidence)
-
-
-def claimed_map(probability: np.ndarray, components: Components, drawn: np.ndarray) -> np.ndarray:
-    """The crack map, (H, W) uint8, zero outside the cracks that ``drawn``, (N,) bool, marks."""
-    return probability * np.concatenate([[False], drawn]).take(components.labels)

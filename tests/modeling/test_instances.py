@@ -11,9 +11,7 @@ from detectron2.structures import Boxes, Instances
 from crack_data.modeling.instances import (
     Detection,
     add_map_proposals,
-    claimed_map,
     find_components,
-    score_components,
     to_detections,
 )
 
@@ -41,7 +39,7 @@ def _settings(link_gap: float = 0.0, floor: float = 0.0) -> CfgNode:
 
 def _scores(probability: np.ndarray, *detections: Detection, floor: float = 0.0) -> list[float]:
     settings = _settings(floor=floor)
-    return score_components(find_components(probability, settings), detections, settings).tolist()
+    return find_components(probability, settings).scores(detections, settings).tolist()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,7 @@ def test_scores_are_those_of_a_plain_computation() -> None:
     for detection in found:
         x0, y0, x1, y1 = detection.box
         painted[y0:y1, x0:x1] = np.maximum(painted[y0:y1, x0:x1], detection.score)
-    scores = score_components(components, found, _settings())
+    scores = components.scores(found, _settings())
     assert len(scores) > 20
     for index, score in enumerate(scores):
         under = np.sort(painted[components.labels == index + 1])[::-1]
@@ -108,8 +106,8 @@ def test_a_coarse_mask_covers_instead_of_its_box() -> None:
 def test_an_empty_map_has_no_cracks(detections: list[Detection]) -> None:
     components = find_components(_map(), _settings(12))
     assert components.boxes.shape == (0, 4)
-    assert score_components(components, detections, _settings()).shape == (0,)
-    assert not claimed_map(_map(), components, np.zeros(0, bool)).any()
+    assert components.scores(detections, _settings()).shape == (0,)
+    assert not components.claimed(_map(), np.zeros(0, bool)).any()
 
 
 @pytest.mark.parametrize("crack", [(7, 9, 8, 10), (0, 0, 200, 100)])
@@ -126,7 +124,7 @@ def test_pieces_across_a_gap_are_one_crack() -> None:
     assert linked.boxes.tolist() == [[10, 40, 190, 43], [10, 80, 120, 83]]
     assert linked.confidence == pytest.approx([SURE, SURE])
     assert np.array_equal(linked.labels > 0, pieces > 2)
-    scores = score_components(linked, [_box(0, 30, 120, 50, 0.8)], _settings())
+    scores = linked.scores([_box(0, 30, 120, 50, 0.8)], _settings())
     assert scores[0] == pytest.approx(np.sqrt(0.8 * SURE))
 
 
@@ -138,7 +136,7 @@ def test_short_cracks_are_less_sure() -> None:
 def test_the_map_keeps_what_is_drawn() -> None:
     probability = _map(LONG, OTHER)
     components = find_components(probability, _settings())
-    kept = claimed_map(probability, components, np.array([False, True]))
+    kept = components.claimed(probability, np.array([False, True]))
     assert np.array_equal(kept > 0, components.labels == 2)
     assert kept.max() == 230
 
