@@ -39,7 +39,7 @@ def encode_answer(
 ) -> bytes:
     """An answer's body in a form of `MEDIA_TYPES`; ``overlay``: the JSON holds the drawn photo."""
     if form == "mask":
-        return encode_png(prediction.mask.view(np.uint8) * np.uint8(255))
+        return encode_png(prediction.mask)
     if form == "json":
         document = to_json(prediction, name)
         if overlay:

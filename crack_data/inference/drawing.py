@@ -36,7 +36,9 @@ def draw_prediction(
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """A picture, uint8, (H, W) grey or (H, W, 3) BGR, as a PNG file."""
+    """A picture, uint8, (H, W) grey or (H, W, 3) BGR, or a mask, bool (H, W), as a PNG file."""
+    if pixels.dtype == bool:
+        pixels = pixels.view(np.uint8) * np.uint8(255)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 

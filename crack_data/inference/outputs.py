@@ -8,8 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import storage
 from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS, PhotoError, read_header, read_photo
@@ -86,7 +84,7 @@ def _predict_whole(
     overlay = draw_prediction(image, prediction, options.boxes, options.scores)
     files: dict[str, bytes | Path] = {  # contents, or files to copy, by ending
         "_overlay.png": encode_png(overlay),
-        "_mask.png": encode_png(prediction.mask.view(np.uint8) * np.uint8(255)),
+        "_mask.png": encode_png(prediction.mask),
         "_prob.png": encode_png(prediction.probability),
     }
     if options.geojson:
