@@ -90,15 +90,8 @@ def _enlarge(x: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def _conv(in_channels: int, out_channels: int, norm: str) -> Conv2d:
-    layer = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=3,
-        padding=1,
-        bias=norm == "",
-        norm=get_norm(norm, out_channels),
-        activation=F.relu,
-    )
+    after = {"norm": get_norm(norm, out_channels), "activation": F.relu}
+    layer = Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=norm == "", **after)
     weight_init.c2_msra_fill(layer)
     return layer
 

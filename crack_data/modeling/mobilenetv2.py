@@ -105,13 +105,7 @@ class DetailFPN(FPN):
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """MobileNetV2 with an FPN: features p2 … p6 at strides 4 … 64."""
-    keys = cfg.MODEL.MOBILENETV2
-    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
-    return DetailFPN(
-        bottom_up=MobileNetV2(keys.WIDTH_MULT, keys.NORM, keys.OUT_FEATURES, freeze_at),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    keys, fpn, freeze_at = cfg.MODEL.MOBILENETV2, cfg.MODEL.FPN, cfg.MODEL.BACKBONE.FREEZE_AT
+    network = MobileNetV2(keys.WIDTH_MULT, keys.NORM, keys.OUT_FEATURES, freeze_at)
+    rest = {"norm": fpn.NORM, "top_block": LastLevelMaxPool(), "fuse_type": fpn.FUSE_TYPE}
+    return DetailFPN(network, fpn.IN_FEATURES, fpn.OUT_CHANNELS, **rest)
