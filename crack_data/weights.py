@@ -31,25 +31,22 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     Detectron2's model zoo, or a URL that PathManager downloads. A `CrackError` where it is missing,
     damaged, holds more than tensors and plain values, or values that are not finite.
     """
-    missing = f"checkpoint {path} does not exist, or cannot be fetched or read"
+    what = f"checkpoint {path}"
+    missing = f"{what} does not exist, or cannot be fetched or read"
     with as_crack_error(missing), PathManager.open(path, "rb") as file:
         data = file.read()
-    with as_crack_error(f"checkpoint {path} is damaged, or none"):
+    with as_crack_error(f"{what} is damaged, or none"):
         try:
             content = _unpack(data)
         except pickle.UnpicklingError:  # PyTorch's own words are how to run what it holds
-            raise CrackError(
-                f"checkpoint {path} holds more than tensors, or is no checkpoint"
-            ) from None
+            raise CrackError(f"{what} holds more than tensors, or is no checkpoint") from None
         for key, value in leaves(content):
             if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
                 raise ValueError(f"values in {key} are not finite; take an earlier one")
     state = content["model"]
     named = all(isinstance(x, str) and isinstance(y, torch.Tensor) for x, y in state.items())
     if not state or not named:
-        raise CrackError(
-            f"checkpoint {path} holds no model weights; name a file that training wrote"
-        )
+        raise CrackError(f"{what} holds no model weights; name a file that training wrote")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): x for name, x in state.items()}
     return {**content, "model": dict(state)}

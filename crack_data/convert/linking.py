@@ -89,18 +89,16 @@ def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
 
     Of cracks that are equally near the longest; where these are equally long, none.
     """
-    reach = min(_FRAGMENT_REACH, int(gap))
+    reach = min(_FRAGMENT_REACH, int(gap)) + 1  # from pixel to pixel
     boxes = find_objects(cracks)
     extent = _extents(boxes)
     is_long = extent > _FRAGMENT_LENGTH
     joined = np.arange(len(extent))
     for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
-        around = tuple(
-            slice(max(x.start - reach - 1, 0), x.stop + reach + 1) for x in boxes[number - 1]
-        )
+        around = tuple(slice(max(x.start - reach, 0), x.stop + reach) for x in boxes[number - 1])
         other = (cracks[around] != number).view(np.uint8)
         away = cv2.distanceTransform(other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        near = (away <= reach + 1) & is_long[cracks[around]]
+        near = (away <= reach) & is_long[cracks[around]]
         nearest = np.unique(cracks[around][near & (away <= away[near].min(initial=np.inf))])
         longest = nearest[extent[nearest] == extent[nearest].max(initial=0)]
         if len(longest) == 1:

@@ -209,15 +209,14 @@ class KeepBest(HookBase):
     def update(self, results: Mapping[str, Any]) -> None:
         """Compare an evaluation with the best so far; only the main process has its results."""
         trainer, keys = self.trainer, self.trainer.cfg.CRACK
-        value = flatten_results_dict(results).get(keys.BEST_METRIC, math.nan)
+        metric = keys.BEST_METRIC
+        value = flatten_results_dict(results).get(metric, math.nan)
         if math.isnan(value):  # as average precision is on a set without cracks
             if comm.is_main_process():
-                logger.warning(
-                    f"{keys.BEST_METRIC} is not among the metrics: no best weights are kept"
-                )
+                logger.warning(f"{metric} is not among the metrics: no best weights are kept")
         elif self.best is None or value > self.best:
             self.best, self.best_iteration, self.without_gain = value, trainer.storage.iter, 0
-            logger.info(f"Best {keys.BEST_METRIC} so far: {value:.4f}")
+            logger.info(f"Best {metric} so far: {value:.4f}")
             trainer.save_weights("model_best")
         else:
             self.without_gain += 1
