@@ -68,7 +68,7 @@ def main() -> None:
     for layer, stride in zip(layers, (2, 4, 8, 16), strict=True):
         times = [f"{best_time(way, layer, stride, rounds):.1f}" for way in _WAYS.values()]
         body.append([f"{layer.in_channels}, {stride}", *times])
-    print(markdown_lines(["channels, stride of the input", *_WAYS], body, numbers=True))
+    print(markdown_lines(["channels, stride of the input", *_WAYS], body, right=True))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def table(fp32: Accuracy, other: Accuracy) -> str:
     for dataset, metrics in fp32.items():
         pairs = ((metrics[name], other[dataset][name] - metrics[name]) for name in LIMITS)
         body.append([dataset, *(cell for a, b in pairs for cell in (f"{a:.4f}", f"{b:+.4f}"))])
-    return markdown_lines(head, body, numbers=True)
+    return markdown_lines(head, body, right=True)
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
         [name, *(_cell(result.get(column[0], {}), *column[1:]) for column in _COLUMNS.values())]
         for name, result in results.items()
     ]
-    return markdown_lines(["test set", *_COLUMNS], body, numbers=True) + "\n"
+    return markdown_lines(["test set", *_COLUMNS], body, right=True) + "\n"
 
 
 def _cell(metrics: Mapping[str, float], name: str, digits: int, factor: float) -> str:
@@ -80,10 +80,8 @@ def per_photo_csv(
     return text.getvalue().encode(errors="backslashreplace")  # names need not be UTF-8
 
 
-def markdown_lines(
-    head: Sequence[str], body: Sequence[Sequence[str]], numbers: bool = False
-) -> str:
-    """A table without a line break at its end; ``numbers``: all columns but the first at right."""
-    rule = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
+def markdown_lines(head: Sequence[str], body: Sequence[Sequence[str]], right: bool = False) -> str:
+    """A table without a line break at its end; ``right``: where all columns but the first align."""
+    rule = ["---", *["---:" if right else "---"] * (len(head) - 1)]
     rows = ([cell.replace("|", "\\|") for cell in row] for row in (head, rule, *body))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

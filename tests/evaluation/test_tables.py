@@ -76,7 +76,7 @@ def test_a_table() -> None:
 
 
 def test_numbers_stand_at_the_right() -> None:
-    assert markdown_lines(["a", "b"], [], numbers=True) == "| a | b |\n| --- | ---: |"
+    assert markdown_lines(["a", "b"], [], right=True) == "| a | b |\n| --- | ---: |"
 
 
 def test_a_bar_in_a_cell_does_not_split_it() -> None:
