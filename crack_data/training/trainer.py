@@ -23,7 +23,7 @@ from torch import nn
 from ..errors import as_crack_error
 from ..evaluation.evaluator import evaluate_datasets
 from ..inference.predictor import CrackPredictor
-from ..modeling.compiled import use_bag_pooling
+from ..modeling.roi_pooling import use_bag_pooling
 from ..weights import load_initial_weights
 from . import checkpoints
 from .data import Batch, BatchLoader, build_train_loader

@@ -8,7 +8,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
 
-from crack_data.modeling.compiled import BagPooler, use_bag_pooling
+from crack_data.modeling.roi_pooling import BagPooler, use_bag_pooling
 
 STRIDES = (4, 8, 16, 32)
 SCALES = [1 / stride for stride in STRIDES]
