@@ -122,7 +122,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
 
 
 def numbers_of(values: Any) -> npt.NDArray[np.float64]:
-    """Numbers of a JSON as an array; none where they are not numbers."""
+    """Numbers of a JSON or a text as an array; none where they are not numbers."""
     try:
         return np.array(values, np.float64)
     except (TypeError, ValueError):
