@@ -275,11 +275,12 @@ def test_outputs_have_names_of_their_own(files: list[str], expected: list[str]) 
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"path": 1', "5", '{"path": "/in/a.jpg"}'])
-def test_damaged_records_are_one_sentence(content: str, tmp_path: Path) -> None:
+def test_damaged_records_are_one_sentence(tiny_cfg: CfgNode, content: str, tmp_path: Path) -> None:
     (tmp_path / ".records").mkdir()
     (tmp_path / ".records" / "a.json").write_text(content)
+    photos = [PhotoFile("/in/a.jpg", "a.jpg")]
     with pytest.raises(CrackError, match=r"records in .* are damaged; leave --resume out"):
-        batch._read_complete([PhotoFile("/in/a.jpg", "a.jpg")], str(tmp_path), {})
+        run_prediction(tiny_cfg, photos, OutputOptions(str(tmp_path)), resume=True)
 
 
 def test_known_photos_keep_their_names() -> None:
