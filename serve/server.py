@@ -102,9 +102,7 @@ class Server(httputil.HTTPServerConnectionDelegate):
         self._exchanges = [x for x in self._exchanges if not x.over]
         return self._exchanges
 
-    def start_request(
-        self, server_conn: object, request_conn: httputil.HTTPConnection
-    ) -> httputil.HTTPMessageDelegate:
+    def start_request(self, server_conn: object, request_conn: Any) -> Exchange:
         """Begin an exchange on a connection: called when it is opened and after each answer."""
         new = Exchange(self, request_conn)
         same = [x for x in self.exchanges() if x.address == new.address]

@@ -43,10 +43,8 @@ def main() -> None:
         photos = [photo.path for photo in find_photos(given.images)][: given.max_images]
     else:
         photos = drawn_photos(Path(given.output) / "photos")
-    if given.config_file:
-        rows = rows_of(given.config_file, given.device, given.precision, given.output)
-    else:
-        rows = default_rows(given.device, given.precision, given.output)
+    where = given.device, given.precision, given.output
+    rows = rows_of(given.config_file, *where) if given.config_file else default_rows(*where)
     extra = {"Training": measure_training(given.train)} if given.train else {}
     accuracy = measure_accuracy(rows, given.dataset) if given.dataset else {}
     results = measure(rows, photos, given.rounds)
