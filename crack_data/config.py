@@ -107,8 +107,9 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.NOISE_PROB": 0.15,
     "CRACK.AUG.JPEG_PROB": 0.15,
     "CRACK.AUG.SHADOW_PROB": 0.15,
-    # Photos longer than this (px; 0: none) are predicted in overlapping tiles, at most so large.
-    "CRACK.INFERENCE.TILE_SIZE": 1024,
+    # Photos longer than this (px; 0: none) are predicted in overlapping tiles, at most so large:
+    # not much larger than what training shows, or the detector is sure of no long crack.
+    "CRACK.INFERENCE.TILE_SIZE": 640,
     # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
     "CRACK.INFERENCE.TILE_OVERLAP": 64,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
