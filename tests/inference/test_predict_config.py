@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -73,3 +76,20 @@ def test_absent_weights_are_named(config_file: Path, weights: str | None) -> Non
 def test_a_config_without_weights_is_named(config_file: Path) -> None:
     with pytest.raises(CrackError, match=r"model\.yaml names no MODEL\.WEIGHTS"):
         load_predict_config(str(config_file), overrides=["MODEL.WEIGHTS", ""])
+
+
+def test_weights_of_a_url_are_fetched_once(
+    tiny_cfg: CfgNode, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    weights = place(tiny_cfg, tmp_path)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/checkpoints/model.pth"
+        found = load_predict_config(str(config_file), url).MODEL.WEIGHTS
+        server.shutdown()
+    assert Path(found).read_bytes() == weights.read_bytes()
+    assert found == load_predict_config(str(config_file), url).MODEL.WEIGHTS
+    with pytest.raises(CrackError, match=r"checkpoint http://127.*none\.pth cannot be fetched: "):
+        load_predict_config(str(config_file), url.replace("model", "none"))
