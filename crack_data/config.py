@@ -19,7 +19,6 @@ from .convert.linking import DEFAULT_GAP
 from .errors import CrackError, as_crack_error
 
 _PACKAGE = Path(__file__).resolve().parent
-_LOSS_WEIGHTS = ("MODEL.CRACK_MAP.LOSS_WEIGHT", "MODEL.CRACK_MAP.DICE_WEIGHT")
 
 # Keys and their defaults, whose types are those that a config may give.
 DEFAULTS: dict[str, Any] = {
@@ -124,7 +123,10 @@ def add_crack_config(cfg: CN) -> None:
     """Add `DEFAULTS` to a Detectron2 config in place."""
     add_pointrend_config(cfg)  # a comparison config chooses its mask head
     # Of earlier versions: configs that their trainings have saved still load.
-    for key in ("MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS", *_LOSS_WEIGHTS):
+    for key in (
+        "MODEL.EFFICIENTNET_LITE", "CRACK.VALIDATION_LOSS",
+        "MODEL.CRACK_MAP.LOSS_WEIGHT", "MODEL.CRACK_MAP.DICE_WEIGHT",
+    ):  # fmt: skip
         cfg.register_deprecated_key(key)
     for key, default in DEFAULTS.items():
         *groups, name = key.split(".")

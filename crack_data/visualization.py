@@ -91,8 +91,8 @@ def _batches(cfg: CfgNode) -> Iterator[tuple[str, np.ndarray]]:
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # a few samples do not repay the start of processes
     loader = build_train_loader(cfg, seed=max(cfg.SEED, 0))
-    photos = len(loader.dataset)  # type: ignore[arg-type]
-    monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS, photos)
+    monitor = BatchMonitor(cfg.CRACK.MAX_BAD_PHOTOS)
+    monitor.photos = len(loader.dataset)  # type: ignore[arg-type]
     for sample in chain.from_iterable(map(monitor, loader)):
         image = convert_image_to_rgb(sample["image"].permute(1, 2, 0), cfg.INPUT.FORMAT)
         masks = list(sample["instances"].gt_masks.tensor.numpy())

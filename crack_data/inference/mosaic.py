@@ -1,12 +1,14 @@
 """Cracks of a GeoTIFF larger than the pixel limit, window by window.
 
-Memory holds one window at a time, beside the centrelines found: it does not grow with the raster.
+Memory holds one window at a time, beside the centrelines found and the pixels of what crosses a
+window's border and scores too low in it: it does not grow with the raster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,16 +125,14 @@ def predict_mosaic(
             joiner.add(row, list(_parts(prediction, valid, core, around[:2], width)))
         cracks = joiner.cracks()
         # What scored too low in one window goes on from what did not in another.
-        for part in (part for parts in cracks for part in parts):
-            if part.undrawn is None:
-                continue
-            (x0, y0), (x1, y1) = np.reshape(part.box, (2, 2)).tolist()
-            window = (y0, y1), (x0, x1)
-            drawn = out.read(1, window=window)
-            rows, columns = np.divmod(part.undrawn, width)
-            drawn[rows - y0, columns - x0] = 255
-            out.write(drawn, 1, window=window)
-            masked += part.area
+        for part in chain.from_iterable(cracks):
+            if part.undrawn is not None:
+                window = part.box[1::2], part.box[::2]
+                drawn = out.read(1, window=window)
+                rows, columns = np.divmod(part.undrawn, width)
+                drawn[rows - part.box[1], columns - part.box[0]] = 255
+                out.write(drawn, 1, window=window)
+                masked += part.area
     lines = [[line for part in parts for line in part.lines] for parts in cracks]
     scales = [find_scale(branches, place, options.mm_per_px) for branches in lines]
     percent, threshold = 100.0 * masked / max(seen, 1), options.threshold
@@ -186,8 +186,9 @@ def _parts(
     centreline is that of the crack with its surroundings, cut at the window's border, so that the
     parts of neighbouring windows add up. ``corner`` is x, y of the surroundings' first pixel.
     """
-    drawn = len(prediction.instances)
-    for number, found in enumerate((*prediction.instances, *prediction.rejected)):
+    found_here = [(x, True) for x in prediction.instances]
+    found_here += [(x, False) for x in prediction.rejected]
+    for found, is_drawn in found_here:
         x0, y0, x1, y1 = found.box
         known = found.mask & valid[y0:y1, x0:x1]
         instance = CrackInstance.from_mask(found.score, known, (x0, y0))
@@ -195,12 +196,12 @@ def _parts(
             continue
         pixels = np.argwhere(instance.mask)[:, ::-1] + np.add(instance.box[:2], corner)
         inside = pixels[((pixels >= core[:2]) & (pixels < core[2:])).all(axis=1)]
-        if not len(inside) or (number >= drawn and len(inside) == len(pixels)):
+        if not len(inside) or (len(inside) == len(pixels) and not is_drawn):
             continue
         box = (*inside.min(axis=0).tolist(), *(inside.max(axis=0) + 1).tolist())
         measured = measure(instance)
         lines = [piece for line in measured.lines for piece in _clip(line + corner, core)]
-        undrawn = inside @ (1, width) if number >= drawn else None
+        undrawn = None if is_drawn else inside @ (1, width)
         part = Part(instance.score, len(inside), box, measured.max_width_px, lines, undrawn)
         near = (pixels < np.add(core[:2], HALO)) | (pixels >= np.subtract(core[2:], HALO))
         x, y = pixels[near.any(axis=1)].T

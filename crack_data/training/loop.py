@@ -100,8 +100,8 @@ class CrackStepper(SimpleTrainer):
 class BatchMonitor:
     """Counts unreadable photos and remembers the last batch's photos."""
 
-    def __init__(self, max_bad_share: float, photos: int = 0) -> None:
-        self.photos = photos  # in the training set
+    def __init__(self, max_bad_share: float) -> None:
+        self.photos = 0  # in the training set
         self.max_bad_share = max_bad_share
         self.bad: dict[str, str] = {}  # the unreadable ones so far, file name to reason
         self.last: list[dict[str, str]] = []  # image_id and so on of the last batch's photos
