@@ -8,12 +8,12 @@ value times sigma squared, tells how much of an end the rim is there and where i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 from scipy.spatial import KDTree
 
 DEFAULT_GAP = 64  # px
@@ -40,6 +40,13 @@ class _View(NamedTuple):
 _CLOSE, _FAR = _View(5.0, (0.72, 0.92)), _View(25.0, (0.65, 0.85))
 
 
+class _Rims(NamedTuple):
+    """The N pixels of a mask that have a neighbour outside it."""
+
+    points: np.ndarray  # (N, 2) int32 x, y, piece by piece
+    piece: np.ndarray  # (N,), the component that each belongs to
+
+
 def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the cracks that connected components, "pieces", belong to.
 
@@ -47,104 +54,126 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     crack is joined to the crack that it faces best within ``gap`` px of background. Fragments, no
     longer than 60 px, are joined to each other across up to 20 px, then, if they are still no
     longer, to the nearest longer crack within 30 px. At last ends are joined once more, as they
-    look from afar. ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns count + 1
-    numbers, int32: the crack of each piece, 1..K in order of their first pieces; 0 for 0.
+    look from afar. ``labels`` is HxW, 0 for background, 1..count for the pieces, 8-connected.
+    Returns count + 1 numbers, int32: the crack of each piece, 1..K in order of their first pieces;
+    0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1, dtype=np.int32)
     gap = min(gap, float(np.hypot(*labels.shape)))
+    mask = np.greater(labels, 0).view(np.uint8)
+    core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
+    points = cv2.findNonZero(mask - core).reshape(-1, 2)
+    piece = labels[points[:, 1], points[:, 0]]
+    rims = _Rims(points[np.argsort(piece, kind="stable")], np.sort(piece))
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
     close, far = partial(_join_facing, _CLOSE), partial(_join_facing, _FAR)
     for join in (close, _join_dashes, _join_fragments, far):
         crack = np.unique(crack, return_inverse=True)[1].astype(np.int32)
         if crack.max() > 1:
-            crack = join(crack.take(labels), gap)[crack]
+            crack = join(labels, crack, rims, gap)[crack]
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
 
 
 def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the clusters of pieces within ``gap`` px of each other, as `link_pieces` does."""
-    mask = np.greater(labels, 0)
+    mask = np.greater(labels, 0).view(np.uint8)
     across = np.arange(-int(gap / 2), int(gap / 2) + 1)
     disc = np.hypot(across, across[:, None]) <= gap / 2
-    grown = cv2.dilate(mask.view(np.uint8), disc.view(np.uint8))
-    _, grown_labels = cv2.connectedComponents(grown, connectivity=8)
+    _, grown = cv2.connectedComponents(cv2.dilate(mask, disc.view(np.uint8)), connectivity=8)
     cluster = np.zeros(count + 1, np.int64)
     pixels = np.flatnonzero(mask)
-    cluster[labels.ravel()[pixels]] = grown_labels.ravel()[pixels]
+    cluster[labels.ravel()[pixels]] = grown.ravel()[pixels]
     return cluster
 
 
-def _join_dashes(cracks: np.ndarray, gap: float) -> np.ndarray:
-    """Number cracks 1..K alike that are fragments and near each other: (K + 1,)."""
-    extent = _extents(find_objects(cracks))
+def _join_dashes(labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float) -> np.ndarray:
+    """Number cracks 1..K alike that are fragments and near each other: (K + 1,).
+
+    ``crack`` is the crack of each piece, here and below.
+    """
+    extent = _extents(crack, rims)
     is_short = extent <= _FRAGMENT_LENGTH
-    row = cluster_pieces(cracks * is_short[cracks], len(extent) - 1, min(_DASH_REACH, gap))
-    return np.where(is_short, row, len(extent) + np.arange(len(extent)))
+    joined = len(extent) + np.arange(len(extent))
+    if np.count_nonzero(is_short) > 2:  # of which the first is the background
+        short = (crack * is_short[crack]).take(labels)
+        row = cluster_pieces(short, len(extent) - 1, min(_DASH_REACH, gap))
+        joined[is_short] = row[is_short]
+    return joined
 
 
-def _join_fragments(cracks: np.ndarray, gap: float) -> np.ndarray:
+def _join_fragments(_labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float) -> np.ndarray:
     """Number those of cracks 1..K that are fragments as the nearest longer crack: (K + 1,).
 
     Of cracks that are equally near the longest; where these are equally long, none.
     """
     reach = min(_FRAGMENT_REACH, int(gap)) + 1  # from pixel to pixel
-    boxes = find_objects(cracks)
-    extent = _extents(boxes)
+    extent, owner = _extents(crack, rims), crack[rims.piece]
     is_long = extent > _FRAGMENT_LENGTH
     joined = np.arange(len(extent))
-    for number in np.flatnonzero(~is_long)[1:].tolist() if is_long.any() else []:
-        around = tuple(slice(max(x.start - reach, 0), x.stop + reach) for x in boxes[number - 1])
-        other = (cracks[around] != number).view(np.uint8)
-        away = cv2.distanceTransform(other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        near = (away <= reach) & is_long[cracks[around]]
-        nearest = np.unique(cracks[around][near & (away <= away[near].min(initial=np.inf))])
-        longest = nearest[extent[nearest] == extent[nearest].max(initial=0)]
+    inside = is_long[owner]
+    if inside.all() or not inside.any():
+        return joined
+    longer, tree = owner[inside], KDTree(rims.points[inside], balanced_tree=False)
+    short, points = owner[~inside], rims.points[~inside]
+    away = tree.query(points, distance_upper_bound=reach + 1e-6)[0]
+    least = np.full(len(extent), np.inf)
+    np.minimum.at(least, short, away)
+    nearest = np.flatnonzero((away <= least[short] + 1e-6) & (away <= reach))
+    around = tree.query_ball_point(points[nearest], away[nearest] + 1e-6)
+    for number in np.unique(short[nearest]).tolist():
+        found = np.concatenate(around[short[nearest] == number])
+        other = np.unique(longer[found.astype(int)])
+        longest = other[extent[other] == extent[other].max()]
         if len(longest) == 1:
             joined[number] = longest[0]
     return joined
 
 
-def _extents(boxes: list[Any]) -> np.ndarray:
-    """Diagonals of the boxes of `find_objects`, px, after a 0 for the background."""
-    return np.array([0, *(np.hypot(*(side.stop - side.start for side in box)) for box in boxes)])
+def _extents(crack: np.ndarray, rims: _Rims) -> np.ndarray:
+    """Diagonals of the boxes of cracks 1..K, px, after a 0 for the background."""
+    first = np.searchsorted(rims.piece, np.arange(1, len(crack)))
+    low, high = np.full((2, crack.max() + 1, 2), np.inf)
+    np.minimum.at(low, crack[1:], np.minimum.reduceat(rims.points, first))
+    np.minimum.at(high, crack[1:], np.minimum.reduceat(-rims.points, first))
+    return np.append(0, np.hypot(*(1 - high - low)[1:].T))
 
 
-def _join_facing(view: _View, cracks: np.ndarray, gap: float) -> np.ndarray:
+def _join_facing(
+    view: _View, labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float
+) -> np.ndarray:
     """Number cracks 1..K alike where an end faces another within ``gap`` px best: (K + 1,)."""
-    mask = np.greater(cracks, 0).view(np.uint8)
-    core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
-    y, x = np.nonzero(mask > core)  # the rims' pixels; below, in order of the cracks that own them
-    order = np.argsort(cracks[y, x], kind="stable")
-    points, owner = np.stack([x, y], axis=1)[order], cracks[y, x][order]
-    areas, rims = (np.bincount(x) for x in (cracks.ravel(), owner))
-    outward, end = np.zeros(points.shape), np.zeros(len(points), np.int64)
-    last = 0
-    for number in range(1, len(areas)):
-        part = slice(*np.searchsorted(owner, [number, number + 1]).tolist())
-        width = 2 * areas[number] / rims[number]  # a band has two rims
-        sigma = max(view.sigma, _SIGMA_PER_WIDTH * width)
-        outward[part], ends = _outward(cracks, number, points[part], sigma)
-        end[part] = np.where(ends > 0, ends + last, 0)
-        last += ends.max(initial=0)
+    points, owner = rims.points, crack[rims.piece]
+    outward, end, last = np.zeros(points.shape), np.zeros(len(points), np.int64), 0
+    for number, own in _grouped(owner):
+        outward[own], ends = _outward(labels, crack == number, points[own], view.sigma)
+        end[own] = np.where(ends > 0, ends + last, 0)
+        last += ends.max()
     length = np.hypot(*outward.T)
-    joined = np.arange(len(areas))
-    by_end, tree = np.argsort(end, kind="stable"), KDTree(points)
-    starts = np.searchsorted(end[by_end], np.arange(last + 2))
-    for number in range(1, last + 1):
-        tips = by_end[starts[number] : starts[number + 1]]
-        corners = np.array([points[tips].min(axis=0), points[tips].max(axis=0)])
-        far = np.ptp(corners, axis=0).max() / 2 + gap + 1
-        around = np.array(tree.query_ball_point(corners.mean(axis=0), far, p=np.inf))
-        # What is too little of an end faces none, however that lies.
-        able = length[around] > 2 * view.facing[0] - length[tips].max()
-        others = around[able & (owner[around] != owner[tips[0]])]
+    joined = np.arange(crack.max() + 1)
+    # What is too little of an end faces none, however that lies.
+    able = np.flatnonzero(length > 2 * view.facing[0] - length.max())
+    tree = KDTree(points[able], balanced_tree=False)
+    for number, tips in _grouped(end):
+        if number == 0:
+            continue
+        low, high = points[tips].min(axis=0), points[tips].max(axis=0)
+        far = (high - low).max() / 2 + gap + 1
+        others = able[tree.query_ball_point((low + high) / 2, far, p=np.inf)]
+        others = others[owner[others] != owner[tips[0]]]
         if len(others):
             pixels = (points[tips], outward[tips], points[others], outward[others])
             for other in np.unique(owner[others[_faced(view, *pixels, gap)]]).tolist():
                 joined[joined == joined[other]] = joined[owner[tips[0]]]
     return joined
+
+
+def _grouped(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each value, in order, and the places where it stands."""
+    order = np.argsort(values, kind="stable")
+    distinct, first = np.unique(values[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(order, first[1:]), strict=True)
 
 
 def _faced(
@@ -162,22 +191,34 @@ def _faced(
 
 
 def _outward(
-    cracks: np.ndarray, number: int, points: np.ndarray, sigma: float
+    labels: np.ndarray, pieces: np.ndarray, points: np.ndarray, sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors outward at some pixels of a crack's rim, Nx2, and the number of each one's end, N."""
+    """Vectors outward at a crack's rim, Nx2, and the number of each one's end, N, 0 for none.
+
+    ``pieces`` says of each label whether it is the crack's; ``sigma`` is the least, in px.
+    """
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0) + 1
-    part = (cracks[top:bottom, left:right] == number).view(np.uint8)
-    mask = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[0])
-    x, y = (points - (left - 1, top - 1)).T
-    size = (2 * round(2.5 * sigma) + 1,) * 2
-    blurred = cv2.GaussianBlur(mask.astype(np.float32), size, sigma, borderType=cv2.BORDER_CONSTANT)
+    part = pieces.take(labels[top:bottom, left:right]).view(np.uint8)
+    width = 2 * cv2.countNonZero(part) / len(points)  # a band has two rims
+    sigma = max(sigma, _SIGMA_PER_WIDTH * width)
+    # A wide sigma needs no fine pixels: at a third of the size 25 px move the vectors by .02.
+    scale = max(1, int(sigma / 8))
+    height, width = part.shape
+    margins = (2 * scale, 2 * scale + -height % scale, 2 * scale, 2 * scale + -width % scale)
+    mask = cv2.copyMakeBorder(part, *margins, cv2.BORDER_CONSTANT, value=[0]).astype(np.float32)
+    x, y = (points - (left - 2 * scale, top - 2 * scale)).T
+    small = (mask.shape[1] // scale, mask.shape[0] // scale)
+    blurred = cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
+    size = (2 * round(2.5 * sigma / scale) + 1,) * 2
+    blurred = cv2.GaussianBlur(blurred, size, sigma / scale, borderType=cv2.BORDER_CONSTANT)
+    blurred = cv2.resize(blurred, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
     here, before, after, above, below = (
         blurred[y + dy, x + dx].astype(np.float64)
         for dx, dy in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
     )
     slope = np.stack([before - after, above - below], axis=1)
     outward = slope * (sigma / (2 * 0.8 * here))[:, None]
-    tips = np.zeros_like(mask)
+    tips = np.zeros(mask.shape, np.uint8)
     tips[y, x] = np.hypot(*outward.T) > _TIP
     _, ends = cv2.connectedComponents(tips, connectivity=8)
     return outward, ends[y, x]
