@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CrackError
-from .linking import DEFAULT_GAP, cluster_pieces, link_pieces
+from .linking import DEFAULT_GAP, cluster_pieces, link_pieces, renumber
 
 ByteMask = npt.NDArray[np.uint8]
 
@@ -90,8 +90,8 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> np.ndarray:
         least = np.where(thick, _RINGING, np.where(beside_large, _SALT, 1))
         keep |= (total >= options.min_area) & (areas >= least)
     keep[0] = False
-    labels = (np.cumsum(keep, dtype=np.int32) * keep).take(labels)
-    return link_pieces(labels, int(keep.sum()), options.link_gap).take(labels)
+    labels = renumber(labels, np.cumsum(keep) * keep)
+    return renumber(labels, link_pieces(labels, int(keep.sum()), options.link_gap))
 
 
 def binarize(grey: ByteMask, threshold: str | int) -> ByteMask:

@@ -54,9 +54,8 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     crack is joined to the crack that it faces best within ``gap`` px of background. Fragments, no
     longer than 60 px, are joined to each other across up to 20 px, then, if they are still no
     longer, to the nearest longer crack within 30 px. At last ends are joined once more, as they
-    look from afar. ``labels`` is HxW, 0 for background, 1..count for the pieces, 8-connected.
-    Returns count + 1 numbers, int32: the crack of each piece, 1..K in order of their first pieces;
-    0 for 0.
+    look from afar. ``labels`` is HxW, 0 for background, 1..count for the pieces. Returns
+    count + 1 numbers, int32: the crack of each piece, 1..K in order of their first pieces; 0 for 0.
     """
     if gap <= 0 or count < 2:
         return np.arange(count + 1, dtype=np.int32)
@@ -74,6 +73,14 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
             crack = join(labels, crack, rims, gap)[crack]
     _, first, inverse = np.unique(crack[1:], return_index=True, return_inverse=True)
     return np.append(0, np.argsort(np.argsort(first))[inverse] + 1).astype(np.int32)
+
+
+def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Replace each label of a map by its entry in ``numbers``, int32; 0 stays."""
+    renumbered = np.zeros(labels.shape, np.int32)
+    inside = labels > 0  # few: looking all of a large map up takes several times as long
+    renumbered[inside] = numbers[labels[inside]]
+    return renumbered
 
 
 def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
@@ -97,7 +104,7 @@ def _join_dashes(labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float)
     is_short = extent <= _FRAGMENT_LENGTH
     joined = len(extent) + np.arange(len(extent))
     if np.count_nonzero(is_short) > 2:  # of which the first is the background
-        short = (crack * is_short[crack]).take(labels)
+        short = renumber(labels, crack * is_short[crack])
         row = cluster_pieces(short, len(extent) - 1, min(_DASH_REACH, gap))
         joined[is_short] = row[is_short]
     return joined
@@ -144,13 +151,15 @@ def _join_facing(
     view: _View, labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float
 ) -> np.ndarray:
     """Number cracks 1..K alike where an end faces another within ``gap`` px best: (K + 1,)."""
-    points, owner = rims.points, crack[rims.piece]
-    outward, end, last = np.zeros(points.shape), np.zeros(len(points), np.int64), 0
+    cracks, points, owner = renumber(labels, crack), rims.points, crack[rims.piece]
+    outward = np.zeros(points.shape)
     for number, own in _grouped(owner):
-        outward[own], ends = _outward(labels, crack == number, points[own], view.sigma)
-        end[own] = np.where(ends > 0, ends + last, 0)
-        last += ends.max()
+        outward[own] = _outward(cracks, number, points[own], view.sigma)
     length = np.hypot(*outward.T)
+    is_tip = np.zeros(cracks.shape, np.uint8)
+    is_tip[points[:, 1], points[:, 0]] = length > _TIP
+    # The number of the end that a pixel belongs to; ends of two cracks never touch.
+    end = cv2.connectedComponents(is_tip, connectivity=8)[1][points[:, 1], points[:, 0]]
     joined = np.arange(crack.max() + 1)
     # What is too little of an end faces none, however that lies.
     able = np.flatnonzero(length > 2 * view.facing[0] - length.max())
@@ -190,15 +199,10 @@ def _faced(
     return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)
 
 
-def _outward(
-    labels: np.ndarray, pieces: np.ndarray, points: np.ndarray, sigma: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors outward at a crack's rim, Nx2, and the number of each one's end, N, 0 for none.
-
-    ``pieces`` says of each label whether it is the crack's; ``sigma`` is the least, in px.
-    """
+def _outward(cracks: np.ndarray, number: int, points: np.ndarray, sigma: float) -> np.ndarray:
+    """Vectors outward at the N pixels of a crack's rim, Nx2; ``sigma`` is the least, in px."""
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0) + 1
-    part = pieces.take(labels[top:bottom, left:right]).view(np.uint8)
+    part = (cracks[top:bottom, left:right] == number).view(np.uint8)
     width = 2 * cv2.countNonZero(part) / len(points)  # a band has two rims
     sigma = max(sigma, _SIGMA_PER_WIDTH * width)
     # A wide sigma needs no fine pixels: at a third of the size 25 px move the vectors by .02.
@@ -217,8 +221,4 @@ def _outward(
         for dx, dy in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
     )
     slope = np.stack([before - after, above - below], axis=1)
-    outward = slope * (sigma / (2 * 0.8 * here))[:, None]
-    tips = np.zeros(mask.shape, np.uint8)
-    tips[y, x] = np.hypot(*outward.T) > _TIP
-    _, ends = cv2.connectedComponents(tips, connectivity=8)
-    return outward, ends[y, x]
+    return slope * (sigma / (2 * 0.8 * here))[:, None]

@@ -17,7 +17,7 @@ from detectron2.modeling.proposal_generator.proposal_utils import add_ground_tru
 from detectron2.structures import BitMasks, Boxes, Instances
 from scipy.ndimage import find_objects
 
-from ..convert.linking import link_pieces
+from ..convert.linking import link_pieces, renumber
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def find_components(probability: np.ndarray, settings: CfgNode) -> Components:
     count, labels = cv2.connectedComponents(above, connectivity=8)
     crack_of = link_pieces(labels, count - 1, settings.LINK_GAP)
     if crack_of.max() < count - 1:
-        labels = crack_of.take(labels)
+        labels = renumber(labels, crack_of)
     corners = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(labels)]
     boxes = np.array(corners, np.int64).reshape(-1, 4)
     inside = labels > 0

@@ -20,7 +20,7 @@ from skimage.measure import regionprops
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..config import value_by_set
-from ..convert.linking import link_pieces
+from ..convert.linking import link_pieces, renumber
 from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..modeling.crack_map_head import IGNORED
@@ -255,7 +255,7 @@ def _pieces(mask: np.ndarray, link_gap: float) -> list[np.ndarray]:
     count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     if count <= 2:
         return [mask]
-    linked = link_pieces(labels, count - 1, link_gap)[labels]
+    linked = renumber(labels, link_pieces(labels, count - 1, link_gap))
     return [linked == crack for crack in range(1, int(linked.max()) + 1)]
 
 
