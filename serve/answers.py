@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotAcceptable
 from werkzeug.wrappers import Response
 
 from crack_data.inference.drawing import draw_prediction, encode_png
+from crack_data.inference.measuring import measure
 from crack_data.inference.prediction import CrackPrediction
 from crack_data.inference.results import to_json
 
@@ -35,13 +37,25 @@ def choose_form(request: Request) -> str:
 
 
 def encode_answer(
-    image: np.ndarray, prediction: CrackPrediction, name: str, form: str, overlay: bool
+    image: np.ndarray,
+    prediction: CrackPrediction,
+    name: str,
+    form: str,
+    overlay: bool,
+    before_crack: Callable[[], None],
 ) -> bytes:
-    """An answer's body in a form of `MEDIA_TYPES`; ``overlay``: the JSON holds the drawn photo."""
+    """An answer's body in a form of `MEDIA_TYPES`; ``overlay``: the JSON holds the drawn photo.
+
+    What ``before_crack``, called before each is measured, raises ends it.
+    """
     if form == "mask":
         return encode_png(prediction.mask)
     if form == "json":
-        document = to_json(prediction, name)
+        measured = []
+        for instance in prediction.instances:
+            before_crack()
+            measured.append(measure(instance))
+        document = to_json(prediction, name, measured)
         if overlay:
             # In one expression: each step of a large photo takes a hundred megabytes.
             document["overlay"] = "data:image/png;base64," + base64.b64encode(

@@ -6,6 +6,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ class CrackApp(Flask):
             decoded = time.perf_counter()
             prediction, waited_ms = self.worker.predict(image, options.get("threshold"), turn)
             predicted = time.perf_counter()
-            body = answers.encode_answer(image, prediction, name, form, overlay)
+            body = answers.encode_answer(
+                image, prediction, name, form, overlay, partial(turn.check, True)
+            )
         stages = {
             "decode": (decoded - started) * 1000,
             "queue": waited_ms,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnx
 from detectron2.config import CfgNode
 
@@ -48,6 +49,18 @@ def test_the_file_equals_pytorch_on_photos_of_three_sizes(
     assert done.returncode == 1
     assert "0.png must end in .onnx" in done.stderr
     assert photo.read_bytes() == before
+
+
+def test_a_photo_too_small_for_the_file_is_named(
+    tiny_crack_config: Callable[[], CfgNode], tmp_path: Path, run_tool: Callable[..., ToolRun]
+) -> None:
+    arguments = _arguments(tmp_path, tiny_crack_config())
+    cv2.imwrite(str(tmp_path / "photos" / "3.png"), np.zeros((4, 5, 3), np.uint8))
+    done = run_tool("export_onnx.py", *arguments)
+    assert done.returncode == 1
+    assert "the ONNX cannot be run on a photo of 5x4 px" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_a_model_without_a_crack_map_is_refused(

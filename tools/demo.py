@@ -203,9 +203,12 @@ def serve_and_post(shell: Shell, out: str, weights: str, photo: Path) -> str:
             "curl -sS --retry 120 --retry-delay 1 --retry-connrefused --fail-with-body "
             f"localhost:{port}/readyz",
         )
+        # Within quotes curl takes a comma or semicolon as part of the name.
+        name = str(photo).replace("\\", "\\\\").replace('"', '\\"')
+        field = f'image=@"{name}"'
         shell.run(
             "Post a photo to it",
-            f"curl -sS -F image=@{shlex.quote(str(photo))} localhost:{port}/predict "
+            f"curl -sS -F {shlex.quote(field)} localhost:{port}/predict "
             f"-o {out}/answer.png -D {out}/answer_headers.txt",
         )
     finally:

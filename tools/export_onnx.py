@@ -2,9 +2,9 @@
 """Write a trained crack model as one ONNX file, and compare the file with PyTorch on photos.
 
 The file takes one photo: float32 (3, H, W), 0 to 255, channels in the order of INPUT.FORMAT, of
-any size. It gives the detector's boxes (N, 4), x0 y0 x1 y1 in px, and scores (N,), best first, and
-the crack map (H, W), a probability a pixel. ONNX has no connected components: joining the map's
-pixels to cracks, as prediction does, is left to whoever runs the file.
+any size from about 48 px on. It gives the detector's boxes (N, 4), x0 y0 x1 y1 in px, and scores
+(N,), best first, and the crack map (H, W), a probability a pixel. ONNX has no connected components:
+joining the map's pixels to cracks, as prediction does, is left to whoever runs the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crack_data.config import load_predict_config
-from crack_data.errors import CrackError, run_tool
+from crack_data.errors import CrackError, as_crack_error, run_tool
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling import CrackRCNN
 from crack_data.modeling.compiled import to_onnx
@@ -69,7 +69,9 @@ def compare(module: CrackTensors, data: bytes, images: list[torch.Tensor]) -> st
     for image in images:
         with torch.no_grad():
             expected = [x.numpy() for x in module(image)]
-        found = session.run(list(_TOLERANCE), {"image": image.numpy()})
+        height, width = image.shape[1:]
+        with as_crack_error(f"the ONNX cannot be run on a photo of {width}x{height} px"):
+            found = session.run(list(_TOLERANCE), {"image": image.numpy()})
         if len(found[0]) != len(expected[0]):
             numbers = f"{len(found[0])} boxes where PyTorch finds {len(expected[0])}"
             raise CrackError(f"the ONNX finds {numbers}; put a photo with several cracks first")

@@ -26,7 +26,7 @@ from .results import Record, to_document
 
 FORMATS = ("coco", "labelme", "label-studio")
 LABEL = "crack"
-_FOLDER = "labels"
+_FOLDER, _COCO, _LABEL_STUDIO = "labels", "coco.json", "label_studio.json"
 _WRITTEN = ".written"  # hashes of the label files beside it
 
 Polygon = list[list[float]]
@@ -51,8 +51,8 @@ def crack_polygons(mask: np.ndarray) -> list[Polygon]:
     return polygons
 
 
-def check_labels(folder: str) -> list[str]:
-    """Paths of the label files of earlier runs; a `CrackError` where somebody has corrected one."""
+def check_labels(folder: str) -> dict[str, str]:
+    """Label files of earlier runs, with hashes; a `CrackError` where somebody has corrected one."""
     place = posixpath.join(folder, _FOLDER)
     there = storage.list_files(place)
     hashes = storage.read_bytes(posixpath.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
@@ -65,24 +65,31 @@ def check_labels(folder: str) -> list[str]:
                 f"{path} is not as it was written and may hold corrections; move {place} away or "
                 "name another output folder"
             )
-    return list(paths.values())
+    return {name: known[name] for name in paths}
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write a run's labels, of these `FORMATS`, over earlier ones; errors as of `check_labels`."""
+    """Write a run's labels, of these `FORMATS`, over earlier ones of its photos.
+
+    Errors are those of `check_labels`.
+    """
     usable = [record for record in records if "error" not in record]
     place = posixpath.join(folder, _FOLDER)
     documents: dict[str, Any]
     if labels == "coco":
-        documents = {"coco.json": _coco(usable)}
+        documents = {_COCO: _coco(usable)}
     elif labels == "label-studio":
-        documents = {"label_studio.json": [_label_studio(record) for record in usable]}
+        documents = {_LABEL_STUDIO: [_label_studio(record) for record in usable]}
     else:
         documents = {f"{record['name']}.json": _labelme(record, place) for record in usable}
     contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
     written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    for path in check_labels(folder):
-        storage.remove(path)
+    for name, digest in check_labels(folder).items():
+        # What holds all photos of a run is replaced; labelme's files of other photos stay.
+        if name in (_COCO, _LABEL_STUDIO, *(f"{record['name']}.json" for record in records)):
+            storage.remove(posixpath.join(place, name))
+        else:
+            written[name] = digest
     # First the hashes: labels that a killed run has written are known, too.
     for name, content in {_WRITTEN: json.dumps(written).encode(), **contents}.items():
         storage.write_bytes(posixpath.join(place, name), content)

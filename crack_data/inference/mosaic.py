@@ -115,7 +115,7 @@ def predict_mosaic(
             raise CrackError(f"{photo.path} has a palette, or white as zero; save it as grey")
         place = find_place(photo.path, height, width)
         for row, core, around, image, valid in _windows(raster):
-            prediction = predictor(image, options.threshold)
+            prediction = predictor(image, options.threshold, most=None)
             levels += prediction.levels
             (x0, y0), (x1, y1) = np.reshape(core, (2, 2)) - around[:2]
             mask = prediction.mask[y0:y1, x0:x1] & valid[y0:y1, x0:x1]

@@ -81,11 +81,13 @@ class CrackPredictor:
         image_bgr: np.ndarray,
         threshold: float | None = None,
         before_tile: Callable[[], None] = lambda: None,
+        most: int | None = 100,
     ) -> CrackPrediction:
         """Find the cracks on an upright photo, uint8 (H, W, 3), blue first.
 
         A pixel is crack where its probability exceeds ``threshold``, in [0, 1] (None:
         MODEL.CRACK_MAP.THRESHOLD). What ``before_tile``, called before each, raises ends it.
+        Cracks that score too low fill up what is drawn to ``most`` (None: all of them are given).
         """
         if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
             wrong = f"{image_bgr.dtype} {image_bgr.shape}"
@@ -102,8 +104,9 @@ class CrackPredictor:
         labels *= output.probability > 255.0 * threshold
         best = np.argsort(-scores, kind="stable")
         instances = tuple(_cut(components, scores, best[drawn[best]]))
-        # The rejected fill up what is drawn to at least 100.
-        rejected = best[~drawn[best] & (scores[best] > 0)][: max(0, 100 - len(instances))]
+        rejected = best[~drawn[best] & (scores[best] > 0)]
+        if most is not None:
+            rejected = rejected[: max(0, most - len(instances))]
         others = tuple(_cut(components, scores, rejected))
         # The interval holds for the calibrated threshold alone.
         calibration = self.calibration if threshold == self.threshold else None

@@ -169,6 +169,16 @@ def test_corrected_labels_are_not_overwritten(tmp_path: Path) -> None:
     assert file.read_text() == "corrected"
 
 
+def test_labels_of_other_photos_stay(tmp_path: Path) -> None:
+    first, second = ({**record_of(MASKS["wave"], folder=tmp_path), "name": x} for x in "ab")
+    for records in ([first], [second], [first]):
+        write_labels(records, "labelme", str(tmp_path))
+    assert sorted(x.name for x in (tmp_path / "labels").glob("*.json")) == ["a.json", "b.json"]
+    (tmp_path / "labels" / "b.json").write_text("corrected")
+    with pytest.raises(CrackError, match=r"b\.json is not as it was written"):
+        write_labels([first], "labelme", str(tmp_path))
+
+
 def test_datumaro_reads_one_crack_of_two_pieces(tmp_path: Path) -> None:
     """Datumaro is what CVAT imports with."""
     datumaro = pytest.importorskip("datumaro")

@@ -218,7 +218,8 @@ def test_world_files_of_any_photo(
     ("name", "content"),
     [
         ("a.jgw", ""), ("a.jgw", "no numbers"), ("a.jgw", "0\n0\n0\n0\n6\n5\n"),
-        ("a.JGW", "nan " * 6), ("a.prj", ""), ("a.prj", "\xff\0"),
+        ("a.JGW", "nan " * 6), ("a.jgw", "0.02 0 0 -0.02 nan 5500000"),
+        ("a.prj", ""), ("a.prj", "\xff\0"),
     ],
 )  # fmt: skip
 def test_a_damaged_place_is_named(name: str, content: str, tmp_path: Path) -> None:

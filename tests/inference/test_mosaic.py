@@ -44,7 +44,9 @@ class DarkPredictor:
     threshold = 0.5
     calls = 0
 
-    def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    def __call__(
+        self, image_bgr: np.ndarray, threshold: float | None = None, *, most: int | None = 100
+    ) -> CrackPrediction:
         self.calls += 1
         count, labels = cv2.connectedComponents((image_bgr[..., 0] < 100).astype(np.uint8))
         if count == 1:
@@ -110,13 +112,15 @@ def test_cracks_across_windows(tmp_path: Path, dtype: str) -> None:
 
 
 class ShortSighted(DarkPredictor):
-    """Is too little sure of what is short to draw it."""
+    """Is too little sure of what is short to draw it, and gives that only where all is wanted."""
 
-    def __call__(self, image_bgr: np.ndarray, threshold: float | None = None) -> CrackPrediction:
+    def __call__(
+        self, image_bgr: np.ndarray, threshold: float | None = None, *, most: int | None = 100
+    ) -> CrackPrediction:
         found = super().__call__(image_bgr, threshold)
         long = tuple(x for x in found.instances if len(x.mask[0]) >= 100)
         short = tuple(replace(x, score=0.1) for x in found.instances if len(x.mask[0]) < 100)
-        return replace(found, instances=long, rejected=short)
+        return replace(found, instances=long, rejected=() if most else short)
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -182,6 +182,18 @@ def test_large_photos_are_tiled(tiny_cfg: CfgNode) -> None:
     assert np.array_equal(prediction.mask, prediction.probability > 255 * prediction.threshold)
 
 
+def test_as_many_rejected_as_asked_for(tiny_cfg: CfgNode) -> None:
+    cfg = tiny_cfg.clone()
+    cfg.MODEL.CRACK_MAP.LINK_GAP, cfg.MODEL.CRACK_MAP.SCORE_THRESHOLD = 0, 1.0
+    predictor = CrackPredictor(cfg)
+    level = np.zeros((100, 100), np.uint8)
+    level[4::9, 4::9] = 200  # 121 specks
+    found = NetworkOutput(level, [Detection(0.9, (0, 0, 100, 100))])
+    predictor.model.run_network = lambda _: [found]
+    photo = np.zeros((100, 100, 3), np.uint8)
+    assert [len(predictor(photo, most=most).rejected) for most in (100, 7, None)] == [100, 7, 121]
+
+
 def test_the_model_is_compiled_unless_told_otherwise(
     predictor: CrackPredictor, photo: np.ndarray
 ) -> None:

@@ -62,10 +62,13 @@ def test_describes_every_route(url: str) -> None:
         "image/jpeg",
         "image/png",
     }
-    for status in ("400", "401", "406", "413", "415", "422", "503", "504"):
+    for status in ("400", "401", "406", "413", "415", "422", "500", "503", "504"):
         name = predict["responses"][status]["$ref"].rsplit("/", 1)[1]
         content = document["components"]["responses"][name]["content"]
         assert set(content) == {"application/problem+json"}
+    # An API key may be given, and need not be.
+    assert predict["security"] == [{}, {"key": []}]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
 def test_the_json_answer_is_as_described(

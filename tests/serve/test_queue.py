@@ -18,6 +18,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from serve import Settings, create_app, uploads
 from serve.app import CLIENT_GONE
 
+from ..inference.test_prediction import prediction_of
 from .conftest import check_problem, running_server
 from .stand_ins import predict_nothing
 
@@ -155,6 +156,23 @@ def test_tiles_of_a_client_that_left_are_not_computed(
     assert answer.status_code == 499
     assert len(asked) == 6
     assert client.post("/predict", data=photo, headers=RAW).status_code == 200
+
+
+def test_cracks_of_a_client_that_left_are_not_measured(app_of: Callable) -> None:
+    cracks = prediction_of(*(np.indices((80, 80))[0] // 8 == row for row in range(1, 9, 2)))
+    asked = []
+
+    def gone() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) > 5  # before and after decoding, at its turn, before the first two cracks
+
+    client = app_of(lambda *_: cracks).test_client()
+    photo = cv2.imencode(".png", np.zeros((80, 80, 3), np.uint8))[1].tobytes()
+    path, left = "/predict?format=json", {CLIENT_GONE: gone}
+    answer = client.post(path, data=photo, headers=RAW, environ_base=left)
+    assert answer.status_code == 499
+    assert len(asked) == 6
+    assert len(client.post(path, data=photo, headers=RAW).json["instances"]) == 4
 
 
 def test_the_time_of_decoding_counts(gate: Gate, png: bytes) -> None:
