@@ -8,12 +8,13 @@ value times sigma squared, tells how much of an end the rim is there and where i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 DEFAULT_GAP = 64  # px
@@ -101,13 +102,10 @@ def _join_dashes(labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float)
     ``crack`` is the crack of each piece, here and below.
     """
     extent = _extents(crack, rims)
-    is_short = extent <= _FRAGMENT_LENGTH
-    joined = len(extent) + np.arange(len(extent))
-    if np.count_nonzero(is_short) > 2:  # of which the first is the background
-        short = renumber(labels, crack * is_short[crack])
-        row = cluster_pieces(short, len(extent) - 1, min(_DASH_REACH, gap))
-        joined[is_short] = row[is_short]
-    return joined
+    is_short, pieces = (extent <= _FRAGMENT_LENGTH)[crack], np.arange(len(crack))
+    near = cluster_pieces(renumber(labels, pieces * is_short), pieces[-1], min(_DASH_REACH, gap))
+    # A crack's pieces may lie in several clusters: what these connect is one.
+    return _connected(crack[is_short], len(extent) + near[is_short], len(extent) + len(crack))
 
 
 def _join_fragments(_labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float) -> np.ndarray:
@@ -152,51 +150,56 @@ def _join_facing(
 ) -> np.ndarray:
     """Number cracks 1..K alike where an end faces another within ``gap`` px best: (K + 1,)."""
     cracks, points, owner = renumber(labels, crack), rims.points, crack[rims.piece]
-    outward = np.zeros(points.shape)
-    for number, own in _grouped(owner):
-        outward[own] = _outward(cracks, number, points[own], view.sigma)
-    length = np.hypot(*outward.T)
-    is_tip = np.zeros(cracks.shape, np.uint8)
-    is_tip[points[:, 1], points[:, 0]] = length > _TIP
+    outward, is_tip = np.zeros(points.shape), np.zeros(cracks.shape, np.uint8)
+    order = np.argsort(owner, kind="stable")
+    for own in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
+        outward[own] = _outward(cracks, owner[own[0]], points[own], view.sigma)
+    is_tip[points[:, 1], points[:, 0]] = np.hypot(*outward.T) > _TIP
     # The number of the end that a pixel belongs to; ends of two cracks never touch.
     end = cv2.connectedComponents(is_tip, connectivity=8)[1][points[:, 1], points[:, 0]]
-    joined = np.arange(crack.max() + 1)
-    # What is too little of an end faces none, however that lies.
-    able = np.flatnonzero(length > 2 * view.facing[0] - length.max())
-    tree = KDTree(points[able], balanced_tree=False)
-    for number, tips in _grouped(end):
-        if number == 0:
-            continue
-        low, high = points[tips].min(axis=0), points[tips].max(axis=0)
-        far = (high - low).max() / 2 + gap + 1
-        others = able[tree.query_ball_point((low + high) / 2, far, p=np.inf)]
-        others = others[owner[others] != owner[tips[0]]]
-        if len(others):
-            pixels = (points[tips], outward[tips], points[others], outward[others])
-            for other in np.unique(owner[others[_faced(view, *pixels, gap)]]).tolist():
-                joined[joined == joined[other]] = joined[owner[tips[0]]]
-    return joined
-
-
-def _grouped(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each value, in order, and the places where it stands."""
-    order = np.argsort(values, kind="stable")
-    distinct, first = np.unique(values[order], return_index=True)
-    yield from zip(distinct.tolist(), np.split(order, first[1:]), strict=True)
+    here, there, needed = _faced(view, points, outward, owner, np.flatnonzero(end), gap)
+    least = np.full(end.max() + 1, np.inf)
+    np.minimum.at(least, end[here], needed)
+    best = needed <= least[end[here]] + 1e-6
+    return _connected(owner[here[best]], owner[there[best]], crack.max() + 1)
 
 
 def _faced(
-    view: _View, tips: np.ndarray, ahead: np.ndarray, rims: np.ndarray, back: np.ndarray, gap: float
-) -> np.ndarray:
-    """Which of some pixels of rims an end faces best; pixels (x, y) and their vectors, Nx2."""
-    x, y = (rims[:, axis] - tips[:, None, axis] for axis in (0, 1))
-    distance = np.hypot(x, y)
-    turn_x, turn_y = (ahead[:, None, axis] - back[:, axis] for axis in (0, 1))
-    facing = (turn_x * x + turn_y * y) / (2 * distance)
-    low, high = view.facing
-    needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
-    needed[distance > gap + 1] = np.inf
-    return (needed <= min(needed.min() + 1e-6, gap)).any(axis=0)
+    view: _View,
+    points: np.ndarray,
+    outward: np.ndarray,
+    owner: np.ndarray,
+    tips: np.ndarray,
+    gap: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which pixels of other cracks' rims the ``tips`` face within ``gap`` px of background.
+
+    Returns indices of pairs of rim pixels, and the gap that each pair needs, px. The rims' pixels
+    have N ``points``, vectors ``outward`` and cracks ``owner``.
+    """
+    (low, high), length = view.facing, np.hypot(*outward.T)
+    # Two that together are too little of an end do not face each other, however they lie.
+    able = np.flatnonzero(length > 2 * low - length.max())
+    tree, pairs = KDTree(points[able], balanced_tree=False), []
+    step = max(1, 2_000_000 // max(1, len(able)))  # so that few pairs are looked at at a time
+    for some in np.split(tips, range(step, len(tips), step)):
+        near = KDTree(points[some]).sparse_distance_matrix(tree, gap + 1, output_type="ndarray")
+        here, there = some[near["i"]], able[near["j"]]
+        may = (owner[here] != owner[there]) & (length[here] + length[there] > 2 * low)
+        here, there, distance = here[may], there[may], near["v"][may]
+        turn, ahead = outward[here] - outward[there], points[there] - points[here]
+        facing = (turn * ahead).sum(axis=1) / (2 * distance)
+        needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
+        within = needed <= gap
+        pairs.append((here[within], there[within], needed[within]))
+    here, there, needed = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    return here, there, needed
+
+
+def _connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """Number 0..count - 1 alike where pairs connect them, (count,)."""
+    pairs = coo_array((np.ones(len(first)), (first, second)), (count, count))
+    return connected_components(pairs, directed=False)[1]
 
 
 def _outward(cracks: np.ndarray, number: int, points: np.ndarray, sigma: float) -> np.ndarray:
@@ -207,15 +210,19 @@ def _outward(cracks: np.ndarray, number: int, points: np.ndarray, sigma: float) 
     sigma = max(sigma, _SIGMA_PER_WIDTH * width)
     # A wide sigma needs no fine pixels: at a third of the size 25 px move the vectors by .02.
     scale = max(1, int(sigma / 8))
-    height, width = part.shape
-    margins = (2 * scale, 2 * scale + -height % scale, 2 * scale, 2 * scale + -width % scale)
-    mask = cv2.copyMakeBorder(part, *margins, cv2.BORDER_CONSTANT, value=[0]).astype(np.float32)
-    x, y = (points - (left - 2 * scale, top - 2 * scale)).T
-    small = (mask.shape[1] // scale, mask.shape[0] // scale)
-    blurred = cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
-    size = (2 * round(2.5 * sigma / scale) + 1,) * 2
-    blurred = cv2.GaussianBlur(blurred, size, sigma / scale, borderType=cv2.BORDER_CONSTANT)
-    blurred = cv2.resize(blurred, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    margin = 2 * scale
+    margins = (margin, margin, margin, margin)
+    mask = cv2.copyMakeBorder(part, *margins, cv2.BORDER_CONSTANT, value=[0])
+    x, y = (points - (left - margin, top - margin)).T
+    size = mask.shape[::-1]
+    small = [-(-side // scale) for side in size]
+    sigmas = [sigma * few / side for few, side in zip(small, size, strict=True)]
+    kernel = [2 * round(2.5 * x) + 1 for x in sigmas]
+    blurred = cv2.resize(mask.astype(np.float32), small, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(
+        blurred, kernel, sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_CONSTANT
+    )
+    blurred = cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)
     here, before, after, above, below = (
         blurred[y + dy, x + dx].astype(np.float64)
         for dx, dy in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))

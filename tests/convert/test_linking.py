@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -106,6 +109,45 @@ def test_a_fragment_between_two_equal_cracks_is_part_of_neither() -> None:
     assert _link(mask, 64) == [0, 1, 2, 3]
 
 
+def test_hairlines_of_wide_cracks_cost_little_memory() -> None:
+    """From afar the teeth of a comb are ends of thousands of pixels."""
+    mask = np.zeros((600, 900), np.uint8)
+    mask[50:130] = mask[470:550] = 1
+    for x in range(10, 880, 40):
+        mask[130:430, x : x + 3] = mask[170:470, x + 20 : x + 23] = 1
+    tracemalloc.start()
+    assert _link(mask, 64) == [0, 1, 1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200e6  # bytes
+
+
+@pytest.mark.parametrize("turn", [np.array, np.fliplr, np.flipud, np.transpose])
+def test_a_dash_joins_all_of_a_fragment(turn: Callable[..., np.ndarray]) -> None:
+    """Of two dashes in line, too far apart for dashes, it lies beside one."""
+    mask = np.zeros((60, 90), np.uint8)
+    mask[20, 5:20] = mask[20, 42:55] = mask[31, 8:16] = 1
+    assert _link(np.ascontiguousarray(turn(mask)), 64) == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", [166, 205, 306, 362])
+@pytest.mark.parametrize("turn", [np.fliplr, np.flipud, np.transpose])
+def test_a_turned_mask_of_long_cracks_is_linked_alike(
+    seed: int, turn: Callable[..., np.ndarray]
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((160, 240), np.uint8)
+    for _ in range(rng.integers(3, 8)):
+        start, angle = rng.integers(0, (240, 160)), rng.uniform(0, 2 * np.pi)
+        end = start + rng.integers(20, 140) * np.array([np.cos(angle), np.sin(angle)])
+        width = int(rng.integers(1, 9))
+        cv2.line(mask, start.tolist(), np.rint(end).astype(int).tolist(), 1, width)
+    count, labels = cv2.connectedComponents(mask, connectivity=8)
+    turned = np.ascontiguousarray(turn(labels))
+    expected = link_pieces(labels, count - 1, 64)
+    assert np.array_equal(link_pieces(turned, count - 1, 64), expected)
+
+
 def test_a_gap_larger_than_the_mask_costs_no_memory() -> None:
     assert _link(_dashes(6), 1e9) == [0, 1, 1, 1, 2]
 
@@ -130,12 +172,14 @@ def test_ends_that_bend_face_each_other_from_afar() -> None:
     turn=st.sampled_from([np.fliplr, np.flipud, np.transpose, np.rot90]),
 )
 @settings(max_examples=80, deadline=None)
-def test_a_turned_mask_is_linked_alike(lines: list[tuple[int, ...]], turn: object) -> None:
+def test_a_turned_mask_is_linked_alike(
+    lines: list[tuple[int, ...]], turn: Callable[..., np.ndarray]
+) -> None:
     mask = np.zeros((70, 70), np.uint8)
     for x0, y0, x1, y1, width in lines:
         cv2.line(mask, (x0, y0), (x1, y1), 1, width)
     count, labels = cv2.connectedComponents(mask, connectivity=8)
-    turned = np.ascontiguousarray(turn(labels))  # type: ignore[operator]
+    turned = np.ascontiguousarray(turn(labels))
     expected = link_pieces(labels, count - 1, 20)
     assert np.array_equal(link_pieces(turned, count - 1, 20), expected)
     # Never more than what lies within the gap.
