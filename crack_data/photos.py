@@ -7,7 +7,6 @@ but 10 for a progressive JPEG whose colours are not subsampled, and 12 where it 
 from __future__ import annotations
 
 import io
-import math
 import re
 import struct
 import warnings
@@ -20,6 +19,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
+from .samples import BAND, to_8_bits
 from .storage import HAS_HEIF, AnyPath, read_bytes
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
@@ -42,7 +42,6 @@ MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo
 _PEAK, _PEAK_OF_WEBP = 8, 16
 PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 
-_BAND = 512  # rows converted at a time, for a copy of the whole would take memory
 _ORIENTATION, _PHOTOMETRIC = 274, 262  # tags of EXIF and TIFF
 _TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
@@ -82,8 +81,8 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         else:
             image.load()
             pixels = np.empty((image.height, image.width, 3), np.uint8)
-            for top in range(0, image.height, _BAND):
-                bottom = min(image.height, top + _BAND)
+            for top in range(0, image.height, BAND):
+                bottom = min(image.height, top + BAND)
                 band = image.crop((0, top, image.width, bottom)).convert("RGB")
                 cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top:bottom])
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
@@ -215,43 +214,6 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def to_8_bits(samples: np.ndarray) -> np.ndarray:
-    """Scale samples, (H, W) or BGR (H, W, 3), to 8 bits by the range that they use: BGR (H, W, 3).
-
-    Full scale is the smallest power of two (less one, for values above 1) that holds the largest
-    sample: a 12-bit camera's 16-bit file comes out as its 8-bit twin would, numbers that fit into
-    8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
-    times above all others are clipped. Where all values lie within a sixteenth of that scale
-    (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
-    """
-    base, scale = sample_range(samples)
-    scaled = np.empty(samples.shape, np.uint8)
-    for top in range(0, len(samples), _BAND):
-        band = (samples[top : top + _BAND].astype(np.float32) - base) * scale
-        np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-        scaled[top : top + _BAND] = np.rint(band).clip(0, 255)
-    return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
-
-
-def sample_range(samples: np.ndarray) -> tuple[float, float]:
-    """What to subtract from the samples, and the factor to multiply the rest by."""
-    step = max(1, math.isqrt(samples.size // 1_000_000))
-    some = samples[::step, ::step].astype(np.float64).ravel()
-    some = some[np.isfinite(some)]
-    if not some.size:
-        return 0.0, 1.0
-    low, high = np.percentile(some, (0.1, 99.9))
-    top = float(some.max())
-    if top > 4 * high > 0:
-        top = float(high)
-    least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
-    full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
-    full -= full > 1
-    if low < 0 or (0 < high - low < full / 16 and full > 255):
-        return float(low), 255.0 / max(float(high - low), 1e-12)
-    return 0.0, 255.0 / full
 
 
 def _tiff_header(data: bytes) -> tuple[int, int, int, int]:

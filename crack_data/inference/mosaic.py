@@ -16,7 +16,8 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from ..errors import CrackError
-from ..photos import MAX_PIXELS, sample_range
+from ..photos import MAX_PIXELS
+from ..samples import sample_range
 from ..storage import PhotoFile
 from .lines import find_place, find_scale, import_rasterio, to_geojson
 from .measuring import Measurement, measure, way_along
