@@ -19,7 +19,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
-from .samples import BAND, to_8_bits
+from .samples import BAND, mask_nodata, to_8_bits
 from .storage import HAS_HEIF, AnyPath, read_bytes
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
@@ -42,7 +42,7 @@ MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo
 _PEAK, _PEAK_OF_WEBP = 8, 16
 PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 
-_ORIENTATION, _PHOTOMETRIC = 274, 262  # tags of EXIF and TIFF
+_ORIENTATION, _PHOTOMETRIC, _NODATA = 274, 262, 42113  # tags of EXIF, TIFF and GDAL
 _TURNED = (5, 6, 7, 8)  # orientations that have rows and columns exchanged
 _MARKER = re.compile(rb"\xff([\x01-\xfe])")
 _SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -226,7 +226,7 @@ def _tiff_header(data: bytes) -> tuple[int, int, int, int]:
 
 
 def _read_tiff(data: bytes) -> np.ndarray:
-    """Samples of a TIFF's first page, brighter for more: as `_read_by_opencv` gives them."""
+    """Samples of a TIFF's first page, brighter for more, where they are data: else masked."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         kind, colours = page.photometric, page.samplesperpixel
@@ -242,7 +242,9 @@ def _read_tiff(data: bytes) -> np.ndarray:
                 value, place = struct.pack(f"{file.byteorder}H", meant[tag.code]), tag.valueoffset
                 data = b"".join((data[:place], value, data[place + len(value) :]))
             samples = _read_by_opencv(data)
-    white = np.iinfo(samples.dtype).max if samples.dtype.kind in "ui" else samples.max()
+    samples = mask_nodata(samples, page.tags.valueof(_NODATA))
+    kept = samples.dtype.type  # beside a mask, Python's own numbers would make it wider
+    white = samples.max() if samples.dtype.kind == "f" else kept(np.iinfo(samples.dtype).max)
     return samples if kind else white - samples
 
 

@@ -18,30 +18,44 @@ def to_8_bits(samples: np.ndarray) -> np.ndarray:
     8 bits stay as they are, and floats may run to 1, to 255 or to anything. A few outliers four
     times above all others are clipped. Where all values lie within a sixteenth of that scale
     (thermography), or some are below zero, their own range is spread over 0 to 255. NaN becomes 0.
+    What is masked counts for nothing in this, and becomes as dark as the darkest of the others.
     """
-    base, scale = sample_range(samples)
+    base, scale, lowest = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
     for top in range(0, len(samples), BAND):
-        band = (samples[top : top + BAND].astype(np.float32) - base) * scale
+        band = np.ma.filled(samples[top : top + BAND], lowest)
+        band = (band.astype(np.float32) - base) * scale
         np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         scaled[top : top + BAND] = np.rint(band).clip(0, 255)
     return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
 
 
-def sample_range(samples: np.ndarray) -> tuple[float, float]:
-    """What to subtract from the samples, and the factor to multiply the rest by."""
+def sample_range(samples: np.ndarray) -> tuple[float, float, float]:
+    """What to subtract from the samples, the factor to multiply the rest by, and the lowest."""
     step = max(1, math.isqrt(samples.size // 1_000_000))
-    some = samples[::step, ::step].astype(np.float64).ravel()
+    some = np.ma.compressed(samples[::step, ::step]).astype(np.float64)
     some = some[np.isfinite(some)]
     if not some.size:
-        return 0.0, 1.0
+        return 0.0, 1.0, 0.0
     low, high = np.percentile(some, (0.1, 99.9))
-    top = float(some.max())
+    lowest, top = float(some.min()), float(some.max())
     if top > 4 * high > 0:
         top = float(high)
     least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
     full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
     full -= full > 1
     if low < 0 or (0 < high - low < full / 16 and full > 255):
-        return float(low), 255.0 / max(float(high - low), 1e-12)
-    return 0.0, 255.0 / full
+        return float(low), 255.0 / max(float(high - low), 1e-12), lowest
+    return 0.0, 255.0 / full, lowest
+
+
+def mask_nodata(samples: np.ndarray, nodata: object) -> np.ndarray:
+    """Mask what is no data by GDAL's tag, a number as text, and NaN with it."""
+    try:
+        value = float(nodata)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # there is no tag, or no number in it
+        return samples
+    mask = samples == value  # which, as a number of Python's own, is rounded as the samples were
+    if samples.dtype.kind == "f":
+        mask |= np.isnan(samples)
+    return np.ma.array(samples, mask=mask)

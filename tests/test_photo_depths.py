@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,81 @@ def test_rasters_as_gdal_writes_them(
     else:
         expected = bgr(rgb if bands > 2 else rgb[:, :, 0])
         assert np.abs(read_photo(path).astype(int) - expected).max() <= 1
+
+
+FLOAT32_LEAST = -3.4028234663852886e38
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize(
+    ("kind", "nodata"),
+    [
+        ("float32", -9999),
+        ("float32", FLOAT32_LEAST),
+        ("float32", -FLOAT32_LEAST),
+        ("float32", 0.1),  # not what float32 makes of it
+        ("float32", math.nan),
+        ("float64", -1.7976931348623157e308),
+        ("int16", -32768),
+        ("int32", -2147483648),
+        ("uint16", 0),
+        ("uint16", 65535),
+        ("uint32", 4294967295),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_where_a_raster_has_no_data_is_as_dark_as_the_rest(
+    kind: str, nodata: float, photometric: str, tmp_path: Path
+) -> None:
+    """And its rest as if it were alone."""
+    samples = np.tile(np.linspace(0.2, 0.9, 30), (40, 2))
+    samples = (samples * (1 if kind.startswith("float") else 30_000)).astype(kind)
+    samples[:, :30] = nodata
+    for name, part in (("a.tif", samples), ("b.tif", samples[:, 30:])):
+        with rasterio.open(
+            tmp_path / name, "w", driver="GTiff", width=part.shape[1], height=40, count=1,
+            dtype=kind, nodata=nodata, photometric=photometric,
+        ) as raster:  # fmt: skip
+            raster.write(part, 1)
+    decoded, alone = read_photo(tmp_path / "a.tif"), read_photo(tmp_path / "b.tif")
+    assert np.array_equal(decoded[:, 30:], alone)
+    assert np.all(decoded[:, :30] == alone.min())
+    assert np.ptp(alone) > 80
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_colours_without_data(rgb: np.ndarray, bands: int, interleave: str, tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=60, height=40, count=bands, dtype="float32",
+        interleave=interleave, nodata=-9999,
+    ) as raster:  # fmt: skip
+        samples = rgb[:, :, :bands].astype(np.float32).transpose(2, 0, 1) + 1
+        samples[:, 30:] = -9999
+        raster.write(samples)
+    decoded = read_photo(tmp_path / "a.tif").astype(int)
+    expected = bgr(rgb if bands == 3 else rgb[:, :, 0])[:30]
+    assert np.abs(decoded[:30] - expected).max() <= 1
+    assert np.all(decoded[30:] == 1)
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "float32"])
+@pytest.mark.parametrize(
+    "text", ["", "none", "1 2", "nan", "inf", "-9999", "70000", "0.5", "1e400"]
+)
+def test_a_nodata_value_that_no_sample_has(rgb: np.ndarray, kind: str, text: str) -> None:
+    samples = rgb[:, :, 0].astype(kind) * 100
+    tagged = tiff(samples, extratags=[(42113, "s", 0, text, True)])
+    assert np.array_equal(decode_photo(tagged), decode_photo(tiff(samples)))
+
+
+@pytest.mark.parametrize(("kind", "nodata"), [("float32", "nan"), ("float32", "-9999")])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_nothing_but_nodata(kind: str, nodata: str, photometric: str) -> None:
+    samples = np.full((40, 60), float(nodata), kind)
+    tag = (42113, "s", 0, nodata, True)
+    assert not decode_photo(tiff(samples, photometric=photometric, extratags=[tag])).any()
 
 
 def turned_tiff(samples: np.ndarray, orientation: int) -> bytes:

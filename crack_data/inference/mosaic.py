@@ -161,7 +161,7 @@ def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray, np.ndarra
         bands = [1, 2, 3] if raster.count >= 3 else [1]
         size = len(bands), min(height, 1024), min(width, 1024)
         samples = raster.read(bands, out_shape=size, masked=True).compressed()
-        base, factor = sample_range(samples[:, None])
+        base, factor, _ = sample_range(samples[:, None])
     for row, y in enumerate(range(0, height, WINDOW)):
         for x in range(0, width, WINDOW):
             x1, y1 = min(x + WINDOW, width), min(y + WINDOW, height)
