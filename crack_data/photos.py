@@ -71,9 +71,9 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _decoding(limit=max_pixels):
         if data.startswith(_TIFF):
-            width, height, orientation, wide_bytes = _tiff_header(data)
-            _check_size(width, height, _wide_peak(wide_bytes), max_pixels)
-            if wide_bytes:
+            width, height, orientation, *depth = _tiff_header(data)
+            _check_size(width, height, _peak(*depth), max_pixels)
+            if depth[0] > 1:
                 return _upright(to_8_bits(_read_tiff(data)), orientation)
         image, is_wide = _open(data, max_pixels)
         if is_wide:
@@ -174,7 +174,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
     peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
     is_wide = image.mode[0] in "IF" or (image.format == "PNG" and data[24] > 8)
     if is_wide:
-        peak = _wide_peak(2 if image.mode[0] == "I" else 6)
+        peak = _peak(2, 1 if image.mode[0] == "I" else 3)
     _check_size(image.width, image.height, peak, max_pixels)
     return image, is_wide
 
@@ -216,13 +216,13 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _tiff_header(data: bytes) -> tuple[int, int, int, int]:
-    """Width, height, orientation of a TIFF as stored; bytes a pixel, 0 for samples of 8 bits."""
+def _tiff_header(data: bytes) -> tuple[int, int, int, int, int]:
+    """Width, height, orientation of a TIFF as stored; bytes of a sample, samples of a pixel."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
-        bits, orientation = page.bitspersample, int(page.tags.valueof(_ORIENTATION, 1))
-        wide_bytes = page.samplesperpixel * -(-bits // 8) if bits > 8 else 0
-        return page.imagewidth, page.imagelength, orientation, wide_bytes
+        size = page.imagewidth, page.imagelength
+        orientation = int(page.tags.valueof(_ORIENTATION, 1))
+        return *size, orientation, -(-page.bitspersample // 8), page.samplesperpixel
 
 
 def _read_tiff(data: bytes) -> np.ndarray:
@@ -248,9 +248,15 @@ def _read_tiff(data: bytes) -> np.ndarray:
     return samples if kind else white - samples
 
 
-def _wide_peak(pixel_bytes: int) -> int:
+def tiff_limit(sample_bytes: int, samples: int) -> int:
+    """The most pixels that a TIFF may have, by bytes of a sample and samples of a pixel."""
+    return MAX_PIXELS * _PEAK // _peak(sample_bytes, samples)
+
+
+def _peak(sample_bytes: int, samples: int) -> int:
     """Bytes that decoding and scaling take for each pixel at their peak (measured)."""
-    return 8 if pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
+    pixel_bytes = sample_bytes * samples
+    return _PEAK if sample_bytes == 1 or pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
 
 
 def _read_by_opencv(data: bytes) -> np.ndarray:

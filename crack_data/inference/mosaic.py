@@ -16,7 +16,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from ..errors import CrackError
-from ..photos import MAX_PIXELS
+from ..photos import tiff_limit
 from ..samples import sample_range
 from ..storage import PhotoFile
 from .lines import find_place, find_scale, import_rasterio, to_geojson
@@ -77,7 +77,7 @@ class Joiner:
 
 
 def is_mosaic(path: str) -> bool:
-    """Whether a file is a georeferenced TIFF of more pixels than a photo may have."""
+    """Whether a file is a georeferenced TIFF of more pixels than a photo of its depth may have."""
     rasterio = import_rasterio()
     if not path.lower().endswith((".tif", ".tiff")):
         return False
@@ -86,8 +86,8 @@ def is_mosaic(path: str) -> bool:
         suppress(rasterio.errors.RasterioIOError, UnicodeEncodeError),
         rasterio.open(path, driver="GTiff") as raster,
     ):
-        is_large = raster.height * raster.width > MAX_PIXELS
-        return is_large and find_place(path, *raster.shape) is not None
+        limit = tiff_limit(np.dtype(raster.dtypes[0]).itemsize, raster.count)
+        return raster.height * raster.width > limit and find_place(path, *raster.shape) is not None
     return False
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .. import storage
 from ..errors import CrackError, as_crack_error
-from ..photos import MAX_PIXELS, PhotoError, read_header, read_photo
+from ..photos import PhotoError, read_header, read_photo
 from ..storage import PhotoFile
 from .drawing import draw_prediction, encode_png
 from .lines import find_place, find_scale, to_geojson
@@ -71,7 +71,7 @@ def _predict_whole(
         is_tiff = photo.path.lower().endswith((".tif", ".tiff"))
         if error.kind != "too_large" or options.geojson or not is_tiff:
             raise
-        raise CrackError(f"{error}; --geojson reads GeoTIFFs over {MAX_PIXELS} pixels") from error
+        raise CrackError(f"{error}; --geojson reads GeoTIFFs over the limit too") from error
     place = find_place(photo.path, *image.shape[:2]) if options.geojson else None
     if place and read_header(photo.path)[2] != 1:  # its orientation
         raise CrackError(f"photo {photo.path} is on the map, but turned by EXIF; save it upright")

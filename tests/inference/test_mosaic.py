@@ -18,6 +18,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from crack_data import photos
 from crack_data.inference import mosaic
 from crack_data.inference.mosaic import is_mosaic
 from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
@@ -87,7 +88,7 @@ def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPr
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mosaic, "MAX_PIXELS", 1_000_000)
+    monkeypatch.setattr(photos, "MAX_PIXELS", 1_000_000)
     monkeypatch.setattr(mosaic, "WINDOW", 256)
     monkeypatch.setattr(mosaic, "HALO", 64)
 
@@ -231,19 +232,36 @@ def test_what_is_no_mosaic(tmp_path: Path, small_windows: None) -> None:
     assert not is_mosaic(str(tmp_path / "latin-\udcfc.tif"))  # rasterio wants UTF-8
 
 
-def test_a_large_raster_without_geojson_is_told_of_it(tmp_path: Path) -> None:
-    path = tmp_path / "ortho.tif"
+@pytest.mark.parametrize(
+    ("dtype", "bands", "height", "limit"),
+    [
+        ("uint8", 3, 10_200, "178000000"),
+        ("uint16", 1, 10_200, "178000000"),
+        ("uint16", 3, 6_200, "109538461 for photos of this format and depth; save it with 8 bits"),
+        ("float32", 1, 6_200, "109538461 for photos of this format and depth; save it with 8 bits"),
+        ("float32", 3, 3_200, "56960000 for photos of this format and depth; save it with 8 bits"),
+    ],
+)
+def test_a_raster_too_large_for_its_depth_is_read_with_geojson(
+    tmp_path: Path, dtype: str, bands: int, height: int, limit: str
+) -> None:
+    """Without, the answer says so; a little smaller, it is read whole."""
+    path, fitting = tmp_path / "ortho.tif", tmp_path / "fitting.tif"
     place = {"crs": "EPSG:25832", "transform": from_origin(*ORIGIN, PIXEL, PIXEL)}
-    with rasterio.open(
-        path, "w", driver="GTiff", width=18_000, height=10_200, count=3, dtype="uint8",
-        tiled=True, sparse_ok=True, **place,
-    ):  # fmt: skip
-        pass  # no block is written
+    for file, rows in ((path, height), (fitting, int(limit.split()[0]) // 18_000)):
+        with rasterio.open(
+            file, "w", driver="GTiff", width=18_000, height=rows, count=bands, dtype=dtype,
+            tiled=True, sparse_ok=True, nodata=0, **place,
+        ):  # fmt: skip
+            pass  # no block is written
     record, _ = predict(path, tmp_path / "out", geojson=False)
     assert record["error"] == (
-        f"photo {path}: the photo has 18000 x 10200 pixels; the limit is 178000000; "
-        "--geojson reads GeoTIFFs over 178000000 pixels"
+        f"photo {path}: the photo has 18000 x {height} pixels; the limit is {limit}; "
+        "--geojson reads GeoTIFFs over the limit too"
     )
+    record, _ = predict(path, tmp_path / "out")
+    assert (record["height"], record["width"], record["instances"]) == (height, 18_000, [])
+    assert not is_mosaic(str(fitting))
 
 
 @pytest.mark.slow
