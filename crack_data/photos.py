@@ -12,6 +12,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO
 
 import cv2
 import numpy as np
@@ -19,8 +20,8 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from .errors import CrackError
-from .samples import BAND, mask_nodata, to_8_bits
-from .storage import HAS_HEIF, AnyPath, read_bytes
+from .samples import BAND, to_8_bits
+from .storage import HAS_HEIF, AnyPath, open_bytes
 
 # The only formats that are tried; Pillow's other plugins, some of which start programs, are not.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -36,10 +37,6 @@ _SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", *_TIFF, b"BM", b"GIF8", b"P5", b"P6")
 
 MAX_PIXELS = 178_000_000  # below Pillow's own limit for decompression bombs (2 x 89,478,485)
 MAX_SCANS = 100  # of a JPEG: decoding time grows with them; a progressive photo has about ten
-# Bytes that decoding takes at its peak, beside the file, for each pixel of an 8-bit photo (measured
-# at 50 megapixels: 5 to 8, progressive JPEGs up to 12). WebP and wide samples, which take more, may
-# have so many pixels less.
-_PEAK, _PEAK_OF_WEBP = 8, 16
 PROBE_SCALE = 4  # of the photo to the grey version that `probe_photo` gives
 
 _ORIENTATION, _PHOTOMETRIC, _NODATA = 274, 262, 42113  # tags of EXIF, TIFF and GDAL
@@ -58,7 +55,7 @@ class PhotoError(CrackError):
 
 def read_photo(path: AnyPath) -> np.ndarray:
     """Read a photo from a path or a URL that fsspec reads, as `decode_photo` does."""
-    data = read_bytes(path)
+    data = _read(path)
     with _decoding(path):
         return decode_photo(data)
 
@@ -70,12 +67,10 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     `PhotoError` where it is none of `FORMATS`, corrupt, or, by its header, over ``max_pixels``.
     """
     with _decoding(limit=max_pixels):
-        if data.startswith(_TIFF):
-            width, height, orientation, *depth = _tiff_header(data)
-            _check_size(width, height, _peak(*depth), max_pixels)
-            if depth[0] > 1:
-                return _upright(to_8_bits(_read_tiff(data)), orientation)
-        image, is_wide = _open(data, max_pixels)
+        if (header := _tiff_header(io.BytesIO(data), max_pixels)) and header[3]:
+            return _upright(to_8_bits(_read_tiff(data)), header[2])
+        _check_scans(data)
+        image, is_wide = _open(io.BytesIO(data), max_pixels)
         if is_wide:
             pixels = to_8_bits(_read_by_opencv(data))
         else:
@@ -86,7 +81,7 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 band = image.crop((0, top, image.width, bottom)).convert("RGB")
                 cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top:bottom])
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
-        orientation = _orientation(image)
+        orientation = image.getexif().get(_ORIENTATION, 1)
         del image
         return _upright(pixels, orientation)
 
@@ -96,11 +91,12 @@ def probe_photo(path: AnyPath) -> tuple[int, int, np.ndarray]:
 
     Returns width, height, px, and the photo in grey, uint8 ((H+3)//4, (W+3)//4), all upright.
     """
-    data = read_bytes(path)
+    data = _read(path)
     with _decoding(path):
         if data.startswith(_JPEG):
-            grey, _ = _open(data, MAX_PIXELS)
-            (width, height), orientation = grey.size, _orientation(grey)
+            _check_scans(data)
+            grey, _ = _open(io.BytesIO(data), MAX_PIXELS)
+            (width, height), orientation = grey.size, grey.getexif().get(_ORIENTATION, 1)
             # Draft takes the largest scale that is not below the size asked for.
             grey.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
             if grey.mode != "L":
@@ -115,27 +111,27 @@ def probe_photo(path: AnyPath) -> tuple[int, int, np.ndarray]:
 
 
 def photo_size(path: AnyPath) -> tuple[int, int]:
-    """Width and height of a photo in px, upright; of a TIFF alone the whole file is read."""
-    formats = [name for name in FORMATS if name != "TIFF"]
-    with _decoding(path), suppress(UnidentifiedImageError), Image.open(path, formats=formats) as x:
-        _check_size(x.width, x.height, _PEAK, MAX_PIXELS)
-        return x.size[::-1] if _orientation(x) in _TURNED else x.size
+    """Width and height of a photo in px, upright, by its header: no more is read."""
     width, height, orientation = read_header(path)
     return (height, width) if orientation in _TURNED else (width, height)
 
 
 def read_header(path: AnyPath) -> tuple[int, int, int]:
     """Width and height of a photo in px as stored, and its EXIF orientation (1: upright)."""
-    data = read_bytes(path)
-    with _decoding(path):
-        if data.startswith(_TIFF):
-            return _tiff_header(data)[:3]
-        image, _ = _open(data, MAX_PIXELS)
-        return *image.size, _orientation(image)
+    with open_bytes(path) as stream, _decoding(path):
+        if header := _tiff_header(stream, MAX_PIXELS):
+            return header[:3]
+        image, _ = _open(stream, MAX_PIXELS)
+        return *image.size, image.getexif().get(_ORIENTATION, 1)
 
 
-def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(_ORIENTATION, 1)
+def _read(path: AnyPath) -> bytes:
+    """Read a photo's file; of a TIFF that is too large, which might fill the memory, the header."""
+    with open_bytes(path) as stream:
+        with _decoding(path):
+            _tiff_header(stream, MAX_PIXELS)
+        stream.seek(0)
+        return stream.read()
 
 
 @contextmanager
@@ -158,41 +154,46 @@ def _decoding(path: AnyPath = "", limit: int = MAX_PIXELS) -> Iterator[None]:
             raise PhotoError(error.kind, named) from error
 
 
-def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+def _open(stream: IO[bytes], max_pixels: int) -> tuple[Image.Image, bool]:
     """Open a photo by its header, and say whether its samples have more bits than Pillow keeps."""
-    if data.startswith(_JPEG):
-        _check_scans(data)
+    start = stream.read(25)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         kind, why = "not_a_photo", f"not a photo in a known format ({', '.join(FORMATS)})"
-        if data.startswith(_SIGNATURES):
+        if start.startswith(_SIGNATURES):
             kind = "corrupt"
             why = "the photo is corrupt or cut off in its header, or of a kind that cannot be read"
             why += "; save it as RGB with 8 bits"
         raise PhotoError(kind, why) from error
-    peak = _PEAK_OF_WEBP if image.format == "WEBP" else _PEAK
-    is_wide = image.mode[0] in "IF" or (image.format == "PNG" and data[24] > 8)
+    limit = max_pixels // (2 if image.format == "WEBP" else 1)  # which takes twice the memory
+    is_wide = image.mode[0] in "IF" or (image.format == "PNG" and start[24] > 8)
     if is_wide:
-        peak = _peak(2, 1 if image.mode[0] == "I" else 3)
-    _check_size(image.width, image.height, peak, max_pixels)
+        limit = pixel_limit(2, 1 if image.mode[0] == "I" else 3, max_pixels)
+    _check_size(image.width, image.height, limit, max_pixels)
     return image, is_wide
 
 
-def _check_size(width: int, height: int, peak: int, max_pixels: int) -> None:
-    """Refuse a photo by its header; ``peak``: bytes a pixel that decoding takes."""
+def _check_size(width: int, height: int, limit: int, max_pixels: int) -> None:
+    """Refuse a photo by its header; ``limit``: pixels, ``max_pixels`` or fewer by its depth."""
     if width * height == 0:
         raise PhotoError("corrupt", "the photo's header declares no pixels")
-    limit = max_pixels * _PEAK // peak
     if width * height > limit:
-        kind = " for photos of this format and depth; save it with 8 bits" if peak > _PEAK else ""
+        kind = " for photos of this format and depth; save it with 8 bits" * (limit < max_pixels)
         raise PhotoError(
             "too_large", f"the photo has {width} x {height} pixels; the limit is {limit}{kind}"
         )
 
 
+def pixel_limit(sample_bytes: int, samples: int, max_pixels: int = MAX_PIXELS) -> int:
+    """The most pixels that a photo may have, by its depth and the memory that decoding takes."""
+    pixel_bytes = sample_bytes * samples
+    peak = 8 if sample_bytes == 1 or pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
+    return max_pixels * 8 // peak
+
+
 def _check_scans(jpeg: bytes) -> None:
-    scans, place = 0, 2
+    scans, place = 0, 2 if jpeg.startswith(_JPEG) else len(jpeg)
     while (marker := _MARKER.search(jpeg, place)) and marker[1] != b"\xd9":
         place = marker.end()
         if marker[1] == b"\xda":
@@ -216,13 +217,18 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _tiff_header(data: bytes) -> tuple[int, int, int, int, int]:
-    """Width, height, orientation of a TIFF as stored; bytes of a sample, samples of a pixel."""
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+def _tiff_header(stream: IO[bytes], max_pixels: int) -> tuple[int, int, int, bool] | None:
+    """Width, height, orientation of a TIFF as stored, and whether it has over 8 bits; else None."""
+    is_tiff = stream.read(4) in _TIFF
+    stream.seek(0)
+    if not is_tiff:
+        return None
+    with tifffile.TiffFile(stream) as file:
         page = file.pages[0]
-        size = page.imagewidth, page.imagelength
-        orientation = int(page.tags.valueof(_ORIENTATION, 1))
-        return *size, orientation, -(-page.bitspersample // 8), page.samplesperpixel
+        size, bits = (page.imagewidth, page.imagelength), page.bitspersample
+        depth = -(-bits // 8), page.samplesperpixel
+        _check_size(*size, pixel_limit(*depth, max_pixels), max_pixels)
+        return *size, int(page.tags.valueof(_ORIENTATION, 1)), bits > 8
 
 
 def _read_tiff(data: bytes) -> np.ndarray:
@@ -242,21 +248,11 @@ def _read_tiff(data: bytes) -> np.ndarray:
                 value, place = struct.pack(f"{file.byteorder}H", meant[tag.code]), tag.valueoffset
                 data = b"".join((data[:place], value, data[place + len(value) :]))
             samples = _read_by_opencv(data)
-    samples = mask_nodata(samples, page.tags.valueof(_NODATA))
-    kept = samples.dtype.type  # beside a mask, Python's own numbers would make it wider
-    white = samples.max() if samples.dtype.kind == "f" else kept(np.iinfo(samples.dtype).max)
-    return samples if kind else white - samples
-
-
-def tiff_limit(sample_bytes: int, samples: int) -> int:
-    """The most pixels that a TIFF may have, by bytes of a sample and samples of a pixel."""
-    return MAX_PIXELS * _PEAK // _peak(sample_bytes, samples)
-
-
-def _peak(sample_bytes: int, samples: int) -> int:
-    """Bytes that decoding and scaling take for each pixel at their peak (measured)."""
-    pixel_bytes = sample_bytes * samples
-    return _PEAK if sample_bytes == 1 or pixel_bytes <= 2 else max(13, 2 * pixel_bytes + 1)
+    with suppress(TypeError, ValueError):  # the tag is missing, or holds no number
+        mask = samples == float(page.tags.valueof(_NODATA))  # rounded as the samples were
+        samples = np.ma.array(samples, mask=np.logical_or(mask, np.isnan(samples), out=mask))
+    white = np.iinfo(samples.dtype).max if samples.dtype.kind in "ui" else samples.max()
+    return samples if kind else np.asarray(white, samples.dtype) - samples
 
 
 def _read_by_opencv(data: bytes) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 
@@ -23,8 +21,7 @@ def to_8_bits(samples: np.ndarray) -> np.ndarray:
     base, scale, lowest = sample_range(samples)
     scaled = np.empty(samples.shape, np.uint8)
     for top in range(0, len(samples), BAND):
-        band = np.ma.filled(samples[top : top + BAND], lowest)
-        band = (band.astype(np.float32) - base) * scale
+        band = (np.ma.filled(samples[top : top + BAND], lowest).astype(np.float32) - base) * scale
         np.nan_to_num(band, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         scaled[top : top + BAND] = np.rint(band).clip(0, 255)
     return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR) if scaled.ndim == 2 else scaled
@@ -32,7 +29,7 @@ def to_8_bits(samples: np.ndarray) -> np.ndarray:
 
 def sample_range(samples: np.ndarray) -> tuple[float, float, float]:
     """What to subtract from the samples, the factor to multiply the rest by, and the lowest."""
-    step = max(1, math.isqrt(samples.size // 1_000_000))
+    step = max(1, int(np.sqrt(samples.size / 1_000_000)))
     some = np.ma.compressed(samples[::step, ::step]).astype(np.float64)
     some = some[np.isfinite(some)]
     if not some.size:
@@ -42,20 +39,8 @@ def sample_range(samples: np.ndarray) -> tuple[float, float, float]:
     if top > 4 * high > 0:
         top = float(high)
     least = 255.0 if samples.dtype.kind in "ui" or top > 16 else 2.0**-20
-    full = 2.0 ** math.ceil(math.log2(max(top / 1.05, least / 1.05)))
+    full = 2.0 ** np.ceil(np.log2(max(top / 1.05, least / 1.05)))
     full -= full > 1
     if low < 0 or (0 < high - low < full / 16 and full > 255):
         return float(low), 255.0 / max(float(high - low), 1e-12), lowest
     return 0.0, 255.0 / full, lowest
-
-
-def mask_nodata(samples: np.ndarray, nodata: object) -> np.ndarray:
-    """Mask what is no data by GDAL's tag, a number as text, and NaN with it."""
-    try:
-        value = float(nodata)  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # there is no tag, or no number in it
-        return samples
-    mask = samples == value  # which, as a number of Python's own, is rounded as the samples were
-    if samples.dtype.kind == "f":
-        mask |= np.isnan(samples)
-    return np.ma.array(samples, mask=mask)

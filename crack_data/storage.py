@@ -137,6 +137,15 @@ def read_bytes(path: AnyPath) -> bytes:
         return fs.cat_file(name)
 
 
+@contextmanager
+def open_bytes(path: AnyPath) -> Iterator[IO[bytes]]:
+    """Open a file to read from any place in it; errors as of `read_bytes`."""
+    with _use(os.fspath(path), "read") as (fs, name):
+        whole = "http" in fs.protocol  # not every such server gives a part of a file
+        with io.BytesIO(fs.cat_file(name)) if whole else fs.open(name, "rb") as stream:
+            yield stream
+
+
 def fingerprint(path: str) -> dict[str, Any]:
     """Size and hash of a file, {"bytes": int, "sha256": hex digits}; errors as of `read_bytes`."""
     digest = hashlib.sha256()

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import io
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from crack_data.errors import CrackError
@@ -16,6 +24,7 @@ from crack_data.photos import (
     read_header,
     read_photo,
 )
+from crack_data.storage import AnyPath
 
 from .photo_files import TURNS, encode, smooth_photo, tiff
 
@@ -165,6 +174,63 @@ def test_a_bomb_is_not_decoded(side: int, tmp_path: Path) -> None:
         assert caught.value.kind == "too_large"
     with pytest.raises(PhotoError, match="over the limit of 2400 pixels"):
         decode_photo(bytes(data), max_pixels=2400)
+
+
+def long_file(path: Path, data: bytes) -> Path:
+    """A file of more bytes than any memory has, a hole but for its beginning."""
+    path.write_bytes(data)
+    os.truncate(path, 2**42)
+    return path
+
+
+def test_a_tiff_too_large_is_not_read(tmp_path: Path, rgb: np.ndarray) -> None:
+    data = bytearray(tiff(rgb))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for tag in (256, 257):  # width and height
+            place = file.pages[0].tags[tag].valueoffset
+            data[place : place + 2] = (20_000).to_bytes(2, "little")
+    fsspec.filesystem("memory").pipe(f"/{tmp_path.name}/ortho.tif", bytes(data))
+    for path in (long_file(tmp_path / "a", data), f"memory://{tmp_path.name}/ortho.tif"):
+        for read in (read_photo, probe_photo, photo_size, read_header):
+            with pytest.raises(PhotoError, match="20000 x 20000 pixels; the limit is 17") as caught:
+                read(path)
+            assert caught.value.kind == "too_large"
+            assert str(caught.value).startswith(f"photo {path}: ")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG", "PNG"])
+def test_a_size_is_told_by_the_header_alone(tmp_path: Path, rgb: np.ndarray, kind: str) -> None:
+    path = long_file(tmp_path / "a", encode(Image.fromarray(rgb), kind))
+    assert photo_size(path) == (60, 40)
+    assert read_header(path) == (60, 40, 1)
+
+
+def test_a_tiff_of_a_server_that_gives_no_parts(tmp_path: Path) -> None:
+    """Its directory stands at the end, behind what is read at once."""
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.tif"), noise)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert np.array_equal(read_photo(f"{url}/a.tif"), noise)
+            assert photo_size(f"{url}/a.tif") == (1600, 1200)
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("read", [read_photo, probe_photo, photo_size, read_header])
+def test_files_that_cannot_be_opened(tmp_path: Path, read: Callable[[AnyPath], object]) -> None:
+    (tmp_path / "folder.tif").mkdir()
+    for path, why in (
+        (tmp_path / "absent.tif", "No such file or directory"),
+        (tmp_path / "folder.tif", "Is a directory"),
+        (f"memory://{tmp_path.name}/absent.tif", f"FileNotFoundError: /{tmp_path.name}/absent.tif"),
+    ):
+        with pytest.raises(CrackError) as caught:
+            read(path)
+        assert str(caught.value) == f"{path} cannot be read: {why}"
 
 
 def test_read_photo_names_the_file(tmp_path: Path, rgb: np.ndarray) -> None:

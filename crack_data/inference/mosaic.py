@@ -16,7 +16,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from ..errors import CrackError
-from ..photos import tiff_limit
+from ..photos import pixel_limit
 from ..samples import sample_range
 from ..storage import PhotoFile
 from .lines import find_place, find_scale, import_rasterio, to_geojson
@@ -86,7 +86,7 @@ def is_mosaic(path: str) -> bool:
         suppress(rasterio.errors.RasterioIOError, UnicodeEncodeError),
         rasterio.open(path, driver="GTiff") as raster,
     ):
-        limit = tiff_limit(np.dtype(raster.dtypes[0]).itemsize, raster.count)
+        limit = pixel_limit(np.dtype(raster.dtypes[0]).itemsize, raster.count)
         return raster.height * raster.width > limit and find_place(path, *raster.shape) is not None
     return False
 

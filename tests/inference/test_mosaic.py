@@ -18,7 +18,6 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from crack_data import photos
 from crack_data.inference import mosaic
 from crack_data.inference.mosaic import is_mosaic
 from crack_data.inference.outputs import OutputOptions, PhotoTask, predict_photo
@@ -88,7 +87,7 @@ def predict(path: Path, folder: Path, **options: object) -> tuple[Record, DarkPr
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos, "MAX_PIXELS", 1_000_000)
+    monkeypatch.setattr(mosaic, "pixel_limit", lambda *_: 1_000_000)
     monkeypatch.setattr(mosaic, "WINDOW", 256)
     monkeypatch.setattr(mosaic, "HALO", 64)
 
