@@ -31,6 +31,9 @@ if HAS_HEIF:
     pillow_heif.register_heif_opener()
     FORMATS += ("HEIF",)
 
+# A `PhotoError` says what is wrong; that they do not know each tag of a GeoTIFF is nothing wrong.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+tifffile.logger().disabled = True
 _JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIGNATURES = (_JPEG, b"\x89PNG", b"RIFF", *_TIFF, b"BM", b"GIF8", b"P5", b"P6")
