@@ -107,13 +107,10 @@ def binarize(grey: ByteMask, threshold: str | int) -> ByteMask:
 
 def auto_level(low: int, high: int) -> int:
     """The level above which a mask with these extremes is light."""
-    if high > low and high < 64:
-        return low  # label numbers: 0 is the background, 1, 2, ... are crack
-    if high > 255:
-        return high // 2
-    if low < 64 and high >= 192:
+    if high == low or (low < 64 and 192 <= high <= 255):
         return 127
-    return (low + high) // 2 if high > low else 127
+    # Label numbers: 0 is the background, 1, 2, ... are crack.
+    return low if high < 64 else (low + high) // 2
 
 
 def _morphology(mask: ByteMask, size: int, steps: tuple[Any, Any]) -> ByteMask:

@@ -48,13 +48,14 @@ class MaskReading:
             return crack * np.uint8(255), ignored
         if mask.colours or self.colours:
             values = _colour_distance(values, self.background)
-        elif self.top:
+        elif self.top or values.dtype != np.uint8:
             # Two levels are a mask's own. Shares are the set's: what is faint on a photo without
             # crack would become one.
-            highest = int(values.max())
-            plain = np.isin(values, (0, highest)).all()
+            low, highest = int(values.min()), int(values.max())
+            low = 0 if self.top or low == highest else low
+            plain = not self.top or np.isin(values, (0, highest)).all()
             whole = highest if plain else self.top if mask.deep else 255
-            values = np.rint(values * (255 / max(whole, 1)))
+            values = np.rint((values - low) * (255 / max(whole - low, 1)))
         grey = values.astype(np.uint8)
         grey = (255 - grey if self.dark else grey) * (1 - ignored)
         is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crack_data.convert.cleaning import PRESETS
 from crack_data.convert.conversion import convert
 from crack_data.convert.worker import ConversionOptions
 
 SHAPE = (80, 120)
 
 
-def _convert(folder: Path, masks: list[np.ndarray]) -> list[int]:
+def _convert(folder: Path, masks: list[np.ndarray], preset: str = "thin") -> list[int]:
     """The pixels that each of these masks has as crack, and nothing cleaned away."""
     for number, values in enumerate(masks):
         for name, image in (("images", Image.new("RGB", SHAPE[::-1])), ("masks", values)):
             (folder / name).mkdir(exist_ok=True)
             image = image if name == "images" else Image.fromarray(image)
             image.save(folder / name / f"{number}.tif")
-    result = convert(ConversionOptions(folder / "images", folder / "masks", folder / "set.json"))
+    paths = folder / "images", folder / "masks", folder / "set.json"
+    result = convert(ConversionOptions(*paths, cleaning=PRESETS[preset]))
     return [record.crack_area for record in result.records]
 
 
@@ -45,3 +47,27 @@ def test_masks_of_two_levels_among_them_are_read_by_themselves(tmp_path: Path) -
     shares = (65535 * np.clip(1.2 - smooth, 0, 1)).astype(np.uint16)
     masks = [shares, line * np.uint16(300), line * np.uint8(255), line * np.uint8(1)]
     assert _convert(tmp_path, masks)[1:] == [420, 420, 420]
+
+
+@pytest.mark.parametrize("preset", ["thin", "classic"])
+@pytest.mark.parametrize(
+    "levels",
+    [(0, 256), (0, 1025), (0, 4096), (0, 32768), (0, 65535), (0, 0.5), (256, 512), (1000, 1256)],
+)
+def test_two_levels_are_background_and_crack(
+    levels: tuple[float, float], preset: str, tmp_path: Path
+) -> None:
+    line = np.zeros(SHAPE, bool)
+    line[20:24, 5:110] = True
+    dtype = np.float32 if levels[1] < 1 else np.uint16
+    assert _convert(tmp_path, [np.where(line, *levels[::-1]).astype(dtype)], preset) == [420]
+
+
+@pytest.mark.parametrize("levels", [(256, 0), (512, 256)])
+def test_the_dark_one_is_crack_where_most_of_the_set_is_light(
+    levels: tuple[int, int], tmp_path: Path
+) -> None:
+    line = np.zeros(SHAPE, bool)
+    line[20:24, 5:110] = True
+    drawn, free = (np.where(x, *levels[::-1]).astype(np.uint16) for x in (line, line & False))
+    assert _convert(tmp_path, [drawn, free, free]) == [420, 0, 0]
