@@ -91,10 +91,8 @@ def _process(result: ConversionResult, options: ConversionOptions) -> None:
     plain = MaskReading(dark=options.invert == "yes")
     result.records = process(plain)
     counts = [count for record in result.records for count in record.values]
-    per_value = options.instances == "values"
-    reading = choose_reading(counts, options.crack_values, options.ignore_values, per_value)
-    if options.invert != "auto":  # the user knows better
-        reading = plain if reading.dark else replace(reading, dark=plain.dark)
+    given = options.crack_values, options.ignore_values, options.instances == "values"
+    reading = choose_reading(counts, *given, options.invert)
     if replace(reading, sentence="") != plain:
         result.records = process(reading)
     if reading.sentence:

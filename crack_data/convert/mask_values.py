@@ -93,6 +93,7 @@ def choose_reading(
     crack: frozenset[int] = frozenset(),
     ignored: frozenset[int] = frozenset(),
     per_value: bool = False,
+    invert: str = "auto",
 ) -> MaskReading:
     """Decide how the masks of a set are read, from what they hold and what the user says."""
     colours = any(mask.colours for mask in masks)
@@ -117,9 +118,9 @@ def choose_reading(
     elif not shades and _are_labels(labels, total):
         crack, ignored, per_value = _labels_read(labels, total, masks, colours)
     elif colours:
-        return _colour_reading(masks, total, background)
+        return replace(_colour_reading(masks, total, background), dark=invert == "yes")
     else:
-        return _grey_reading(masks, total, labels)
+        return _grey_reading(masks, total, labels, invert)
     if per_value and lossy:
         raise CrackError(
             "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
@@ -127,9 +128,11 @@ def choose_reading(
         )
     chosen = _is_any(np.array([*total], np.int64), crack, lossy, colours)
     pixels = np.array([*total.values()], np.int64)
-    if not is_named and pixels[chosen].sum() > _MOSTLY_LIGHT * pixels.sum():  # the other way round
+    light = pixels[chosen].sum() > _MOSTLY_LIGHT * pixels.sum()
+    if crack and not is_named and (light if invert == "auto" else invert == "yes"):
         crack, background = frozenset({background}), max(crack, key=lambda v: total[v])
-    reading = MaskReading(crack, ignored, per_value, background=background, colours=colours)
+    dark = invert == "yes" and not (crack or per_value)
+    reading = MaskReading(crack, ignored, per_value, dark, background, colours)
     return replace(reading, sentence=_describe(reading, total, lossy) if total else "")
 
 
@@ -213,7 +216,9 @@ def _colour_reading(masks: list[ValueCounts], total: Counter[int], background: i
     return MaskReading(background=background, colours=True, sentence=sentence)
 
 
-def _grey_reading(masks: list[ValueCounts], total: Counter[int], labels: set[int]) -> MaskReading:
+def _grey_reading(
+    masks: list[ValueCounts], total: Counter[int], labels: set[int], invert: str
+) -> MaskReading:
     lossy = any(mask.lossy for mask in masks)
     numbers = lossy and max(total, default=0) < 4
     pixels = sum(total.values())
@@ -223,10 +228,11 @@ def _grey_reading(masks: list[ValueCounts], total: Counter[int], labels: set[int
         if numbers or high >= _NUMBERS or not mask.lossy:
             level = auto_level(low, high)
             light += sum(n for value, n in mask.pixels.items() if value > level)
-    dark = light > _MOSTLY_LIGHT * pixels
-    levels = {max(mask.pixels) for mask in masks if len(mask.pixels) == 2}
+    dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
+    extreme = min if dark else max
+    levels = {extreme(mask.pixels) for mask in masks if len(mask.pixels) == 2}
     sentence = ""
-    if dark:
+    if dark and invert == "auto":
         share = 100 * light / pixels
         sentence = f"the masks are {share:.0f} % light: what is dark is read as crack"
     elif len(levels) > 1 and not lossy:

@@ -188,6 +188,24 @@ def test_ignored_pixels_are_one_crowd_annotation(folder: Path) -> None:
     assert any("255 ignored" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("levels", [(0, 1, 255), (0, 255), (0, 65535)])
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("invert", ["auto", "no", "yes"])
+def test_the_users_word_on_which_side_is_crack_holds(
+    folder: Path, levels: tuple[int, ...], wide: bool, invert: str
+) -> None:
+    """Where the higher level covers little of the set, and where it covers most of it."""
+    low, high, *void = levels
+    mask = np.full((HEIGHT, WIDTH), low, np.uint16 if high > 255 else np.uint8)
+    mask[5 : 85 if wide else 15] = high
+    mask[85:, 60:] = void[0] if void else low
+    for name in ("a", "b", "c", "d", "e", "nothing"):
+        _save_mask(folder, f"{name}_mask.png", mask)
+    dark = invert == "yes" or (invert == "auto" and wide)
+    areas = [record.crack_area for record in convert(options_of(folder, invert=invert)).records]
+    assert areas == [np.count_nonzero(mask == (low if dark else high))] * 6
+
+
 @pytest.mark.parametrize("sixteen", [False, True])
 def test_instance_numbers_are_instances_though_they_touch(folder: Path, sixteen: bool) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint16 if sixteen else np.uint8)

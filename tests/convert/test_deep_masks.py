@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from crack_data.convert.worker import ConversionOptions
 SHAPE = (80, 120)
 
 
-def _convert(folder: Path, masks: list[np.ndarray], preset: str = "thin") -> list[int]:
+def _convert(folder: Path, masks: list[np.ndarray], **options: Any) -> list[int]:
     """The pixels that each of these masks has as crack, and nothing cleaned away."""
     for number, values in enumerate(masks):
         for name, image in (("images", Image.new("RGB", SHAPE[::-1])), ("masks", values)):
@@ -23,7 +24,7 @@ def _convert(folder: Path, masks: list[np.ndarray], preset: str = "thin") -> lis
             image = image if name == "images" else Image.fromarray(image)
             image.save(folder / name / f"{number}.tif")
     paths = folder / "images", folder / "masks", folder / "set.json"
-    result = convert(ConversionOptions(*paths, cleaning=PRESETS[preset]))
+    result = convert(ConversionOptions(*paths, **options))
     return [record.crack_area for record in result.records]
 
 
@@ -60,7 +61,8 @@ def test_two_levels_are_background_and_crack(
     line = np.zeros(SHAPE, bool)
     line[20:24, 5:110] = True
     dtype = np.float32 if levels[1] < 1 else np.uint16
-    assert _convert(tmp_path, [np.where(line, *levels[::-1]).astype(dtype)], preset) == [420]
+    mask = np.where(line, *levels[::-1]).astype(dtype)
+    assert _convert(tmp_path, [mask], cleaning=PRESETS[preset]) == [420]
 
 
 @pytest.mark.parametrize("levels", [(256, 0), (512, 256)])
@@ -71,3 +73,11 @@ def test_the_dark_one_is_crack_where_most_of_the_set_is_light(
     line[20:24, 5:110] = True
     drawn, free = (np.where(x, *levels[::-1]).astype(np.uint16) for x in (line, line & False))
     assert _convert(tmp_path, [drawn, free, free]) == [420, 0, 0]
+
+
+@pytest.mark.parametrize(("invert", "dark"), [("auto", True), ("yes", True), ("no", False)])
+def test_shares_that_are_mostly_light(invert: str, dark: bool, tmp_path: Path) -> None:
+    shares = np.ones(SHAPE)
+    shares[20:24, 5:110] = np.linspace(0, 0.3, 105)
+    (found,) = _convert(tmp_path, [(60000 * shares).astype(np.uint16)], invert=invert)
+    assert found == (420 if dark else shares.size - 420)
