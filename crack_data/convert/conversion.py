@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..errors import CrackError
 from ..storage import atomic_write, count_kinds
 from .checks import NearDuplicate, flag_duplicate_masks, mask_digest, near_duplicates
+from .cleaning import CleaningOptions
 from .coco import digest, write_coco
 from .labels import read_labels
 from .mask_values import MaskReading, choose_reading
@@ -60,7 +61,7 @@ def convert(options: ConversionOptions) -> ConversionResult:
     if options.strict and lonely:
         raise CrackError("\n  ".join([f"{len(lonely)} files have no partner:", *lonely]))
     result = ConversionResult(**vars(found))
-    _process(result, options)
+    reading = _process(result, options)
     _check(result, options)
     flag_duplicate_masks(result.records)
     for record in result.records:
@@ -75,12 +76,12 @@ def convert(options: ConversionOptions) -> ConversionResult:
     for record in result.records:  # what is left out too: the JSON of its split says so
         record.split = splits.get(group_of(record.file_name, options.group_by), "")
     result.near_duplicates = list(near_duplicates(used))
-    _write(result, options)
+    _write(result, options, reading)
     return result
 
 
-def _process(result: ConversionResult, options: ConversionOptions) -> None:
-    """Process all photos, taking light for crack; again where the set's values mean another."""
+def _process(result: ConversionResult, options: ConversionOptions) -> MaskReading:
+    """Process all photos, light as crack; again where the set is read otherwise, as returned."""
     sources = result.records
 
     def process(reading: MaskReading) -> list[PairRecord]:
@@ -97,6 +98,11 @@ def _process(result: ConversionResult, options: ConversionOptions) -> None:
         result.records = process(reading)
     if reading.sentence:
         result.notes.append(reading.sentence)
+    useless = [x for x, y in vars(options.cleaning).items() if y != getattr(CleaningOptions, x)]
+    useless += [] if options.invert == "auto" else ["invert"]
+    if reading.per_value and useless:
+        result.notes.append(f"without effect on masks that number instances: {', '.join(useless)}")
+    return reading
 
 
 def _check(result: ConversionResult, options: ConversionOptions) -> None:
@@ -129,12 +135,13 @@ def _check(result: ConversionResult, options: ConversionOptions) -> None:
         raise CrackError(f"no usable pair of photo and mask in {folders}")
 
 
-def _write(result: ConversionResult, options: ConversionOptions) -> None:
+def _write(result: ConversionResult, options: ConversionOptions, reading: MaskReading) -> None:
     """Write the JSONs of all splits; they take their names together, when all are complete."""
     result.outputs = options.outputs()
     lines = (f"{each.split} {each.file_name} {mask_digest(each)}" for each in result.used())
     conversion = {"id": digest(lines), "splits": [*result.outputs]}
-    linked = options.labels is None and options.instances == "components"  # others are given
+    given = options.labels is not None or reading.per_value
+    linked = options.instances == "components" and not given
     root, folder = options.images.resolve(), options.output.parent.resolve()
     if root.is_relative_to(folder):  # so that both can move together
         root = root.relative_to(folder)

@@ -221,7 +221,15 @@ def test_instance_numbers_are_instances_though_they_touch(folder: Path, sixteen:
     expected = [mask == number * step for number in range(1, 7)]
     for entry, pixels in zip(found, expected, strict=True):
         assert np.array_equal(decode_mask(entry["segmentation"], HEIGHT, WIDTH), pixels)
+    assert load(result.outputs[""])["info"]["link_gap"] == 0
+    assert not any("without effect" in note for note in result.notes)
     assert convert(options_of(folder, instances="single")).records[0].instances == 1
+    cleaning = CleaningOptions(min_area=5000, link_gap=10)
+    result = convert(options_of(folder, cleaning=cleaning, invert="yes"))
+    assert [record.instances for record in result.records] == [6] * 6
+    useless = "min_area, link_gap, invert"
+    assert f"without effect on masks that number instances: {useless}" in result.notes
+    assert load(result.outputs[""])["info"]["link_gap"] == 0
 
 
 def test_several_masks_are_united_and_photos_without_any_may_be_crack_free(folder: Path) -> None:
