@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
+from torch.multiprocessing import ProcessRaisedException
 
 from crack_data.calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from crack_data.config import load_config
@@ -137,6 +139,35 @@ def test_a_process_that_fails_is_a_sentence(repo: Path, small: list[str]) -> Non
     pairs = ["SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", "0"]
     with pytest.raises(CrackError, match=r"^the loss became infinite"):
         start(_parse(repo, *_TWO_PROCESSES, *small, *pairs))
+
+
+@pytest.mark.distributed
+@pytest.mark.usefixtures("unmeasured")
+def test_so_is_a_photo_that_one_cannot_read(repo: Path, small: list[str], data: Path) -> None:
+    (data / "val_02.png").write_bytes(b"no photo")
+    with pytest.raises(CrackError, match=r"^photo .*val_02\.png") as caught:
+        start(_parse(repo, *_TWO_PROCESSES, *small))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_of_ours_in_a_process_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though it comes up while bad input is dealt with."""
+
+    def launch(*_: object) -> None:
+        try:
+            try:
+                raise CrackError("bad input")
+            except CrackError:
+                raise TypeError("a fault")  # noqa: B904
+        except TypeError:
+            raise ProcessRaisedException(traceback.format_exc(), 0, 7) from None
+
+    monkeypatch.setattr("crack_data.training.launch.launch", launch)
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+    with pytest.raises(ProcessRaisedException, match="TypeError: a fault"):
+        start(args)
 
 
 def test_random_weights_let_every_layer_learn(repo: Path) -> None:
