@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetFromList, get_detection_dataset_dicts
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils import comm
@@ -55,10 +55,17 @@ def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[
 
 def load_records(cfg: CfgNode) -> list[Record]:
     """The records of DATASETS.TRAIN, set after set, each with its "dataset_name"."""
+    filtered = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    for name in cfg.DATASETS.TRAIN if filtered else ():
+        if not any(map(has_crack, DatasetCatalog.get(name))):
+            raise CrackError(
+                f"DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves no photo of {name} (DATASETS.TRAIN), "
+                "since none has a crack; set it to False, or leave the set out"
+            )
     return [
         {**record, "dataset_name": name}
         for name in cfg.DATASETS.TRAIN
-        for record in get_detection_dataset_dicts([name], cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+        for record in get_detection_dataset_dicts([name], filtered)
     ]
 
 

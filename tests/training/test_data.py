@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
@@ -58,6 +59,21 @@ def test_weights_go_by_data_set_and_crack(make_config: Callable[..., CfgNode], d
     expected = [1.0, 1.0, 1.0, 3.0] * 3 + [2.5, 2.5, 2.5, 7.5]
     assert photo_weights(cfg, records).tolist() == expected
     assert {record["dataset_name"] for record in records[12:]} == {val}
+
+
+def test_a_set_of_which_filtering_leaves_nothing(
+    make_config: Callable[..., CfgNode], data: Path
+) -> None:
+    content = json.loads((data / "train.json").read_text())
+    content["annotations"] = []
+    (data / "free.json").write_text(json.dumps(content))
+    sets = f"('{data / 'train.json'}', '{data / 'free.json'}')"
+    keys = ["DATASETS.TRAIN", sets, "DATALOADER.FILTER_EMPTY_ANNOTATIONS"]
+    assert len(load_records(make_config(*keys, False))) == 24
+    named = r"^DATALOADER\.FILTER_EMPTY_ANNOTATIONS leaves no photo of .*free\.json "
+    with pytest.raises(CrackError, match=named):
+        load_records(make_config(*keys, True))
+    assert len(load_records(make_config("DATALOADER.FILTER_EMPTY_ANNOTATIONS", True))) == 9
 
 
 @pytest.mark.parametrize("weights", ["[1.0, 2.0]", "[-1.0]", "[0.0]", "['a']"])
