@@ -98,7 +98,7 @@ class CrackStepper(SimpleTrainer):
 
 
 class BatchMonitor:
-    """Counts unreadable photos and remembers the last batch's photos."""
+    """Counts unreadable photos, all processes' together, and remembers the last batch's photos."""
 
     def __init__(self, max_bad_share: float) -> None:
         self.photos = 0  # in the training set
@@ -108,7 +108,8 @@ class BatchMonitor:
 
     def __call__(self, batch: Batch) -> Batch:
         """Note what the batch says and return its readable samples; a `CrackError` if too few."""
-        for name, reason in (map(printable, x) for sample in batch for x in sample["skipped"]):
+        skipped = comm.all_gather([x for sample in batch for x in sample["skipped"]])
+        for name, reason in (map(printable, x) for part in skipped for x in part):
             if name not in self.bad:
                 self.bad[name] = reason
                 logger.warning(f"skipped photo {name}: {reason} ({len(self.bad)} so far)")

@@ -6,6 +6,7 @@ import json
 import traceback
 from argparse import Namespace
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from crack_data.calibration import DEFAULT_SCORE_THRESHOLD, DEFAULT_THRESHOLD
 from crack_data.config import load_config
 from crack_data.errors import CrackError
 from crack_data.evaluation.evaluator import quality_names
+from crack_data.training.data import sample_stream
 from crack_data.training.launch import (
     adapt_to_random_weights,
     outside_errors,
@@ -118,19 +120,46 @@ def _metrics(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def _break_drawn(data: Path, *positions: int) -> set[str]:
+    """Spoil the training photos at these positions of the seed's stream; return their paths."""
+    photos = [photo for _, photo in islice(sample_stream(torch.ones(12), seed=7), 12)]
+    paths = [data / f"train_{photos[position] + 1:02d}.png" for position in positions]
+    for path in paths:
+        path.write_bytes(b"no photo")
+    return {*map(str, paths)}
+
+
 @pytest.mark.distributed
 @pytest.mark.usefixtures("unmeasured")
-def test_two_processes_train_and_evaluate(repo: Path, small: list[str], tmp_path: Path) -> None:
+def test_two_processes_train_and_evaluate(
+    repo: Path, small: list[str], data: Path, tmp_path: Path
+) -> None:
     """Each half of a batch and of the photos; one process finds the same by the same weights."""
-    start(_parse(repo, *_TWO_PROCESSES, *small, "SOLVER.MAX_ITER", "2"))
+    broken = _break_drawn(data, 1, 3)  # by the second
+    allowed = ["CRACK.MAX_BAD_PHOTOS", "0.2"]
+    start(_parse(repo, *_TWO_PROCESSES, *small, *allowed, "SOLVER.MAX_ITER", "2"))
     out, alone = tmp_path / "out", tmp_path / "alone"
     assert (out / "model_best.pth").exists()
     state = torch.load(out / "model_0000001.pth", weights_only=True)
     assert state["trainer"]["samples"] == 4
+    assert {*state["trainer"]["bad_photos"]} == broken
+    summary = (out / "summary.md").read_text()
+    assert "2 photos could not be read" in summary
+    assert all(name in summary for name in broken)
     pairs = ["MODEL.WEIGHTS", str(out / "model_final.pth"), "OUTPUT_DIR", str(alone)]
     _run(repo, "--eval-only", *small, *pairs)
     assert _metrics(out)["photos"] == 4
     assert _metrics(out) == _metrics(alone)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_the_photos_that_all_processes_skip_are_counted_together(
+    repo: Path, small: list[str], data: Path
+) -> None:
+    _break_drawn(data, 0, 1)
+    with pytest.raises(CrackError, match=r"^2 of 12 photos cannot be read"):
+        start(_parse(repo, *_TWO_PROCESSES, *small, "CRACK.MAX_BAD_PHOTOS", "0.1"))
 
 
 @pytest.mark.distributed
