@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from skimage.morphology import skeletonize
 
 from ..inference.prediction import CrackInstance, Cracks
@@ -51,10 +52,7 @@ class Trace:
 
     def covers(self, points: NDArray[np.integer]) -> BoolMask:
         """Which of the points, (N, 2) row, column on the photo, px, lie in `wide`: bool (N,)."""
-        places = points - self.origin
-        inside = ((places >= 0) & (places < self.wide.shape)).all(axis=1)
-        inside[inside] = self.wide[tuple(places[inside].T)]
-        return inside
+        return map_coordinates(self.wide, (points - self.origin).T, order=0, mode="grid-constant")
 
 
 def count_instances(truth: Cracks, predicted: Cracks) -> InstanceCounts:

@@ -22,7 +22,7 @@ from skimage.measure import approximate_polygon
 
 from .. import storage
 from ..errors import CrackError, as_crack_error
-from .results import Scale
+from .results import Record, Scale
 
 
 class MapPlace(NamedTuple):
@@ -125,17 +125,15 @@ def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarr
 
 
 def to_geojson(
-    lines: Iterable[Iterable[np.ndarray]],
-    entries: Iterable[dict[str, Any]],
-    photo: str,
-    place: MapPlace | None,
+    lines: Iterable[Iterable[np.ndarray]], record: Record, place: MapPlace | None
 ) -> bytes:
-    """A GeoJSON file (RFC 7946) of one photo: a feature for each crack, numbered from 1.
+    """A GeoJSON file (RFC 7946) of the photo of a record: a feature for each crack, from 1 on.
 
-    ``lines`` are its branches, (N, 2) x, y in px; ``entries`` what `results.instance_json` gives.
+    ``lines`` are the branches of each, (N, 2) x, y in px.
     """
     features = []
-    for number, (branches, entry) in enumerate(zip(lines, entries, strict=True), start=1):
+    pairs = zip(lines, record["instances"], strict=True)
+    for number, (branches, entry) in enumerate(pairs, start=1):
         # Simplified lines lie at most a tenth of a px beside the centreline.
         coordinates = [_on_map(approximate_polygon(x, 0.1), place) for x in branches]
         geometry: dict[str, Any] = {"type": "MultiLineString", "coordinates": coordinates}
@@ -143,7 +141,7 @@ def to_geojson(
             geometry = {"type": "LineString", "coordinates": coordinates[0]}
         left_out = ("bbox", "orientation_deg", "segmentation")
         known = {key: value for key, value in entry.items() if key not in left_out}
-        properties = {"photo": photo, "crack": number, **known}
+        properties = {"photo": record["file_name"], "crack": number, **known}
         features.append({"type": "Feature", "properties": properties, "geometry": geometry})
     crs = None
     if place is not None and place.crs is not None:

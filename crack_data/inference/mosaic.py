@@ -147,7 +147,7 @@ def predict_mosaic(
         "instances": list(map(_join, cracks, lines, scales)),
         "uncertainty": uncertainty(levels),
     }
-    return record, to_geojson(lines, record["instances"], photo.file_name, place)
+    return record, to_geojson(lines, record, place)
 
 
 def _windows(raster: Any) -> Iterator[tuple[int, Box, Box, np.ndarray, np.ndarray]]:

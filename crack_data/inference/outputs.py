@@ -88,5 +88,5 @@ def _predict_whole(
         "_prob.png": encode_png(prediction.probability),
     }
     if options.geojson:
-        files["_lines.geojson"] = to_geojson(lines, record["instances"], photo.file_name, place)
+        files["_lines.geojson"] = to_geojson(lines, record, place)
     return record, files

@@ -68,7 +68,7 @@ class CrackRCNN(GeneralizedRCNN):
         return features, outputs, self.crack_map_head(features, images)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As in the base class; in training the losses include "loss_crack_map"."""
+        """As in the base class, but training reads "sem_seg" too, and gives "loss_crack_map"."""
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -78,14 +78,10 @@ class CrackRCNN(GeneralizedRCNN):
         probabilities = _to_uint8(logits.detach().float().sigmoid())
         proposals, _ = add_map_proposals(proposals, probabilities, self.settings)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
-        target = logits.new_full(logits.shape, IGNORED)
-        for row, given in zip(target, batched_inputs, strict=True):
-            shown = given.get("sem_seg")
-            if shown is None:  # the union of the masks stands in for it
-                shown = given["instances"].gt_masks.tensor.any(dim=0)
-            row[: shown.shape[0], : shown.shape[1]] = shown
-        weight = (target != IGNORED).to(target)
-        loss = crack_map_loss(logits, (target == 1).to(target), weight)
+        shown = [x["sem_seg"].to(self.device) for x in batched_inputs]
+        target = ImageList.from_tensors(shown, self.backbone.size_divisibility, IGNORED).tensor
+        weight = (target != IGNORED).to(logits)
+        loss = crack_map_loss(logits, (target == 1).to(logits), weight)
         return {"loss_crack_map": loss, **proposal_losses, **detector_losses}
 
     def propose(

@@ -54,7 +54,7 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
     scales = [find_scale(branches, place, None) for branches in lines]
     record = to_json(prediction, photo.name, scales=scales)
     path = photo.with_suffix(".geojson")
-    path.write_bytes(to_geojson(lines, record["instances"], photo.name, place))
+    path.write_bytes(to_geojson(lines, record, place))
     table = geopandas.read_file(path)
     # GDAL takes a file without a system for WGS84's.
     known = json.loads(path.read_text())["crs"] is not None
