@@ -9,12 +9,11 @@ same code. Definitions and sources: docs/evaluation.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from skimage.morphology import disk, skeletonize
 
 PIXEL_TOLERANCE = 2
@@ -37,8 +36,7 @@ WIDTH_RANGES = [*map("{}-{}".format, WIDTHS, WIDTHS[1:]), f"{WIDTHS[-1]} and mor
 THRESHOLDS = (np.arange(1, LEVELS) - 0.5) / (LEVELS - 1)
 
 
-@dataclass(frozen=True)
-class PhotoCounts:
+class PhotoCounts(NamedTuple):
     """Pixel counts of one photo."""
 
     area: int  # pixels that are not ignored
@@ -110,14 +108,11 @@ def recall_by_width(photos: Sequence[PhotoCounts]) -> dict[str, tuple[float, flo
 
 def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
     """A function that gives every metric, shape (R,), for weights of shape (R, N)."""
-    area, true, predicted, hit, predicted_near, true_near = (
-        np.array([getattr(photo, name) for photo in photos], float)
-        for name in ("area", "true", "predicted", "hit", "predicted_near", "true_near")
-    )
+    columns = (np.array(column, float) for column in zip(*photos, strict=True))
+    area, true, predicted, hit, predicted_near, true_near, *_, map_all, map_true = columns
     error = 100 * (predicted - true) / np.maximum(area, 1)  # percentage points
     is_free = true == 0
-    predicted_at = at_or_above([x.map_all for x in photos])
-    hit_at = at_or_above([x.map_true for x in photos])
+    predicted_at, hit_at = at_or_above(map_all), at_or_above(map_true)
 
     def statistics(weights: Array) -> dict[str, Array]:
         t, p, h = (weights @ column for column in (true, predicted, hit))
@@ -145,7 +140,7 @@ def pixel_statistics(photos: Sequence[PhotoCounts]) -> Statistics:
     return statistics
 
 
-def at_or_above(levels: Sequence[Counts]) -> Array:
+def at_or_above(levels: ArrayLike) -> Array:
     """Pixels at or above each of the levels 1..255, (N, 255), of N photos' counts by level."""
     return np.cumsum(np.array(levels, float)[:, ::-1], axis=1)[:, ::-1][:, 1:]
 

@@ -115,7 +115,7 @@ def test_ignored_pixels_are_counted_nowhere(photo, seed: int) -> None:
     again = count_photo(truth | ignored, other, changed, ignored)
     without = count_photo(truth & ~ignored, mask & ~ignored, crack_map * ~ignored)
     assert counts.area == truth.size - ignored.sum()
-    for name, value in vars(counts).items():
+    for name, value in counts._asdict().items():
         assert np.array_equal(value, getattr(again, name)), name
         if name != "area":
             assert np.array_equal(value, getattr(without, name)), name
