@@ -63,7 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6, metavar="N")
     rounds = parser.parse_args().rounds
-    layers = [block.conv[1][0] for block in MobileNetV2().features[1:] if block.stride == 2]
+    network = MobileNetV2(1.0, "BN", ["res5"], 0)
+    layers = [block.conv[1][0] for block in network.features[1:] if block.stride == 2]
     body = []
     for layer, stride in zip(layers, (2, 4, 8, 16), strict=True):
         times = [f"{best_time(way, layer, stride, rounds):.1f}" for way in _WAYS.values()]

@@ -226,10 +226,9 @@ def write_page(
     for model in metrics:
         images = json.loads((output / model / "predictions.json").read_bytes())["images"]
         photos[model] = {Path(image["file_name"]).name: image for image in images}
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+    page = Path(__file__).with_name("demo.html").read_text("utf-8")
     calibration = output / "training" / "model_final.calibration.json"
-    html = template.get_template("demo.html").render(
+    html = jinja2.Template(page, autoescape=True, trim_blocks=True).render(
         photos=photos,
         metrics=metrics,
         truth=truth,

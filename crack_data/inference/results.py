@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..convert.coco import encode_mask
-from .measuring import Measurement, measure
+from .measuring import Measurement
 from .prediction import Box, CrackPrediction
 
 Record = dict[str, Any]
@@ -47,13 +47,13 @@ _COLUMNS = (
 def to_json(
     prediction: CrackPrediction,
     name: str,
-    measured: Sequence[Measurement] | None = None,
+    measured: Sequence[Measurement],
     scales: Sequence[Scale | None] | None = None,
 ) -> Record:
     """Everything about one photo's prediction but its pictures, as `json.dumps` takes it.
 
-    ``measured`` is by `measure`, here where that was not done. An instance is what `instance_json`
-    gives, "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
+    An instance, each of which `measure` has measured, is what `instance_json` gives,
+    "orientation_deg" and "segmentation" (compressed COCO RLE at the photo's size); with a
     calibrated model, "percent_masked_low" and "percent_masked_high" are a 90 % interval.
     """
     height, width = size = prediction.probability.shape
@@ -62,7 +62,6 @@ def to_json(
         record[key] = getattr(prediction, key)
     if prediction.percent_range is not None:
         record["percent_masked_low"], record["percent_masked_high"] = prediction.percent_range
-    measured = measured or [measure(x) for x in prediction.instances]
     scales = scales or [None] * len(measured)
     record["instances"] = [
         instance_json(instance.score, instance.box, instance.area, each, scale)

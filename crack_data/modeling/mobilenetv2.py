@@ -23,11 +23,7 @@ class MobileNetV2(Backbone):
     """torchvision's MobileNetV2 without its classifier, keys of its weights unchanged."""
 
     def __init__(
-        self,
-        width_mult: float = 1.0,
-        norm: str = "BN",
-        out_features: Sequence[str] = ("res2", "res3", "res4", "res5"),
-        freeze_at: int = 0,
+        self, width_mult: float, norm: str, out_features: Sequence[str], freeze_at: int
     ) -> None:
         """See MODEL.MOBILENETV2 in `crack_data.config`; a ValueError for unknown stages."""
         super().__init__()

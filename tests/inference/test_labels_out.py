@@ -16,6 +16,7 @@ from crack_data.convert.labels import read_labels
 from crack_data.convert.worker import draw_label
 from crack_data.errors import CrackError
 from crack_data.inference.labels_out import FORMATS, check_labels, write_labels
+from crack_data.inference.measuring import measure
 from crack_data.inference.results import to_json
 
 from .drawn import arc, draw_crack, line, wave
@@ -51,7 +52,8 @@ MASKS = {
 
 def record_of(*masks: np.ndarray, folder: Path) -> dict[str, Any]:
     about = {"name": "bridge/a", "path": str(folder / "photos" / "a.jpg")}
-    return about | to_json(prediction_of(*masks), "bridge/a.jpg")
+    prediction = prediction_of(*masks)
+    return about | to_json(prediction, "bridge/a.jpg", list(map(measure, prediction.instances)))
 
 
 def differs_at_the_rim_alone(found: np.ndarray, mask: np.ndarray) -> bool:

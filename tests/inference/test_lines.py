@@ -50,9 +50,10 @@ def lines_of(photo: Path) -> geopandas.GeoDataFrame:
         draw_crack(CRACK, 5, SIZE), draw_crack(line((80, 330), 90, 90), 3, SIZE)
     )
     place = find_place(str(photo), *SIZE)
-    lines = [measure(instance).lines for instance in prediction.instances]
+    measured = [measure(instance) for instance in prediction.instances]
+    lines = [each.lines for each in measured]
     scales = [find_scale(branches, place, None) for branches in lines]
-    record = to_json(prediction, photo.name, scales=scales)
+    record = to_json(prediction, photo.name, measured, scales)
     path = photo.with_suffix(".geojson")
     path.write_bytes(to_geojson(lines, record, place))
     table = geopandas.read_file(path)

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from crack_data.inference.results import Scale, to_json, uncertainty
+from crack_data.inference.measuring import measure
+from crack_data.inference.results import Record, Scale, to_json, uncertainty
 
 from .drawn import draw_crack, line
 from .test_prediction import prediction_of
+
+
+def json_of(mask: np.ndarray, scales: list[Scale | None] | None = None) -> Record:
+    prediction = prediction_of(mask)
+    return to_json(prediction, "wall.jpg", list(map(measure, prediction.instances)), scales)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
@@ -21,13 +27,13 @@ def test_rle_is_what_pycocotools_makes_of_the_whole_mask(
     mask[[0, -1], :] = mask[:, [0, -1]] = True  # runs that go on in the next column
     mask = np.pad(mask, ((pad[0], pad[0]), (pad[1], pad[1])))
     expected = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    found = to_json(prediction_of(mask), "a")["instances"][0]["segmentation"]
+    found = json_of(mask)["instances"][0]["segmentation"]
     assert found == {"size": list(mask.shape), "counts": expected["counts"].decode()}
 
 
 def test_json_of_a_photo() -> None:
     mask = draw_crack(line((60.2, 40.3), 80, 0), 4, (80, 120))
-    result = to_json(prediction_of(mask), "wall.jpg", scales=[Scale(0.5, 0.5)])
+    result = json_of(mask, [Scale(0.5, 0.5)])
     json.dumps(result)
     assert (result["file_name"], result["height"], result["width"]) == ("wall.jpg", 80, 120)
     assert result["percent_masked"] == 100 * mask.sum() / mask.size
@@ -44,7 +50,7 @@ def test_json_of_a_photo() -> None:
 
 def test_no_millimetres_without_a_scale() -> None:
     mask = np.ones((3, 3), dtype=bool)
-    assert not any("mm" in key for key in to_json(prediction_of(mask), "a")["instances"][0])
+    assert not any("mm" in key for key in json_of(mask)["instances"][0])
 
 
 @pytest.mark.parametrize(

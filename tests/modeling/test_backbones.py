@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,15 @@ from crack_data.modeling import MobileNetV2
 from crack_data.weights import load_backbone_weights
 
 STAGES = ["res1", "res2", "res3", "res4", "res5"]
+
+
+def mobilenet(
+    width_mult: float = 1.0,
+    norm: str = "BN",
+    out_features: Sequence[str] = STAGES[1:],
+    freeze_at: int = 0,
+) -> MobileNetV2:
+    return MobileNetV2(width_mult, norm, out_features, freeze_at)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +49,7 @@ def test_the_pyramid_and_the_stages_below_it(
 
 def test_mobilenet_is_torchvisions() -> None:
     reference = mobilenet_v2().eval()
-    backbone = MobileNetV2(out_features=STAGES).eval()
+    backbone = mobilenet(out_features=STAGES).eval()
     backbone.load_state_dict(reference.state_dict(), strict=False)
     photo = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -53,7 +62,7 @@ def test_mobilenet_is_torchvisions() -> None:
 
 
 def test_stages_that_are_known_are_not_run_again() -> None:
-    backbone = MobileNetV2(out_features=["res1", "res2", "res4"]).eval()
+    backbone = mobilenet(out_features=["res1", "res2", "res4"]).eval()
     with torch.no_grad():
         outputs = backbone(torch.rand(1, 3, 64, 64))
         for layer in backbone.features[:4]:
@@ -68,13 +77,13 @@ def test_stages_that_are_known_are_not_run_again() -> None:
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN", "SyncBN"])
 def test_each_norm_builds_and_runs(norm: str) -> None:
-    backbone = MobileNetV2(norm=norm, width_mult=0.5).eval()
+    backbone = mobilenet(norm=norm, width_mult=0.5).eval()
     assert backbone(torch.rand(1, 3, 32, 32))["res5"].isfinite().all()
 
 
 @pytest.mark.parametrize("freeze_at", [0, 1, 3, 5])
 def test_freeze_at_counts_stages_from_the_input(freeze_at: int) -> None:
-    backbone = MobileNetV2(freeze_at=freeze_at)
+    backbone = mobilenet(freeze_at=freeze_at)
     for index, (start, end) in enumerate([(0, 2), (2, 4), (4, 7), (7, 14), (14, 18)]):
         parameters = list(backbone.features[start:end].parameters())
         assert any(p.requires_grad for p in parameters) == (index >= freeze_at)
@@ -83,7 +92,7 @@ def test_freeze_at_counts_stages_from_the_input(freeze_at: int) -> None:
 
 
 def test_autocast_leaves_convolutions_that_halve_the_resolution_in_fp32() -> None:
-    convolutions = [m for m in MobileNetV2().modules() if isinstance(m, torch.nn.Conv2d)]
+    convolutions = [m for m in mobilenet().modules() if isinstance(m, torch.nn.Conv2d)]
     halving = [m for m in convolutions if m.stride == (2, 2) and m.groups > 1]
     assert [m.in_channels for m in halving] == [96, 144, 192, 576]
     for layer in halving:
@@ -101,15 +110,15 @@ def test_autocast_leaves_convolutions_that_halve_the_resolution_in_fp32() -> Non
 
 def test_settings_that_do_not_exist_are_named() -> None:
     with pytest.raises(ValueError, match="res9"):
-        MobileNetV2(out_features=["res9"])
+        mobilenet(out_features=["res9"])
     with pytest.raises(ValueError, match="6"):
-        MobileNetV2(freeze_at=6)
+        mobilenet(freeze_at=6)
 
 
 def test_initial_weights_arrive(tmp_path: Path) -> None:
     stored = mobilenet_v2().state_dict()
     torch.save(stored, tmp_path / "weights.pth")
-    backbone = MobileNetV2()
+    backbone = mobilenet()
     load_backbone_weights(backbone, str(tmp_path / "weights.pth"))
     loaded = backbone.state_dict()
     names = [name for name in loaded if "num_batches_tracked" not in name]
@@ -122,9 +131,9 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     del state["features.3.conv.0.0.weight"]
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(CrackError, match=r"short.pth .* 1 of .* features\.3\.conv\.0\.0\.weight"):
-        load_backbone_weights(MobileNetV2(), str(tmp_path / "short.pth"))
+        load_backbone_weights(mobilenet(), str(tmp_path / "short.pth"))
     with pytest.raises(CrackError, match=r"differ in shape"):
-        load_backbone_weights(MobileNetV2(width_mult=0.5), str(tmp_path / "short.pth"))
+        load_backbone_weights(mobilenet(width_mult=0.5), str(tmp_path / "short.pth"))
 
 
 @pytest.mark.parametrize("name", ["note.pth", "absent.pth", "http://127.0.0.1:9/weights.pth"])
@@ -132,4 +141,4 @@ def test_files_that_are_no_weights_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "note.pth").write_text("not weights")
     path = name if "://" in name else str(tmp_path / name)
     with pytest.raises(CrackError, match=name):
-        load_backbone_weights(MobileNetV2(), path)
+        load_backbone_weights(mobilenet(), path)

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from crack_data.calibration import Interval
 from crack_data.inference.drawing import draw_prediction
+from crack_data.inference.measuring import measure
 from crack_data.inference.results import to_json
 
 from .conftest import running_server
@@ -98,7 +99,9 @@ def test_json_equals_the_predictors(
     url: str, png: bytes, photo: np.ndarray, predictor: CrackPredictor
 ) -> None:
     answer = post(url, png, "?format=json").json()
-    assert answer == to_json(predictor(photo), "wall.png")
+    prediction = predictor(photo)
+    measured = [measure(instance) for instance in prediction.instances]
+    assert answer == to_json(prediction, "wall.png", measured)
     union = np.zeros(photo.shape[:2], bool)
     for instance in answer["instances"]:
         union |= coco_mask.decode(instance["segmentation"]).astype(bool)

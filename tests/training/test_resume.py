@@ -107,7 +107,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 @pytest.mark.slow
 def test_kill_and_resume_is_exact(repo: Path, small: list[str], tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    torch.save(MobileNetV2(width_mult=0.25).state_dict(), tmp_path / "backbone.pth")
+    torch.save(MobileNetV2(0.25, "BN", ["res5"], 0).state_dict(), tmp_path / "backbone.pth")
     _run(_command(repo, small, whole), repo)
     _kill_after(_command(repo, small, cut), repo, cut / "model_0000005.pth")
     _kill_after(_command(repo, small, cut, "--resume"), repo, cut / "model_0000013.pth")
