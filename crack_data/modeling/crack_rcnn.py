@@ -68,7 +68,7 @@ class CrackRCNN(GeneralizedRCNN):
         return features, outputs, self.crack_map_head(features, images)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As in the base class, but training reads "sem_seg" too, and gives "loss_crack_map"."""
+        """As in the base class; in training the losses include "loss_crack_map"."""
         if not self.training:
             return self.inference(batched_inputs)
         images = self.preprocess_image(batched_inputs)
@@ -78,7 +78,9 @@ class CrackRCNN(GeneralizedRCNN):
         probabilities = _to_uint8(logits.detach().float().sigmoid())
         proposals, _ = add_map_proposals(proposals, probabilities, self.settings)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
-        shown = [x["sem_seg"].to(self.device) for x in batched_inputs]
+        # Of a batch that is not our loader's the union of the masks stands in for the map's truth.
+        union = [x.gt_masks.tensor.any(dim=0).byte() for x in truth]
+        shown = [x.get("sem_seg", y).to(y) for x, y in zip(batched_inputs, union, strict=True)]
         target = ImageList.from_tensors(shown, self.backbone.size_divisibility, IGNORED).tensor
         weight = (target != IGNORED).to(logits)
         loss = crack_map_loss(logits, (target == 1).to(logits), weight)

@@ -25,8 +25,7 @@ def _photo_with_crack(height: int, width: int, row: int) -> dict[str, Any]:
     truth.gt_boxes = Boxes(torch.tensor([[8.0, row, width - 8, row + 3]]))
     truth.gt_classes = torch.zeros(1, dtype=torch.int64)
     truth.gt_masks = BitMasks(mask)
-    shown = {"instances": truth, "sem_seg": mask[0].byte()}
-    return {"image": image, **shown, "height": height, "width": width}
+    return {"image": image, "instances": truth, "height": height, "width": width}
 
 
 @pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "comparison/crack_mobilenet_stages.yaml"])
@@ -106,7 +105,6 @@ def test_a_mask_branch_can_cut_instead_of_the_box(tiny_crack_config: Callable) -
 def test_a_photo_without_cracks_trains(tiny_crack_config: Callable) -> None:
     photo = _photo_with_crack(64, 64, 20)
     photo["instances"] = photo["instances"][torch.zeros(1, dtype=torch.bool)]
-    photo["sem_seg"] = torch.zeros(64, 64, dtype=torch.uint8)
     model = build_model(tiny_crack_config()).train()
     with EventStorage():
         losses = model([photo, photo])
