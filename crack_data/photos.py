@@ -72,7 +72,8 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     with _decoding(limit=max_pixels):
         if (header := _tiff_header(io.BytesIO(data), max_pixels)) and header[3]:
             return _upright(to_8_bits(_read_tiff(data)), header[2])
-        _check_scans(data)
+        if data.startswith(_JPEG):
+            _check_scans(data)
         image, is_wide = _open(io.BytesIO(data), max_pixels)
         if is_wide:
             pixels = to_8_bits(_read_by_opencv(data))
@@ -84,7 +85,7 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 band = image.crop((0, top, image.width, bottom)).convert("RGB")
                 cv2.cvtColor(np.asarray(band), cv2.COLOR_RGB2BGR, pixels[top:bottom])
         # Only now: of a TIFF, loading turns the image upright and drops the tag.
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = _orientation(image)
         del image
         return _upright(pixels, orientation)
 
@@ -99,7 +100,7 @@ def probe_photo(path: AnyPath) -> tuple[int, int, np.ndarray]:
         if data.startswith(_JPEG):
             _check_scans(data)
             grey, _ = _open(io.BytesIO(data), MAX_PIXELS)
-            (width, height), orientation = grey.size, grey.getexif().get(_ORIENTATION, 1)
+            (width, height), orientation = grey.size, _orientation(grey)
             # Draft takes the largest scale that is not below the size asked for.
             grey.draft("L", (max(1, width // PROBE_SCALE), max(1, height // PROBE_SCALE)))
             if grey.mode != "L":
@@ -125,7 +126,11 @@ def read_header(path: AnyPath) -> tuple[int, int, int]:
         if header := _tiff_header(stream, MAX_PIXELS):
             return header[:3]
         image, _ = _open(stream, MAX_PIXELS)
-        return *image.size, image.getexif().get(_ORIENTATION, 1)
+        return *image.size, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _read(path: AnyPath) -> bytes:
@@ -182,7 +187,8 @@ def _check_size(width: int, height: int, limit: int, max_pixels: int) -> None:
     if width * height == 0:
         raise PhotoError("corrupt", "the photo's header declares no pixels")
     if width * height > limit:
-        kind = " for photos of this format and depth; save it with 8 bits" * (limit < max_pixels)
+        is_less = limit < max_pixels
+        kind = " for photos of this format and depth; save it with 8 bits" if is_less else ""
         raise PhotoError(
             "too_large", f"the photo has {width} x {height} pixels; the limit is {limit}{kind}"
         )
@@ -196,7 +202,7 @@ def pixel_limit(sample_bytes: int, samples: int, max_pixels: int = MAX_PIXELS) -
 
 
 def _check_scans(jpeg: bytes) -> None:
-    scans, place = 0, 2 if jpeg.startswith(_JPEG) else len(jpeg)
+    scans, place = 0, 2
     while (marker := _MARKER.search(jpeg, place)) and marker[1] != b"\xd9":
         place = marker.end()
         if marker[1] == b"\xda":

@@ -65,7 +65,8 @@ def link_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     core = cv2.erode(mask, None, borderType=cv2.BORDER_CONSTANT, borderValue=[0])  # by 3x3
     points = cv2.findNonZero(mask - core).reshape(-1, 2)
     piece = labels[points[:, 1], points[:, 0]]
-    rims = _Rims(points[np.argsort(piece, kind="stable")], np.sort(piece))
+    order = np.argsort(piece, kind="stable")
+    rims = _Rims(points[order], piece[order])
     crack = cluster_pieces(labels, count, min(_NEAR, gap))
     close, far = partial(_join_facing, _CLOSE), partial(_join_facing, _FAR)
     for join in (close, _join_dashes, _join_fragments, far):

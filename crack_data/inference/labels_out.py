@@ -84,9 +84,10 @@ def write_labels(records: list[Record], labels: str, folder: str) -> None:
         documents = {f"{record['name']}.json": _labelme(record, place) for record in usable}
     contents = {name: json.dumps(x, indent=1).encode() for name, x in documents.items()}
     written = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    # What holds all photos of a run is replaced; labelme's files of other photos stay.
+    replaced = {_COCO, _LABEL_STUDIO, *(f"{record['name']}.json" for record in records)}
     for name, digest in check_labels(folder).items():
-        # What holds all photos of a run is replaced; labelme's files of other photos stay.
-        if name in (_COCO, _LABEL_STUDIO, *(f"{record['name']}.json" for record in records)):
+        if name in replaced:
             storage.remove(posixpath.join(place, name))
         else:
             written[name] = digest

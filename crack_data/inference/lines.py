@@ -108,7 +108,7 @@ def _read_beside(path: str, endings: Iterable[str], parse: Callable[[str], Any])
 def _parse_world_file(text: str) -> Any:
     """The transform that its six numbers give, for the middle of a pixel."""
     a, d, b, e, x, y = map(float, text.split())
-    if a * e == b * d or not all(map(math.isfinite, (a, d, b, e, x, y))):
+    if not (0.0 < abs(a * e - b * d) < math.inf and math.isfinite(x) and math.isfinite(y)):
         raise ValueError("a pixel has no area or no place")
     return import_rasterio().Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
 

@@ -79,8 +79,10 @@ class CrackRCNN(GeneralizedRCNN):
         proposals, _ = add_map_proposals(proposals, probabilities, self.settings)
         _, detector_losses = self.roi_heads(images, features, proposals, truth)
         # Of a batch that is not our loader's the union of the masks stands in for the map's truth.
-        union = [x.gt_masks.tensor.any(dim=0).byte() for x in truth]
-        shown = [x.get("sem_seg", y).to(y) for x, y in zip(batched_inputs, union, strict=True)]
+        shown = [
+            x["sem_seg"].to(self.device) if "sem_seg" in x else y.gt_masks.tensor.any(dim=0).byte()
+            for x, y in zip(batched_inputs, truth, strict=True)
+        ]
         target = ImageList.from_tensors(shown, self.backbone.size_divisibility, IGNORED).tensor
         weight = (target != IGNORED).to(logits)
         loss = crack_map_loss(logits, (target == 1).to(logits), weight)

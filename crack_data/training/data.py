@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils import comm
@@ -55,18 +56,19 @@ def sample_stream(weights: torch.Tensor, seed: int, start: int = 0) -> Iterator[
 
 def load_records(cfg: CfgNode) -> list[Record]:
     """The records of DATASETS.TRAIN, set after set, each with its "dataset_name"."""
-    filtered = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    for name in cfg.DATASETS.TRAIN if filtered else ():
-        if not any(map(has_crack, DatasetCatalog.get(name))):
+    records: list[Record] = []
+    for name in cfg.DATASETS.TRAIN:
+        # Filtered here: Detectron2 only asserts that some are left.
+        found = get_detection_dataset_dicts([name], filter_empty=False)
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            found = filter_images_with_only_crowd_annotations(found)
+        if not found:
             raise CrackError(
                 f"DATALOADER.FILTER_EMPTY_ANNOTATIONS leaves no photo of {name} (DATASETS.TRAIN), "
                 "since none has a crack; set it to False, or leave the set out"
             )
-    return [
-        {**record, "dataset_name": name}
-        for name in cfg.DATASETS.TRAIN
-        for record in get_detection_dataset_dicts([name], filtered)
-    ]
+        records += [{**record, "dataset_name": name} for record in found]
+    return records
 
 
 def photo_weights(cfg: CfgNode, records: list[Record]) -> torch.Tensor:

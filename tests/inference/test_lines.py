@@ -220,6 +220,7 @@ def test_world_files_of_any_photo(
     [
         ("a.jgw", ""), ("a.jgw", "no numbers"), ("a.jgw", "0\n0\n0\n0\n6\n5\n"),
         ("a.JGW", "nan " * 6), ("a.jgw", "0.02 0 0 -0.02 nan 5500000"),
+        ("a.jgw", "1e200 0 0 -1e200 6 5"),
         ("a.prj", ""), ("a.prj", "\xff\0"),
     ],
 )  # fmt: skip
