@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 DEFAULT_GAP = 64  # px
@@ -87,10 +85,11 @@ def renumber(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     """Number the clusters of pieces within ``gap`` px of each other, as `link_pieces` does."""
-    mask = np.greater(labels, 0).view(np.uint8)
+    mask = labels > 0
     across = np.arange(-int(gap / 2), int(gap / 2) + 1)
     disc = np.hypot(across, across[:, None]) <= gap / 2
-    _, grown = cv2.connectedComponents(cv2.dilate(mask, disc.view(np.uint8)), connectivity=8)
+    grown = cv2.dilate(mask.view(np.uint8), disc.view(np.uint8))
+    _, grown = cv2.connectedComponents(grown, connectivity=8)
     cluster = np.zeros(count + 1, np.int64)
     pixels = np.flatnonzero(mask)
     cluster[labels.ravel()[pixels]] = grown.ravel()[pixels]
@@ -104,6 +103,8 @@ def _join_dashes(labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float)
     """
     extent = _extents(crack, rims)
     is_short, pieces = (extent <= _FRAGMENT_LENGTH)[crack], np.arange(len(crack))
+    if np.count_nonzero(extent <= _FRAGMENT_LENGTH) <= 2:  # the background and one
+        return np.arange(len(extent))
     near = cluster_pieces(renumber(labels, pieces * is_short), pieces[-1], min(_DASH_REACH, gap))
     # A crack's pieces may lie in several clusters: what these connect is one.
     return _connected(crack[is_short], len(extent) + near[is_short], len(extent) + len(crack))
@@ -150,15 +151,20 @@ def _join_facing(
     view: _View, labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float
 ) -> np.ndarray:
     """Number cracks 1..K alike where an end faces another within ``gap`` px best: (K + 1,)."""
-    cracks, points, owner = renumber(labels, crack), rims.points, crack[rims.piece]
-    outward, is_tip = np.zeros(points.shape), np.zeros(cracks.shape, np.uint8)
+    points, owner = rims.points, crack[rims.piece]
+    outward = np.zeros(points.shape)
     order = np.argsort(owner, kind="stable")
     for own in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
-        outward[own] = _outward(cracks, owner[own[0]], points[own], view.sigma)
-    is_tip[points[:, 1], points[:, 0]] = np.hypot(*outward.T) > _TIP
-    # The number of the end that a pixel belongs to; ends of two cracks never touch.
-    end = cv2.connectedComponents(is_tip, connectivity=8)[1][points[:, 1], points[:, 0]]
-    here, there, needed = _faced(view, points, outward, owner, np.flatnonzero(end), gap)
+        pieces = crack == owner[own[0]]
+        outward[own] = _outward(labels, pieces, points[own], view.sigma)
+    tips = np.flatnonzero(np.hypot(*outward.T) > _TIP)
+    if not len(tips):
+        return np.arange(crack.max() + 1)
+    # The end that a pixel belongs to: tips that touch; those of two cracks never do.
+    touching = KDTree(points[tips]).query_pairs(1.5, output_type="ndarray").T
+    end = np.zeros(len(points), np.int64)
+    end[tips] = _connected(*touching, len(tips))
+    here, there, needed = _faced(view, points, outward, owner, tips, gap)
     least = np.full(end.max() + 1, np.inf)
     np.minimum.at(least, end[here], needed)
     best = needed <= least[end[here]] + 1e-6
@@ -181,32 +187,50 @@ def _faced(
     (low, high), length = view.facing, np.hypot(*outward.T)
     # Two that together are too little of an end do not face each other, however they lie.
     able = np.flatnonzero(length > 2 * low - length.max())
-    tree, pairs = KDTree(points[able], balanced_tree=False), []
-    step = max(1, 2_000_000 // max(1, len(able)))  # so that few pairs are looked at at a time
-    for some in np.split(tips, range(step, len(tips), step)):
-        near = KDTree(points[some]).sparse_distance_matrix(tree, gap + 1, output_type="ndarray")
-        here, there = some[near["i"]], able[near["j"]]
-        may = (owner[here] != owner[there]) & (length[here] + length[there] > 2 * low)
-        here, there, distance = here[may], there[may], near["v"][may]
-        turn, ahead = outward[here] - outward[there], points[there] - points[here]
-        facing = (turn * ahead).sum(axis=1) / (2 * distance)
-        needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
-        within = needed <= gap
-        pairs.append((here[within], there[within], needed[within]))
-    here, there, needed = (np.concatenate(x) for x in zip(*pairs, strict=True))
-    return here, there, needed
+    able = able[np.argsort(points[able, 0], kind="stable")]
+    tips = tips[np.lexsort((points[tips, 0], owner[tips]))]
+    # Crack by crack, and few at a time.
+    step = max(1, min(128, 2_000_000 // max(1, len(able))))
+    starts = [np.flatnonzero(np.diff(owner[tips])) + 1, np.arange(step, len(tips), step)]
+    x, pairs = points[able, 0], []
+    for some in np.split(tips, np.unique(np.concatenate(starts))):
+        first, last = np.searchsorted(x, points[some[[0, -1]], 0] + (-gap - 1, gap + 2))
+        near = able[first:last]
+        near = near[owner[near] != owner[some[0]]]
+        squared = sum((points[near, i] - points[some, i, None]) ** 2 for i in (0, 1))
+        may = squared <= (gap + 1) ** 2
+        may &= length[near] > 2 * low - length[some, None]
+        here, there = np.nonzero(may)
+        pairs.append((some[here], near[there]))
+    here, there = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    turn, ahead = outward[here] - outward[there], points[there] - points[here]
+    distance = np.hypot(*ahead.T)
+    facing = (turn * ahead).sum(axis=1) / (2 * distance)
+    needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
+    within = needed <= gap
+    return here[within], there[within], needed[within]
 
 
 def _connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
     """Number 0..count - 1 alike where pairs connect them, (count,)."""
-    pairs = coo_array((np.ones(len(first)), (first, second)), (count, count))
-    return connected_components(pairs, directed=False)[1]
+    number = np.arange(count)
+    while (number[first] != number[second]).any():
+        least = np.minimum(number[first], number[second])
+        for some in (number[first], number[second]):
+            np.minimum.at(number, some, least)
+        number = number[number]
+    return number
 
 
-def _outward(cracks: np.ndarray, number: int, points: np.ndarray, sigma: float) -> np.ndarray:
-    """Vectors outward at the N pixels of a crack's rim, Nx2; ``sigma`` is the least, in px."""
+def _outward(
+    labels: np.ndarray, pieces: np.ndarray, points: np.ndarray, sigma: float
+) -> np.ndarray:
+    """Vectors outward at the N pixels of a crack's rim, Nx2; ``sigma`` is the least, in px.
+
+    ``pieces`` are the labels of the crack, as a bool for each label.
+    """
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0) + 1
-    part = (cracks[top:bottom, left:right] == number).view(np.uint8)
+    part = pieces.take(labels[top:bottom, left:right]).view(np.uint8)
     width = 2 * cv2.countNonZero(part) / len(points)  # a band has two rims
     sigma = max(sigma, _SIGMA_PER_WIDTH * width)
     # A wide sigma needs no fine pixels: at a third of the size 25 px move the vectors by .02.
