@@ -53,12 +53,10 @@ def main() -> None:
         started = time.perf_counter()
         predictor(image)
         spent = {"whole prediction": 1000 * (time.perf_counter() - started)}
-        for layer in (x for part in dense.parts for x in part.request.profiling_info):
+        for layer in dense.module.request.profiling_info:
             milliseconds = layer.real_time.total_seconds() * 1000
             layers[layer.node_name, layer.node_type].append(milliseconds)
             module = layer.node_name.strip("/").replace("/", ".")
-            if module.startswith("bottom_up."):  # of the part in fp32
-                module = f"backbone.{module}"
             part = "RPN" if module.startswith("rpn_head") else part_of(module)
             spent[part] = spent.get(part, 0.0) + milliseconds
         for part, milliseconds in spent.items():

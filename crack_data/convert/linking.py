@@ -161,9 +161,9 @@ def _join_facing(
     if not len(tips):
         return np.arange(crack.max() + 1)
     # The end that a pixel belongs to: tips that touch; those of two cracks never do.
-    touching = KDTree(points[tips]).query_pairs(1.5, output_type="ndarray").T
+    touching = KDTree(points[tips]).query_pairs(1.5, output_type="ndarray")
     end = np.zeros(len(points), np.int64)
-    end[tips] = _connected(*touching, len(tips))
+    end[tips] = _connected(touching[:, 0], touching[:, 1], len(tips))
     here, there, needed = _faced(view, points, outward, owner, tips, gap)
     least = np.full(end.max() + 1, np.inf)
     np.minimum.at(least, end[here], needed)

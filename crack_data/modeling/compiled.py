@@ -28,21 +28,15 @@ def compile_for_cpu(model: CrackRCNN, precision: str) -> None:
     chosen = choose_precision(precision)
     heads = model.roi_heads
     channels = model.backbone.output_shape()[heads.in_features[0]].channels
-    dense, fp32_stages = chosen, list[str]()
-    bottom_up = model.backbone.bottom_up
-    if (precision, chosen) == ("auto", "bf16") and not isinstance(bottom_up, ResNet):
-        # Narrow layers lose too much in bf16. With the first stages in fp32, MobileNetV2 keeps its
-        # cracks (docs/experiments.md); of other networks nobody knows.
-        if isinstance(bottom_up, MobileNetV2):
-            shapes = bottom_up.output_shape()
-            fp32_stages = [name for name, shape in shapes.items() if shape.stride <= 8]
-        dense = "bf16" if fp32_stages else "fp32"
-    compiled = CompiledDense(model, dense, fp32_stages)
-    model.dense = compiled.dense  # type: ignore[method-assign,assignment]
+    known = isinstance(model.backbone.bottom_up, (ResNet, MobileNetV2))
+    # Of other networks nobody knows whether they keep their cracks in bf16 (docs/experiments.md).
+    dense = chosen if known or precision != "auto" else "fp32"
+    compiled = CompiledDense(model, dense)
+    model.dense = compiled.dense  # type: ignore[method-assign]
 
     def compile_on_rois(module: nn.Module, pooler: poolers.ROIPooler) -> CompiledModule:
         example = torch.zeros(2, channels, *pooler.output_size)
-        return CompiledModule(module.eval(), {"rois": example}, {0: "count"}, chosen)
+        return CompiledModule(module.eval(), example, {0: "count"}, chosen)
 
     if type(heads) is StandardROIHeads:
         heads.box_head = compile_on_rois(heads.box_head, heads.box_pooler)
@@ -62,20 +56,16 @@ def choose_precision(wanted: str) -> str:
 
 
 class CompiledModule(nn.Module):
-    """A module of tensors, compiled: BatchNorm folded, weights frozen.
+    """A module of one tensor, compiled: BatchNorm folded, weights frozen.
 
     It takes and returns what the module does, float32, whatever it computes in. Not reentrant:
     the returned tensors lie in buffers that the next call overwrites.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        examples: Mapping[str, torch.Tensor],
-        axes: Mapping[int, str],
-        precision: str,
+        self, module: nn.Module, example: torch.Tensor, axes: Mapping[int, str], precision: str
     ) -> None:
-        """Compile for "fp32" or "bf16"; the ``axes`` of all named inputs vary in length."""
+        """Compile for "fp32" or "bf16"; the ``axes`` of the input vary in length."""
         super().__init__()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -87,63 +77,36 @@ class CompiledModule(nn.Module):
             # default, 5000, lets the process grow by 180 MB over photos of many sizes.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
         }
-        named = {name: {i: f"{name}_{x}" for i, x in axes.items()} for name in examples}
-        model = openvino_core().read_model(to_onnx(module, [*examples.values()], named))
-        # The exporter drops inputs that the module does not read.
-        self.read = [[*examples].index(x.any_name) for x in model.inputs]
+        model = openvino_core().read_model(to_onnx(module, [example], {"given": dict(axes)}))
         self.request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
-    def run(self, *given: torch.Tensor) -> list[torch.Tensor]:
+    def run(self, given: torch.Tensor) -> list[torch.Tensor]:
         """All outputs."""
-        inputs = [given[i].detach().contiguous().numpy() for i in self.read]
-        self.request.infer(inputs, share_inputs=True)
+        self.request.infer([given.detach().contiguous().numpy()], share_inputs=True)
         return [torch.from_numpy(x.data) for x in self.request.output_tensors]
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
-        """The only output for one input."""
+        """The only output."""
         return self.run(given)[0]
 
 
 class CompiledDense:
-    """`CrackRCNN.dense`, compiled: as one network, or its first stages in fp32 and the rest."""
+    """`CrackRCNN.dense`, compiled."""
 
-    def __init__(self, model: CrackRCNN, precision: str, fp32_stages: Sequence[str] = ()) -> None:
-        """The ``fp32_stages`` of the backbone are its first ones; the rest has the precision."""
+    def __init__(self, model: CrackRCNN, precision: str) -> None:
         self.names = model.roi_heads.in_features
-        examples = {"images": torch.zeros(1, 3, 128, 128)}
-        axes = {0: "count", 2: "height", 3: "width"}
-        self.parts = []
-        if fp32_stages:
-            first = _FirstStages(model, fp32_stages).eval()
-            self.parts.append(CompiledModule(first, examples, axes, "fp32"))
-            with torch.no_grad():
-                stages = first(examples["images"])
-            examples.update(zip(fp32_stages, stages, strict=True))
-        rest = _DenseOutputs(model, self.names, fp32_stages).eval()
-        self.parts.append(CompiledModule(rest, examples, axes, precision))
+        outputs = _DenseOutputs(model, self.names).eval()
+        example, axes = torch.zeros(1, 3, 128, 128), {0: "count", 2: "height", 3: "width"}
+        self.module = CompiledModule(outputs, example, axes, precision)
 
     def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
         """As `CrackRCNN.dense`; only those features that the ROI heads read."""
-        *first, rest = self.parts
-        stages = [stage for part in first for stage in part.run(images)]
-        *maps, logits = rest.run(images, *stages)
+        *maps, logits = self.module.run(images)
         maps = [x.permute(0, 3, 1, 2) for x in maps]
         outputs = maps[len(self.names) :]
         levels = len(outputs) // 2
         features = dict(zip(self.names, maps, strict=False))
         return features, (outputs[:levels], outputs[levels:]), logits
-
-
-class _FirstStages(nn.Module):
-    """Those stages of the network below the pyramid."""
-
-    def __init__(self, model: CrackRCNN, stages: Sequence[str]) -> None:
-        super().__init__()
-        self.bottom_up, self.stages = model.backbone.bottom_up, stages
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = self.bottom_up(images)
-        return tuple(found[name] for name in self.stages)
 
 
 class _DenseOutputs(nn.Module):
@@ -152,13 +115,12 @@ class _DenseOutputs(nn.Module):
     That is how the compiled convolutions hold them anyway, and how pooling reads them.
     """
 
-    def __init__(self, model: CrackRCNN, names: list[str], stages: Sequence[str]) -> None:
+    def __init__(self, model: CrackRCNN, names: list[str]) -> None:
         super().__init__()
-        self.model, self.names, self.stages = model, names, stages
+        self.model, self.names = model, names
 
-    def forward(self, images: torch.Tensor, *stages: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        first = dict(zip(self.stages, stages, strict=True))
-        features, (objectness, deltas), logits = self.model.dense(images, first)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features, (objectness, deltas), logits = self.model.dense(images)
         maps = [*(features[name] for name in self.names), *objectness, *deltas]
         return (*(x.permute(0, 2, 3, 1) for x in maps), logits)
 

@@ -54,15 +54,12 @@ class CrackRCNN(GeneralizedRCNN):
         head = CrackMapHead(cfg, parts["backbone"].output_shape())
         return {**parts, "crack_map_head": head, "settings": cfg.MODEL.CRACK_MAP.clone()}
 
-    def dense(
-        self, images: torch.Tensor, stages: Features | None = None
-    ) -> tuple[Features, RPNOutputs, torch.Tensor]:
+    def dense(self, images: torch.Tensor) -> tuple[Features, RPNOutputs, torch.Tensor]:
         """Run everything that looks at every pixel of normalised, padded photos, (N, 3, H, W).
 
         Returned are features, each (N, C, h, w), the RPN head's outputs and crack logits (N, H, W).
-        ``stages`` are the mobile network's first, where they are known already.
         """
-        features = self.backbone(stages or images)
+        features = self.backbone(images)
         rpn = self.proposal_generator
         outputs = rpn.rpn_head([features[name] for name in rpn.in_features])
         return features, outputs, self.crack_map_head(features, images)

@@ -49,19 +49,18 @@ class MobileNetV2(Backbone):
     def forward(self, x: Any) -> dict[str, torch.Tensor]:
         """Map images, shape (N, 3, H, W), to {stage name: (N, C, H / stride, W / stride)}.
 
-        Or the first stages, which it returned, to all: those that are there are not run again.
+        What it returned once it returns again, so that an FPN around it can be given that.
         """
-        outputs = dict(x) if isinstance(x, dict) else {}
-        names = list(_STAGES)
-        first = max((names.index(name) + 1 for name in outputs), default=0)
-        last = max(names.index(name) + 1 for name in self._out_features)
-        x = outputs[names[first - 1]] if first else x
-        for name in names[first:last]:
-            start, end = _STAGES[name]
+        if isinstance(x, dict):
+            return x
+        outputs: dict[str, torch.Tensor] = {}
+        for name, (start, end) in _STAGES.items():
             for layer in self.features[start:end]:
                 x = layer(x)
             if name in self._out_features:
                 outputs[name] = x
+            if len(outputs) == len(self._out_features):
+                break
         return outputs
 
 

@@ -48,7 +48,7 @@ def _is_found(instance: CrackInstance, expected: CrackPrediction, found: CrackPr
 @pytest.mark.skipif(not shipped("checkpoints/crack_mobilenet.pth").exists(), reason="no weights")
 @pytest.mark.parametrize(
     ("precision", "most_lost", "agreement"),
-    [("fp32", 0.0, 0.9995), ("auto", 0.04, 0.998)],  # in bf16 two cracks may be one, or one two
+    [("fp32", 0.0, 0.9995), ("auto", 0.15, 0.99)],  # in bf16 the edges of masks move
 )
 def test_same_cracks_on_real_photos(
     precision: str, most_lost: float, agreement: float, shared: Path

@@ -13,7 +13,7 @@ import torch
 from detectron2.modeling import build_model
 
 from crack_data.modeling import CrackRCNN
-from crack_data.modeling.compiled import CompiledDense, choose_precision, compile_for_cpu
+from crack_data.modeling.compiled import choose_precision, compile_for_cpu
 from crack_data.synthetic import draw_photo
 from tests.conftest import UNMEASURED
 
@@ -78,44 +78,29 @@ def test_precision() -> None:
     assert choose_precision("auto") in ("fp32", "bf16")
 
 
-@pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "comparison/crack_mobilenet_stages.yaml"])
-def test_in_two_parts_as_in_one(name: str, tiny_crack_config) -> None:
-    model = _settled(tiny_crack_config(name))
-    images = model.preprocess_image([_photo(64, 96), _photo(64, 96)]).tensor
-    stages = [x for x in model.backbone.bottom_up.output_shape() if x in ("res1", "res2", "res3")]
-    compiled = CompiledDense(model, "fp32", stages)
-    assert len(compiled.parts) == 2
-    with torch.no_grad():
-        features, *others = model.dense(images)
-        found, *same = compiled.dense(images)
-    expected = {name: features[name] for name in model.roi_heads.in_features}
-    torch.testing.assert_close((found, *same), (expected, *others), atol=1e-3, rtol=1e-3)
-
-
 @pytest.mark.parametrize("able", [True, False])
-@pytest.mark.parametrize("name", ["crack_mobilenet.yaml", "crack_r101.yaml"])
-def test_bf16_leaves_the_first_stages_of_mobile_networks_alone(
-    name: str, able: bool, tiny_crack_config, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("network", ["MobileNetV2", "ResNet", "another"])
+def test_bf16_where_it_is_native_and_the_network_known(
+    network: str, able: bool, tiny_crack_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
 
     class Recorded(torch.nn.Module):
-        def __init__(self, module, examples, axes, precision) -> None:
+        def __init__(self, module, example, axes, precision) -> None:
             super().__init__()
-            compiled.append((list(examples), precision))
+            compiled.append(precision)
 
     monkeypatch.setattr("crack_data.modeling.compiled.CompiledModule", Recorded)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
-    cfg = tiny_crack_config(name)
+    if network == "another":
+        monkeypatch.setattr("crack_data.modeling.compiled.MobileNetV2", int)
+    resnet = network == "ResNet"
+    cfg = tiny_crack_config("crack_r101.yaml" if resnet else "crack_mobilenet.yaml")
     cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM = 50, "BN"
     cfg.MODEL.MASK_ON = False
     compile_for_cpu(build_model(cfg).eval(), "auto")
-    if able and name == "crack_mobilenet.yaml":
-        rest = ["images", "res2", "res3"]
-        assert compiled == [(["images"], "fp32"), (rest, "bf16"), (["rois"], "bf16")]
-    else:
-        precision = "bf16" if able else "fp32"
-        assert compiled == [(["images"], precision), (["rois"], precision)]
+    box_head = "bf16" if able else "fp32"
+    assert compiled == ["fp32" if network == "another" else box_head, box_head]
 
 
 _SCRIPT = """
@@ -131,7 +116,7 @@ signal.signal(signal.SIGUSR1, lambda number, frame: print("handled"))
 
 
 def compile_one():
-    return CompiledModule(torch.nn.ReLU(), {"x": torch.zeros(1, 3)}, {0: "rows"}, "fp32")
+    return CompiledModule(torch.nn.ReLU(), torch.zeros(1, 3), {0: "rows"}, "fp32")
 
 
 first, second = compile_one(), compile_one()
