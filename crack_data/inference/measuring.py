@@ -56,13 +56,17 @@ def centreline(mask: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     Yields each branch between free ends and junctions, (N, 3) row, column and half the width in px,
     from the mask's first pixel centre; and at which of its points a junction widens it.
     """
-    framed = np.pad(mask, 1).view(np.uint8)
-    away = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    pixels = np.argwhere(skeletonize(framed, method="lee"))  # which keeps lines 2 px wide whole
-    # To the next pixel's centre: half a pixel too far, and a line of even width has its middle half
-    # a pixel away.
-    radii = away[tuple(pixels.T)] - 0.25
-    points, paths, degree = _prune(np.column_stack([pixels - 1.0, radii]))
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    skeletons = []
+    for number, (x, y, width, height, _) in enumerate(boxes[1:].tolist(), start=1):
+        # Piece by piece: the box of all may be far larger.
+        framed = np.pad(labels[y : y + height, x : x + width] == number, 1).view(np.uint8)
+        away = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        pixels = np.argwhere(skeletonize(framed, method="lee"))  # which keeps lines 2 px wide whole
+        # Half a pixel too far, and a line of even width has its middle half a pixel away.
+        radii = away[tuple(pixels.T)] - 0.25
+        skeletons.append(np.column_stack([pixels + np.array([y - 1.0, x - 1.0]), radii]))
+    points, paths, degree = _prune(np.concatenate(skeletons))
     for path in paths:
         branch = points[path]
         if len(path) > 2:
