@@ -192,11 +192,12 @@ def _faced(
     # Crack by crack, and few at a time.
     step = max(1, min(128, 2_000_000 // max(1, len(able))))
     starts = [np.flatnonzero(np.diff(owner[tips])) + 1, np.arange(step, len(tips), step)]
-    x, pairs = points[able, 0], []
+    x, pairs = points[able, 0].astype(float), []
     for some in np.split(tips, np.unique(np.concatenate(starts))):
-        first, last = np.searchsorted(x, points[some[[0, -1]], 0] + (-gap - 1, gap + 2))
-        near = able[first:last]
-        near = near[owner[near] != owner[some[0]]]
+        (left, top), (right, bottom) = points[some].min(0) - gap - 1, points[some].max(0) + gap + 1
+        near = able[slice(*np.searchsorted(x, (left, right + 1)))]
+        y = points[near, 1]
+        near = near[(owner[near] != owner[some[0]]) & (y >= top) & (y <= bottom)]
         squared = sum((points[near, i] - points[some, i, None]) ** 2 for i in (0, 1))
         may = squared <= (gap + 1) ** 2
         may &= length[near] > 2 * low - length[some, None]
