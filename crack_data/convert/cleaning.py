@@ -25,8 +25,6 @@ _HALO, _HALO_SHARE = 20, 0.08
 # beside a thin one, those below the second are salt noise.
 _RINGING, _SALT = 16, 4
 
-_SQUARE = np.ones((3, 3), np.uint8)
-
 
 @dataclass(frozen=True)
 class CleaningOptions:
@@ -84,7 +82,7 @@ def find_cracks(grey: ByteMask, options: CleaningOptions) -> np.ndarray:
     if options.cluster_gap and not keep[1:].all():
         cluster = cluster_pieces(labels, len(areas) - 1, options.cluster_gap)
         total = np.bincount(cluster[1:], areas[1:])[cluster]
-        solid = np.unique(labels[cv2.erode(mask, _SQUARE) > 0])
+        solid = np.unique(labels[cv2.erode(mask, None) > 0])  # by 3x3
         thick = np.isin(cluster, cluster[solid])
         beside_large = np.isin(cluster, cluster[1:][keep[1:]])
         least = np.where(thick, _RINGING, np.where(beside_large, _SALT, 1))
@@ -147,8 +145,8 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     """
     # Beyond the photo a crack goes on as it left: its last px must not be eroded from there.
     padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_REPLICATE)
-    solid = cv2.dilate(cv2.erode(padded, _SQUARE), _SQUARE)[2:-2, 2:-2]
-    rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, _SQUARE))
+    solid = cv2.dilate(cv2.erode(padded, None), None)[2:-2, 2:-2]  # by 3x3
+    rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, None))
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
     pixels = np.flatnonzero(mask.view(np.bool_))
     owners = cv2.connectedComponents(mask, connectivity=4)[1].ravel()[pixels]

@@ -161,8 +161,7 @@ def count_values(mask: MaskImage) -> ValueCounts:
 def _flat_levels(grey: Values) -> dict[int, int]:
     """The levels of flat areas of a lossy mask if there are several, with their regions."""
     # Rims and ringing have all levels, but none that stays the same over 3x3 pixels.
-    square = np.ones((3, 3), np.uint8)
-    flat = cv2.dilate(grey, square) - cv2.erode(grey, square) <= _FLAT
+    flat = cv2.dilate(grey, None) - cv2.erode(grey, None) <= _FLAT
     flat &= grey > 2 * NEAR
     pixels = np.bincount(grey[flat], minlength=256)
     regions: dict[int, int] = {}
@@ -184,9 +183,8 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     # 0 is the background, or no value; so it may stand for the background in any case.
     front = np.where(values == background, 0, values)
     front = front if front.dtype == np.uint8 else front.astype(np.float32)
-    square = np.ones((3, 3), np.uint8)
-    highest = cv2.dilate(front, square)
-    lowest = cv2.erode(np.where(front == 0, highest.max(), front), square)
+    highest = cv2.dilate(front, None)  # by 3x3
+    lowest = cv2.erode(np.where(front == 0, highest.max(), front), None)
     mixed = _count(values[(front > 0) & (highest != lowest)])
     classes = are_classes(set(counts) - {background})
     regions = {}
