@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,20 +37,12 @@ def parse_args() -> argparse.Namespace:
 def start(args: argparse.Namespace) -> None:
     """`run` in as many processes as the command line says: --num-gpus is per machine."""
     try:
-        launch(_run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
+        launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except ProcessRaisedException as error:  # its message is the process's traceback
-        _, ours, message = str(error).rpartition("\ncrack_data.errors.CrackError: ")
-        if not ours or "\nTraceback (" in message:
+        _, *ours = re.split(r"\ncrack_data\.\w+\.(?:Crack|Photo)Error: ", str(error))
+        if not ours or "\nTraceback (" in ours[-1]:
             raise
-        raise CrackError(message.strip()) from error
-
-
-def _run(args: argparse.Namespace) -> None:
-    """`run`, with a plain `CrackError` for one of any kind, by whose name `start` knows it."""
-    try:
-        run(args)
-    except CrackError as error:
-        raise CrackError(str(error)) from error
+        raise CrackError(ours[-1].strip()) from error
 
 
 def run(args: argparse.Namespace) -> None:
