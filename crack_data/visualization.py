@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,10 +159,9 @@ def _f1(truth: np.ndarray, mask: np.ndarray) -> float:
 def write_contact_sheet(path: AnyPath, strips: Iterable[Strip]) -> None:
     """Write a PNG of photo, truth, prediction and error map side by side, a strip per photo."""
     drawn = [_draw_strip(strip) for strip in strips]  # one at a time is held at full size
-    tops = [_LINE]  # of the rows of strips, px, and the end of the last
-    for start in range(0, len(drawn), _COLUMNS):
-        highest = max(strip.height for strip in drawn[start : start + _COLUMNS])
-        tops.append(tops[-1] + highest + _GAP)
+    rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
+    heights = [max(strip.height for strip in row) + _GAP for row in rows]
+    tops = [*accumulate(heights, initial=_LINE)]  # of the rows, px, and the end of the last
     step = drawn[0].width + _BETWEEN_STRIPS
     sheet = Image.new("RGB", (_COLUMNS * step - _BETWEEN_STRIPS, tops[-1]), _PAPER)
     left = 2
