@@ -84,8 +84,13 @@ def find_place(path: str, height: int, width: int) -> MapPlace | None:
     crs = crs or _read_beside(path, (".prj",), rasterio.crs.CRS.from_wkt)
     if crs is None or not (crs.is_projected or crs.is_geographic):  # none, or a site's own grid
         return MapPlace(transform, None, None)
+    steps = 100  # px from the photo's middle, to the right and down
+    xs, ys = transform @ np.add((width / 2, height / 2), [(0, 0), (steps, 0), (0, steps)]).T
     with as_crack_error(f"photo {path} lies outside its coordinate reference system; correct that"):
-        ground = _ground_steps(transform, crs, height, width)
+        # Geocentric coordinates, m: no projection distorts them, and a datum's shift falls out.
+        convert = rasterio.warp.transform
+        places = np.array(convert(crs, "EPSG:4978", xs.tolist(), ys.tolist(), [0.0] * 3))
+    ground = 1000.0 / steps * (places[:, 1:] - places[:, :1])
     # rasterio guesses a code unless told not to; the search takes ms.
     return MapPlace(transform, crs, ground, crs.to_epsg(confidence_threshold=100))
 
@@ -113,24 +118,10 @@ def _parse_world_file(text: str) -> Any:
     return import_rasterio().Affine(a, b, x - (a + b) / 2, d, e, y - (d + e) / 2)
 
 
-def _ground_steps(transform: Any, crs: Any, height: int, width: int) -> np.ndarray:
-    """`MapPlace.ground`, whatever the projection's own scale there."""
-    count = 100
-    middle = width / 2, height / 2
-    xs, ys = transform @ np.add(middle, [(0, 0), (count, 0), (0, count)]).T
-    # Geocentric coordinates, m: no projection distorts them, and a datum's shift falls out.
-    convert = import_rasterio().warp.transform
-    places = np.array(convert(crs, "EPSG:4978", xs.tolist(), ys.tolist(), [0.0] * 3))
-    return 1000.0 / count * (places[:, 1:] - places[:, :1])
-
-
 def to_geojson(
     lines: Iterable[Iterable[np.ndarray]], record: Record, place: MapPlace | None
 ) -> bytes:
-    """A GeoJSON file (RFC 7946) of the photo of a record: a feature for each crack, from 1 on.
-
-    ``lines`` are the branches of each, (N, 2) x, y in px.
-    """
+    """A GeoJSON file (RFC 7946): a feature for each crack, of its branches, (N, 2) x, y in px."""
     features = []
     pairs = zip(lines, record["instances"], strict=True)
     for number, (branches, entry) in enumerate(pairs, start=1):
