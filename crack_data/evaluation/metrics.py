@@ -26,10 +26,7 @@ Counts = NDArray[np.integer]
 Array = NDArray[np.float64]
 Statistics = Callable[[Array], dict[str, Array]]
 
-WITH_INTERVAL = (
-    "f1", "precision", "recall", "iou", "f1_ods", "f1_2px", "coverage_mae", "coverage_bias",
-    "false_alarm_rate", "avF1", "centreline_coverage", "false_splits", "false_merges",
-)  # fmt: skip
+WITHOUT_INTERVAL = ("ods_threshold", "precision_2px", "recall_2px")
 WIDTH_RANGES = [*map("{}-{}".format, WIDTHS, WIDTHS[1:]), f"{WIDTHS[-1]} and more"]
 # Levels 1..255 as cuts, where a pixel is crack when its level is at least the cut. The crack map
 # is rounded to levels, so "level >= cut" is "probability > (cut - 0.5) / 255".
@@ -146,7 +143,7 @@ def at_or_above(levels: ArrayLike) -> Array:
 
 
 def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
-    """Metrics of so many photos, and NAME_low and NAME_high of those of `WITH_INTERVAL`.
+    """Metrics of so many photos, and NAME_low and NAME_high but for `WITHOUT_INTERVAL`.
 
     These are the bounds of the 95 % interval by the percentile bootstrap (Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993). Photos are drawn, never pixels, which depend on each
@@ -156,9 +153,10 @@ def with_intervals(photos: int, statistics: Statistics) -> dict[str, float]:
     rng = np.random.default_rng(20190210)
     drawn = rng.multinomial(photos, np.full(photos, 1 / photos), size=1000)
     resampled = statistics(drawn.astype(np.float64))
-    for name in (name for name in WITH_INTERVAL if name in resampled):
-        bounds = np.nanpercentile(resampled[name], [2.5, 97.5]).tolist()
-        result[f"{name}_low"], result[f"{name}_high"] = bounds
+    for name, values in resampled.items():
+        if name not in WITHOUT_INTERVAL:
+            bounds = np.nanpercentile(values, [2.5, 97.5]).tolist()
+            result[f"{name}_low"], result[f"{name}_high"] = bounds
     return result
 
 
