@@ -26,8 +26,7 @@ DEFAULTS: dict[str, Any] = {
     # key layout. Read when training starts with an empty MODEL.WEIGHTS.
     "MODEL.BACKBONE.WEIGHTS": "",
     "MODEL.MOBILENETV2.WIDTH_MULT": 1.0,
-    # BN, FrozenBN or SyncBN.
-    "MODEL.MOBILENETV2.NORM": "BN",
+    "MODEL.MOBILENETV2.NORM": "BN",  # or FrozenBN, SyncBN
     # res1 has stride 2, res2 4, res3 8, res4 16, res5 32.
     "MODEL.MOBILENETV2.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
     # The crack map of MODEL.META_ARCHITECTURE "CrackRCNN": one crack probability per pixel of the
@@ -101,7 +100,6 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.BRIGHTNESS": 0.3,
     "CRACK.AUG.CONTRAST": 0.3,
     "CRACK.AUG.SATURATION": 0.3,
-    # Probabilities of blur, sensor noise, JPEG artefacts and a cast shadow.
     "CRACK.AUG.BLUR_PROB": 0.15,
     "CRACK.AUG.NOISE_PROB": 0.15,
     "CRACK.AUG.JPEG_PROB": 0.15,

@@ -1,8 +1,7 @@
 """Predictions as labels to correct: files that CVAT, labelme and Label Studio import.
 
 Every piece of a crack becomes a polygon along the rim of its pixels; what lies between them and
-the mask is at most 1 px wide. Pieces of one crack stay together by annotation (COCO, for CVAT), by
-group number (labelme) or by relations (Label Studio).
+the mask is at most 1 px wide.
 """
 
 from __future__ import annotations
@@ -69,10 +68,7 @@ def check_labels(folder: str) -> dict[str, str]:
 
 
 def write_labels(records: list[Record], labels: str, folder: str) -> None:
-    """Write a run's labels, of these `FORMATS`, over earlier ones of its photos.
-
-    Errors are those of `check_labels`.
-    """
+    """Write a run's labels, of these `FORMATS`, over earlier ones; errors as of `check_labels`."""
     usable = [record for record in records if "error" not in record]
     place = posixpath.join(folder, _FOLDER)
     documents: dict[str, Any]
@@ -103,7 +99,7 @@ def _cracks_of(record: Record) -> list[tuple[Record, list[Polygon]]]:
 
 
 def _coco(records: list[Record]) -> dict[str, Any]:
-    """COCO's instances: one annotation for a crack, one polygon for a piece."""
+    """COCO's instances, for CVAT: one annotation for a crack, one polygon for a piece."""
     whole = to_document(records, {})
     polygons = (pieces for record in records for _, pieces in _cracks_of(record))
     for crack, pieces in zip(whole["annotations"], polygons, strict=True):

@@ -97,10 +97,7 @@ def _prune(points: np.ndarray) -> tuple[np.ndarray, list[Walk], np.ndarray]:
 
 
 def _trace(pixels: np.ndarray) -> tuple[list[Walk], np.ndarray]:
-    """Single pixels, paths from node to node (pixels without two neighbours), and rings.
-
-    Returns them and the number of each pixel's neighbours, (N,).
-    """
+    """Single pixels, paths from node to node, and rings; the number of neighbours of each, (N,)."""
     # Neighbours, each both ways; a diagonal only where no other way leads round (m-adjacency,
     # Gonzalez & Woods): that leaves no small triangles at bends and junctions.
     pairs = KDTree(pixels).query_pairs(1.5, output_type="ndarray")
