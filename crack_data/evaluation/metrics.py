@@ -174,6 +174,5 @@ def pool(weights: Array, counts: Array) -> Array:
 
 def mean(weights: Array, values: NDArray[Any]) -> Array:
     """Weighted means, shape (R,); NaN where a resample drew none of the photos."""
-    total = weights.sum(axis=1)
-    summed = (weights * values).sum(axis=1)
-    return np.divide(summed, total, out=np.full_like(total, np.nan), where=total > 0)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return (weights * values).sum(axis=1) / weights.sum(axis=1)
