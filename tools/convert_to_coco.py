@@ -46,7 +46,7 @@ def parse_args() -> Namespace:
     add("--resize-masks", action="store_true", help="scale masks of another size")
     add = parser.add_argument_group("cleaning", "changes to the preset").add_argument
     add("--preset", default="thin", choices=sorted(PRESETS))
-    add("--threshold", type=lambda x: int(x) if x.isdigit() else x, metavar="auto|otsu|0-254")
+    add("--threshold", type=lambda x: int(x) if x.isdecimal() else x, metavar="auto|otsu|0-254")
     add("--opening", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--closing", type=int, metavar="N", help="kernel side in px, 0: none")
     add("--min-area", type=int, metavar="N", help="drop components of fewer px")

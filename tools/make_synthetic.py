@@ -28,7 +28,7 @@ def main() -> None:
     if args.count < 1 or args.seed < 0:
         raise CrackError("--count must be 1 or more, --seed 0 or more")
     width, _, height = args.size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdecimal() and height.isdecimal()):
         raise CrackError(f"--size {args.size} is not WIDTHxHEIGHT, such as 480x320")
     size = int(height), int(width)
     write_photos(args.output, args.count, args.seed, *size, args.noise, args.instances)

@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from skimage.measure import approximate_polygon, find_contours
 
 from .. import storage
-from ..errors import CrackError
+from ..errors import CrackError, as_crack_error
 from ..segmentation import decode_mask
 from .results import Record, to_document
 
@@ -55,7 +55,8 @@ def check_labels(folder: str) -> dict[str, str]:
     place = posixpath.join(folder, _FOLDER)
     there = storage.list_files(place)
     hashes = storage.read_bytes(posixpath.join(place, _WRITTEN)) if _WRITTEN in there else b"{}"
-    known = json.loads(hashes)
+    with as_crack_error(f"{place}/{_WRITTEN} holds no hashes; move {place} away"):
+        known = dict(json.loads(hashes))
     # Pictures of photos in a subfolder of the same name lie among them.
     paths = {name: posixpath.join(place, name) for name in there if name.endswith(".json")}
     for name, path in paths.items():

@@ -171,6 +171,14 @@ def test_corrected_labels_are_not_overwritten(tmp_path: Path) -> None:
     assert file.read_text() == "corrected"
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "3", "[1]"])
+def test_damaged_hashes_of_labels_are_refused(damaged: str, tmp_path: Path) -> None:
+    write_labels([record_of(MASKS["wave"], folder=tmp_path)], "coco", str(tmp_path))
+    (tmp_path / "labels" / ".written").write_text(damaged)
+    with pytest.raises(CrackError, match=r"labels/\.written holds no hashes; move .*labels away"):
+        check_labels(str(tmp_path))
+
+
 def test_labels_of_other_photos_stay(tmp_path: Path) -> None:
     first, second = ({**record_of(MASKS["wave"], folder=tmp_path), "name": x} for x in "ab")
     for records in ([first], [second], [first]):
