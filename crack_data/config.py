@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -195,8 +196,10 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
         due = " (a list is due as \"('crack_train',)\")" * key.startswith("DATASETS.")
         with as_crack_error(f"the override {key} {value} cannot be used{due}"):
             if isinstance(value, str):
-                with suppress(AttributeError, ValueError):
-                    value = _with_floats(int(value), value_at(cfg, key))
+                with suppress(AttributeError, ValueError, SyntaxError):
+                    own, given = value_at(cfg, key), literal_eval(value)
+                    if isinstance(given, int | float):  # a folder's name may be a number
+                        value = repr(value) if isinstance(own, str) else _with_floats(given, own)
             cfg.merge_from_list([key, value])
     check_values(cfg)
     return cfg
@@ -264,6 +267,10 @@ def check_values(cfg: CN) -> None:
     numbers = all(isinstance(factor, int | float) for factor in scale)
     if not numbers or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
+    size, overlap = cfg.CRACK.INFERENCE.TILE_SIZE, cfg.CRACK.INFERENCE.TILE_OVERLAP
+    if size and not 0 < 2 * overlap <= size:
+        key = "CRACK.INFERENCE.TILE_OVERLAP"
+        raise CrackError(f"{key} is {overlap}; it must be more than 0 and at most {size / 2:g}")
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

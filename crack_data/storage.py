@@ -91,7 +91,8 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     names = {path: path[len(base) :].lstrip("/") for path in paths}
     results = {x.removesuffix(f"/{SETTINGS}") for x in paths if x.endswith(f"/{SETTINGS}")}
     if paths != [root]:
-        names = _choose_photos(fs, names, output, unread, results)
+        inside = f"{_full(fs, base)}/".startswith(f"{output}/")
+        names = _choose_photos(fs, names, None if inside else output, unread, results)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")

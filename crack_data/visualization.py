@@ -105,7 +105,8 @@ def _draw(image: np.ndarray, masks: list[np.ndarray], ignored: np.ndarray) -> np
     if ignored.any():
         masks, colours = [*masks, ignored], [*colours, np.full(3, 0.5)]
     drawing = Visualizer(image, scale=2.0)  # cracks are thin, lines around them are not
-    drawing.overlay_instances(masks=masks, assigned_colors=colours)
+    for mask, colour in zip(masks, colours, strict=True):  # as pixels: polygons would fill loops
+        drawing.draw_binary_mask(mask.astype(np.uint8), tuple(colour), area_threshold=0)
     return np.asarray(drawing.output.get_image())
 
 

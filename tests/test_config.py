@@ -47,6 +47,12 @@ def test_overrides_come_last(tmp_path: Path) -> None:
     assert score.SCORE_THRESHOLD == 0.65
 
 
+@pytest.mark.parametrize("name", ["2024", "1.0", "1e5", "no number"])
+def test_a_folder_may_be_called_by_a_number(name: str) -> None:
+    found = load_config("configs/crack_mobilenet.yaml", ["OUTPUT_DIR", name]).OUTPUT_DIR
+    assert found == name
+
+
 def test_a_whole_number_stands_for_a_float(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("SOLVER:\n  WEIGHT_DECAY: 0\nCRACK:\n  AUG:\n    BLUR_PROB: 1\n")
@@ -102,6 +108,8 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, overrides: list[str], nam
         ("INPUT.FORMAT", "rgb", "is 'rgb'; use RGB or BGR"),
         ("MODEL.LOAD_PROPOSALS", "True", "is True; use False"),  # pickles could run any code
         ("CRACK.INFERENCE.PRECISION", "int8", "is 'int8'; use auto or fp32 or bf16"),
+        ("CRACK.INFERENCE.TILE_OVERLAP", "0", "is 0; it must be more than 0 and at most 320"),
+        ("CRACK.INFERENCE.TILE_OVERLAP", "321", "is 321; it must be more than 0 and at most 320"),
     ],
 )
 def test_a_value_that_no_model_can_have(key: str, value: str, sentence: str) -> None:

@@ -37,6 +37,15 @@ def test_a_file_a_folder_and_globs(tmp_path: Path) -> None:
     assert find_photos(f"{tmp_path}/")[0].path == str(tmp_path / "a.png")
 
 
+def test_photos_below_the_output_are_found(tmp_path: Path) -> None:
+    make(tmp_path / "photos", "a.png")
+    make(tmp_path / "results", "a.png")
+    for pattern in ("photos", "photos/*.png", "photos/a.png"):
+        found = find_photos(f"{tmp_path}/{pattern}", output=str(tmp_path))
+        assert names_of(found) == ["a.png"]
+    assert len(find_photos(str(tmp_path), output=str(tmp_path / "results"))) == 1
+
+
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     make(
         tmp_path, "a.jfif", "b.raw", "sub/c.txt", "sub/d.RAW", "README", ".hidden/e.jpg", "._f.jpg"

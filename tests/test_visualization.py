@@ -18,7 +18,7 @@ from crack_data.convert.worker import ConversionOptions
 from crack_data.datasets import folder_name
 from crack_data.errors import CrackError
 from crack_data.synthetic import write_photos
-from crack_data.visualization import visualize
+from crack_data.visualization import _draw, visualize
 
 from .conftest import ToolRun
 
@@ -69,6 +69,17 @@ def test_annotations_are_drawn_over_whole_photos(cfg: CfgNode, tmp_path: Path) -
         if mask.any():
             assert changed[mask > 0].mean() > 0.3
             assert changed[mask > 0].mean() > 3 * changed[~near].mean()
+
+
+def test_what_a_crack_goes_round_is_not_coloured() -> None:
+    ring = np.zeros((120, 120), np.uint8)
+    cv2.circle(ring, (60, 60), 50, 1, 3)
+    photo = np.full((120, 120, 3), 128, np.uint8)
+    drawn = _draw(photo, [ring.astype(bool)], np.zeros(ring.shape, bool))
+    small = cv2.resize(drawn, (120, 120), interpolation=cv2.INTER_AREA)
+    changed = np.abs(small.astype(int) - photo).max(axis=-1) > 20
+    assert changed[ring > 0].mean() > 0.9
+    assert not changed[40:80, 40:80].any()
 
 
 def test_overlapping_instances_and_ignored_pixels_have_their_own_colours(

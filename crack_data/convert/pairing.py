@@ -27,6 +27,7 @@ _MASK_ENDING = re.compile(rf"[_-]({_MASK_WORDS})([_-]?\d{{1,3}})?$", re.IGNORECA
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _HIDDEN = (".", "__MACOSX")
 # What labelling tools add to a photo's name: a server or a query, Label Studio's upload number.
+_NUMBER = re.compile(r"[_-]\d{1,3}$")
 _URL = re.compile(r"^\w+://[^/]*|[?#].*$")
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")
 
@@ -204,14 +205,16 @@ def _owned(
     owned: defaultdict[str, list[str]] = defaultdict(list)
     numbered: defaultdict[str, list[str]] = defaultdict(list)
     lonely = []
+    # Names that photos themselves have with numbers: then masks' numbers are those of photos.
+    series = {name for key in photos if (name := _NUMBER.sub("", key)) != key}
     for path in paths:
         stem = stem_of(path)
-        names = [*_photo_stems(stem, mask_pattern), re.sub(r"[_-]\d{1,3}$", "", stem)]
+        names = [*_photo_stems(stem, mask_pattern), _NUMBER.sub("", stem)]
         *keys, by_number = (_key(masks, path, _MASK_FOLDER, name) for name in names)
         found = next((key for key in keys if key in photos), None)
         if found:
             owned[found].append(path)
-        elif not mask_pattern and by_number in photos:
+        elif not mask_pattern and by_number in photos and by_number not in series:
             numbered[by_number].append(path)
         else:
             lonely.append(path)

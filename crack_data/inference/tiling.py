@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from detectron2.config import CfgNode
 
-from ..errors import CrackError
 from ..modeling.crack_rcnn import NetworkOutput
 from ..modeling.instances import Detection
 
@@ -18,11 +17,6 @@ Spans = list[tuple[int, int]]  # start and stop, px
 def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
     """Rows and columns of tiles for a photo under CRACK.INFERENCE's keys: one where it fits."""
     size, overlap = keys.TILE_SIZE or max(height, width), keys.TILE_OVERLAP
-    if max(height, width) > size and not 0 < 2 * overlap <= size:
-        raise CrackError(
-            f"CRACK.INFERENCE.TILE_OVERLAP is {overlap}; it must be more than 0 and at most "
-            f"half of TILE_SIZE, {size}"
-        )
     return _spans(height, size, overlap), _spans(width, size, overlap)
 
 

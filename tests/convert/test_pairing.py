@@ -182,6 +182,15 @@ def test_several_masks_of_one_photo_belong_to_it(tmp_path: Path) -> None:
     assert [Path(path).name for path in pairing.masks_without_photo] == ["c_1.png"]
 
 
+def test_numbers_that_photos_have_are_no_numbers_of_masks(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/wall.jpg", "images/wall_1.jpg", "images/wall_2.jpg")
+    _touch(tmp_path, "masks/wall_1.png", "masks/wall_2.png", "masks/wall_3.png")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
+    assert [Path(x.photo).name for x in pairing.records] == ["wall_1.jpg", "wall_2.jpg"]
+    assert [Path(path).name for path in pairing.photos_without_mask] == ["wall.jpg"]
+    assert [Path(path).name for path in pairing.masks_without_photo] == ["wall_3.png"]
+
+
 def test_photos_without_mask_may_count_as_crack_free(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png")
     pairing = pair_files(tmp_path / "images", tmp_path / "masks", without_mask="crack-free")

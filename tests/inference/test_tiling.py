@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from detectron2.config import CfgNode
 
-from crack_data.errors import CrackError
 from crack_data.inference.tiling import run_tiles, tile_spans
 from crack_data.modeling.crack_rcnn import NetworkOutput
 from crack_data.modeling.instances import Detection
@@ -46,12 +45,6 @@ def test_tiles_are_no_larger_than_their_number_asks_for() -> None:
 @pytest.mark.parametrize(("side", "size"), [(100, 100), (9000, 0)])
 def test_small_photos_and_tile_size_zero_are_one_tile(side: int, size: int) -> None:
     assert tile_spans(side, side, keys(size)) == ([(0, side)], [(0, side)])
-
-
-@pytest.mark.parametrize("overlap", [0, -1, 51])
-def test_an_overlap_that_cannot_be_is_named(overlap: int) -> None:
-    with pytest.raises(CrackError, match="TILE_OVERLAP"):
-        tile_spans(200, 200, keys(overlap=overlap))
 
 
 @pytest.mark.parametrize("shape", [(170, 170), (100, 400), (333, 90), (241, 977)])
