@@ -42,6 +42,14 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if (args.images is None) != (args.masks is None):
         raise CrackError("give both IMAGES=… and MASKS=…, or neither for drawn photos")
+    for folder in filter(None, (args.images, args.masks)):
+        if not folder.is_dir():
+            raise CrackError(f"{folder} is no folder; name the one of your photos or masks")
+        if folder.resolve().is_relative_to(args.output.resolve()):
+            raise CrackError(
+                f"{folder} lies in the demo's output folder, which is emptied; "
+                "name another --output"
+            )
     if shutil.which("curl") is None:
         raise CrackError("the demo posts a photo with curl, which is not installed")
     return args

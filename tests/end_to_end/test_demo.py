@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ..conftest import ToolRun
 
 
 def _check_page(folder: Path, printed: str) -> None:
@@ -45,6 +48,24 @@ def test_a_folder_with_other_files_is_left_alone(repo: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_photos_in_the_output_folder_and_earlier_results_are_kept(
+    tmp_path: Path, run_tool: Callable[..., ToolRun]
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "01.txt").write_text("of an earlier demo")
+    (tmp_path / "photos").mkdir()
+    for given, told in [
+        (tmp_path / "photos", "lies in the demo's output folder"),
+        (tmp_path / "absent", "absent is no folder"),
+    ]:
+        words = ["--output", tmp_path, "--images", given, "--masks", tmp_path.parent]
+        done = run_tool("demo.py", *words)
+        assert done.returncode == 1
+        assert told in done.stderr
+    assert (tmp_path / "logs" / "01.txt").is_file()
+    assert (tmp_path / "photos").is_dir()
 
 
 @pytest.mark.slow
