@@ -143,9 +143,10 @@ def copy_samples(output: Path) -> dict[str, float]:
     (output / "samples").mkdir()
     (output / "truth").mkdir()
     truth, red = {}, np.array((40, 40, 230))  # BGR
-    for record in [*records[:5], *records[5:][-1:]]:  # with most cracks, and one without
+    chosen = [*records[:5], *records[5:][-1:]]  # with most cracks, and one without
+    for number, record in enumerate(chosen, 1):  # which tells photos of the same name apart
         photo, mask = read_photo(record["file_name"]), union_mask(record)
-        place = output / "samples" / Path(record["file_name"]).name
+        place = output / "samples" / f"{number}_{Path(record['file_name']).name}"
         shutil.copy(record["file_name"], place)
         photo[mask] = (0.4 * photo[mask] + 0.6 * red).astype(np.uint8)
         cv2.imwrite(str(output / "truth" / f"{place.stem}.png"), photo)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from ..coco_files import thin_crack, two_photos
 from ..conftest import ToolRun
 
 
@@ -66,6 +71,23 @@ def test_photos_in_the_output_folder_and_earlier_results_are_kept(
         assert told in done.stderr
     assert (tmp_path / "logs" / "01.txt").is_file()
     assert (tmp_path / "photos").is_dir()
+
+
+def test_samples_of_the_same_name_are_kept_apart(repo: Path, tmp_path: Path) -> None:
+    coco = two_photos(tmp_path, thin_crack())
+    coco["images"] = [
+        {**coco["images"][0], "id": number, "file_name": name}
+        for number, name in enumerate(["bridge/0.png", "road/0.png", "a.jpg", "a.png"])
+    ]
+    for value, row in enumerate(coco["images"]):
+        (tmp_path / row["file_name"]).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / row["file_name"]), np.full((20, 30, 3), 60 * value, np.uint8))
+    (tmp_path / "crack_val.json").write_text(json.dumps(coco))
+    truth = runpy.run_path(str(repo / "tools" / "demo.py"))["copy_samples"](tmp_path)
+    samples = [cv2.imread(str(tmp_path / "samples" / name)) for name in truth]
+    assert sorted(round(sample.mean()) for sample in samples) == [0, 60, 120, 180]
+    assert len(list((tmp_path / "truth").iterdir())) == 4
+    assert sorted(value > 0 for value in truth.values()) == [False, False, False, True]
 
 
 @pytest.mark.slow
