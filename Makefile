@@ -51,7 +51,7 @@ serve: install  ## the server with the shipped checkpoint, on port 8000
 	$(RUN) -m serve
 
 demo: install  ## everything once on drawn photos: demo_out/index.html [IMAGES=DIR MASKS=DIR]
-	$(RUN) tools/demo.py --output demo_out $(if $(IMAGES),--images "$(IMAGES)" --masks "$(MASKS)")
+	$(RUN) tools/demo.py --output demo_out $(if $(IMAGES)$(MASKS),--images "$(IMAGES)" --masks "$(MASKS)")
 
 clean:  ## what the other targets left, the environment apart
 	rm -rf build dist demo_out benchmark_out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .coverage*

@@ -242,6 +242,14 @@ def test_masks_or_labels(given: list[str], run_tool: Tool) -> None:
     assert "give either --masks or --labels" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--images", "--masks", "--labels"])
+def test_an_empty_path_is_not_the_current_folder(option: str, run_tool: Tool) -> None:
+    words = {"--images": "i", "--output": "o.json"} | {option: ""}
+    done = run_tool(TOOL.name, *[word for pair in words.items() for word in pair])
+    assert done.returncode == 2
+    assert f"argument {option}: the path is empty" in done.stderr
+
+
 def test_a_report_that_cannot_be_is_said_before_the_work(tmp_path: Path, run_tool: Tool) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "site").mkdir()

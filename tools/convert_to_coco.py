@@ -10,7 +10,7 @@ Labels are COCO JSON (CVAT, Label Studio, Roboflow), labelme JSON, or YOLO-seg t
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from crack_data.errors import CrackError, run_tool
 def parse_args() -> Namespace:
     """Parse the command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--masks", type=Path, metavar="DIR")
-    parser.add_argument("--labels", type=Path, metavar="FILE|DIR", help="instead of --masks")
+    parser.add_argument("--images", required=True, type=_place, metavar="DIR")
+    parser.add_argument("--masks", type=_place, metavar="DIR")
+    parser.add_argument("--labels", type=_place, metavar="FILE|DIR", help="instead of --masks")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE.json")
     add = parser.add_argument_group("what masks and labels mean").add_argument
     patterns = "what masks are called: mask_{stem}, {stem}-crack, {stem}_*"
@@ -69,6 +69,12 @@ def parse_args() -> Namespace:
     add("--skip-flagged", action="append", default=[], metavar="KIND", help=flagged)
     add("--report", type=Path, metavar="DIR", help="write an HTML page to look at")
     return parser.parse_args()
+
+
+def _place(text: str) -> Path:
+    if not text:  # Path("") is the current folder
+        raise ArgumentTypeError("the path is empty; name a folder, . for the current one")
+    return Path(text)
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("demo_out"), metavar="DIR", help="folder for results")
-    add("--images", type=Path, metavar="DIR", help="your photos (default: drawn ones)")
-    add("--masks", type=Path, metavar="DIR", help="their masks")
+    add("--images", type=_folder, metavar="DIR", help="your photos (default: drawn ones)")
+    add("--masks", type=_folder, metavar="DIR", help="their masks")
     add("--photos", type=int, default=80, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
     args = parser.parse_args()
@@ -53,6 +53,10 @@ def parse_args() -> argparse.Namespace:
     if shutil.which("curl") is None:
         raise CrackError("the demo posts a photo with curl, which is not installed")
     return args
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text) if text else None  # Path("") is the current folder; make gives "" for none
 
 
 class Shell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +89,17 @@ def test_samples_of_the_same_name_are_kept_apart(repo: Path, tmp_path: Path) -> 
     assert sorted(round(sample.mean()) for sample in samples) == [0, 60, 120, 180]
     assert len(list((tmp_path / "truth").iterdir())) == 4
     assert sorted(value > 0 for value in truth.values()) == [False, False, False, True]
+
+
+@pytest.mark.parametrize("given", ["IMAGES=photos", "MASKS=masks"])
+def test_photos_or_masks_alone_are_refused(
+    repo: Path, given: str, run_tool: Callable[..., ToolRun]
+) -> None:
+    command = ["make", "-n", "--no-print-directory", "demo", given]
+    printed = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=True).stdout
+    done = run_tool("demo.py", *shlex.split(printed.rpartition("tools/demo.py")[2]))
+    assert done.returncode == 1
+    assert "give both IMAGES=… and MASKS=…" in done.stderr
 
 
 @pytest.mark.slow
