@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import pytest
+import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 
 from benchmarks.backbones.stand_in import stand_in_weights
+from crack_data.errors import CrackError
+from crack_data.modeling.compiled import to_onnx
 from crack_data.synthetic import draw_photo
 
-from .conftest import ToolRun
+from .conftest import REPO, ToolRun
 
 
 def _arguments(folder: Path, cfg: CfgNode) -> list[str]:
@@ -61,6 +68,22 @@ def test_a_photo_too_small_for_the_file_is_named(
     assert "the ONNX cannot be run on a photo of 5x4 px" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_that_computes_nan_is_refused(
+    tiny_crack_config: Callable[[], CfgNode], tmp_path: Path
+) -> None:
+    tool = runpy.run_path(str(REPO / "tools" / "export_onnx.py"))
+    cfg = tiny_crack_config()
+    model = build_model(cfg)
+    model.load_state_dict(torch.load(stand_in_weights(cfg, str(tmp_path)))["model"])
+    module = tool["CrackTensors"](model)
+    broken = deepcopy(module)
+    torch.nn.init.constant_(broken.model.crack_map_head.predictor.bias, np.nan)
+    photo = torch.from_numpy(draw_photo(0, height=96, width=96).image.transpose(2, 0, 1).copy())
+    data = to_onnx(broken, [photo.float()], tool["_AXES"])
+    with pytest.raises(CrackError, match=r"crack_map nan\) and is not written"):
+        tool["compare"](module, data, [photo.float()])
 
 
 def test_a_model_without_a_crack_map_is_refused(
