@@ -46,7 +46,7 @@ def write_report(trainer: Any) -> None:
         return
     metric, bad = trainer.cfg.CRACK.BEST_METRIC, trainer.monitor.bad
     draw_curves(rows, metric, folder / "curves.png")
-    skipped = [f"- {name}: {why}" for name, why in bad.items()][:20]
+    skipped = [f"- {name}: {why}" for name, why in bad.items()]
     parts = [
         "# Training summary",
         _facts(trainer, rows),

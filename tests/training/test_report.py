@@ -48,7 +48,8 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert not (folder / "summary.md").exists()
 
     trainer.iter, trainer.best.best_iteration = 50, 29
-    trainer.monitor.bad = {"a/b.jpg": "cannot be decoded", "gr\udcfcn.jpg": "is corrupt"}
+    trainer.monitor.bad = {f"{number}.jpg": "is empty" for number in range(30)}
+    trainer.monitor.bad |= {"a/b.jpg": "cannot be decoded", "gr\udcfcn.jpg": "is corrupt"}
     _write(folder / "metrics.json")
     write_report(trainer)
     picture = cv2.imread(str(folder / "curves.png"))
@@ -60,5 +61,6 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert "4.0 photos/s" in text  # 2 photos in half a second
     assert "50 of 60, ended early" in text
     assert f"| seed | {trainer.seed} |" in text
+    assert text.count(": is empty") == 30
     assert "a/b.jpg: cannot be decoded" in text
     assert r"gr\udcfcn.jpg: is corrupt" in text
