@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import yaml
 
 from ..conftest import REPO
 from ..markdown import commands
@@ -67,6 +68,9 @@ def test_what_the_commands_wrote(workplace: Workplace) -> None:
         "datasets/labelled/labelled_train.json",
     ):
         assert (folder / path).is_file()
+    assert list((folder / "output/mine/evaluated/inference").glob("*/crack_metrics.json"))
+    trained = yaml.safe_load((folder / "output/mine/config.yaml").read_text())
+    assert trained["MODEL"]["WEIGHTS"] == "checkpoints/crack_mobilenet.pth"  # not the evaluation's
     assert list((folder / "lines").rglob("*_lines.geojson"))
     document = json.loads((folder / "predictions" / "predictions.json").read_text())
     assert len(document["images"]) == len(list((folder / "photos").iterdir()))
