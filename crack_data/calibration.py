@@ -13,6 +13,7 @@ from yacs.config import CfgNode  # the class below Detectron2's, whose import wo
 from . import storage
 from .errors import CrackError, as_crack_error
 
+# Where neither the config nor a calibration says otherwise.
 DEFAULT_SCORE_THRESHOLD = 0.3
 DEFAULT_THRESHOLD = 0.5
 # A photo without any doubtful pixel is not known to the last digit: points of the percentage.

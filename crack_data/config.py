@@ -101,6 +101,7 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.AUG.BRIGHTNESS": 0.3,
     "CRACK.AUG.CONTRAST": 0.3,
     "CRACK.AUG.SATURATION": 0.3,
+    # Probabilities of blur, sensor noise, JPEG artefacts and a cast shadow.
     "CRACK.AUG.BLUR_PROB": 0.15,
     "CRACK.AUG.NOISE_PROB": 0.15,
     "CRACK.AUG.JPEG_PROB": 0.15,
@@ -112,8 +113,8 @@ DEFAULTS: dict[str, Any] = {
     "CRACK.INFERENCE.TILE_OVERLAP": 64,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     "CRACK.INFERENCE.FAST": "auto",
-    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for MobileNetV2's
-    # first stages and the dense part of networks other than it and ResNets.
+    # fp32, bf16, or auto: bf16 where the processor computes it natively, but for the dense part of
+    # networks other than MobileNetV2 and ResNets.
     "CRACK.INFERENCE.PRECISION": "auto",
 }
 
@@ -269,8 +270,8 @@ def check_values(cfg: CN) -> None:
         raise CrackError(f"CRACK.AUG.SCALE is {scale}; it must be two factors, the smaller first")
     size, overlap = cfg.CRACK.INFERENCE.TILE_SIZE, cfg.CRACK.INFERENCE.TILE_OVERLAP
     if size and not 0 < 2 * overlap <= size:
-        key = "CRACK.INFERENCE.TILE_OVERLAP"
-        raise CrackError(f"{key} is {overlap}; it must be more than 0 and at most {size / 2:g}")
+        wanted = f"more than 0 and at most {size / 2:g}, half of TILE_SIZE"
+        raise CrackError(f"CRACK.INFERENCE.TILE_OVERLAP is {overlap}; it must be {wanted}")
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

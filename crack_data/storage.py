@@ -86,12 +86,13 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
             for _ in os.walk(folder, onerror=lambda _: unread.update(["folder without access"])):
                 pass
     base = base.rstrip("/")
-    if output == _full(fs, base):
+    place = _full(fs, base)
+    if output == place:
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
     results = {x.removesuffix(f"/{SETTINGS}") for x in paths if x.endswith(f"/{SETTINGS}")}
     if paths != [root]:
-        inside = f"{_full(fs, base)}/".startswith(f"{output}/")
+        inside = f"{place}/".startswith(f"{output}/")
         names = _choose_photos(fs, names, None if inside else output, unread, results)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""

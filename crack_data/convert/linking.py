@@ -102,9 +102,10 @@ def _join_dashes(labels: np.ndarray, crack: np.ndarray, rims: _Rims, gap: float)
     ``crack`` is the crack of each piece, here and below.
     """
     extent = _extents(crack, rims)
-    is_short, pieces = (extent <= _FRAGMENT_LENGTH)[crack], np.arange(len(crack))
-    if np.count_nonzero(extent <= _FRAGMENT_LENGTH) <= 2:  # the background and one
+    short, pieces = extent <= _FRAGMENT_LENGTH, np.arange(len(crack))
+    if np.count_nonzero(short) <= 2:  # the background and one
         return np.arange(len(extent))
+    is_short = short[crack]
     near = cluster_pieces(renumber(labels, pieces * is_short), pieces[-1], min(_DASH_REACH, gap))
     # A crack's pieces may lie in several clusters: what these connect is one.
     return _connected(crack[is_short], len(extent) + near[is_short], len(extent) + len(crack))

@@ -1,7 +1,8 @@
 """Predictions as labels to correct: files that CVAT, labelme and Label Studio import.
 
 Every piece of a crack becomes a polygon along the rim of its pixels; what lies between them and
-the mask is at most 1 px wide.
+the mask is at most 1 px wide. Pieces of one crack stay together by annotation (COCO, for CVAT), by
+group number (labelme) or by relations (Label Studio).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _cracks_of(record: Record) -> list[tuple[Record, list[Polygon]]]:
 
 
 def _coco(records: list[Record]) -> dict[str, Any]:
-    """COCO's instances, for CVAT: one annotation for a crack, one polygon for a piece."""
+    """COCO's instances: one annotation for a crack, one polygon for a piece."""
     whole = to_document(records, {})
     polygons = (pieces for record in records for _, pieces in _cracks_of(record))
     for crack, pieces in zip(whole["annotations"], polygons, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -63,7 +63,7 @@ class CompiledModule(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, example: torch.Tensor, axes: Mapping[int, str], precision: str
+        self, module: nn.Module, example: torch.Tensor, axes: dict[int, str], precision: str
     ) -> None:
         """Compile for "fp32" or "bf16"; the ``axes`` of the input vary in length."""
         super().__init__()
@@ -77,7 +77,7 @@ class CompiledModule(nn.Module):
             # default, 5000, lets the process grow by 180 MB over photos of many sizes.
             "CPU_RUNTIME_CACHE_CAPACITY": 200,
         }
-        model = openvino_core().read_model(to_onnx(module, [example], {"given": dict(axes)}))
+        model = openvino_core().read_model(to_onnx(module, [example], {"given": axes}))
         self.request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
     def run(self, given: torch.Tensor) -> list[torch.Tensor]:

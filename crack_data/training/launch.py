@@ -39,7 +39,7 @@ def start(args: argparse.Namespace) -> None:
     try:
         launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except ProcessRaisedException as error:  # its message is the process's traceback
-        _, *ours = re.split(r"\ncrack_data\.\w+\.(?:Crack|Photo)Error: ", str(error))
+        _, *ours = re.split(r"\ncrack_data\.[\w.]+Error: ", str(error))
         if not ours or "\nTraceback (" in ours[-1]:
             raise
         raise CrackError(ours[-1].strip()) from error
