@@ -1,10 +1,14 @@
-"""Photos larger than the network sees at once: overlapping tiles, their crack maps blended."""
+"""Photos larger than the network sees at once: overlapping tiles, their crack maps blended.
+
+Cracks too wide for a tile come from an overview, the photo made small.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
@@ -12,6 +16,12 @@ from ..modeling.crack_rcnn import NetworkOutput
 from ..modeling.instances import Detection
 
 Spans = list[tuple[int, int]]  # start and stop, px
+# How many times smaller an overview may be than the photo: where it would be less, tiles know most
+# widths themselves; where more, some widths would be known to neither.
+_LEAST_SHRINK, _MOST_SHRINK = 2, 8
+# The least width of cracks that count in the overview, px of it and of the photo. Narrower ones
+# the tiles know, and draw finer.
+_WIDE_IN_OVERVIEW, _WIDE = 3, 20
 
 
 def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:
@@ -34,15 +44,30 @@ def _spans(length: int, size: int, overlap: int) -> Spans:
 def run_tiles(
     image_bgr: np.ndarray, keys: CfgNode, run_network: Callable[[np.ndarray], NetworkOutput]
 ) -> NetworkOutput:
-    """Run the network over all tiles, blend their crack maps and collect their detections.
+    """Run the network over all tiles, and over an overview if the photo is as long as two tiles.
+
+    ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
+    """
+    longer = max(image_bgr.shape[:2])
+    if longer <= (keys.TILE_SIZE or longer):
+        return run_network(image_bgr)
+    output = blend_tiles(image_bgr, keys, run_network)
+    shrink = min(_MOST_SHRINK, longer / keys.TILE_SIZE)
+    if shrink >= _LEAST_SHRINK:
+        output = _add_wide_cracks(output, image_bgr, shrink, keys, run_network)
+    return output
+
+
+def blend_tiles(
+    image_bgr: np.ndarray, keys: CfgNode, run_network: Callable[[np.ndarray], NetworkOutput]
+) -> NetworkOutput:
+    """Blend the tiles' crack maps and collect their detections; arguments as of `run_tiles`.
 
     In an overlap each tile counts the less the nearer its border is. One row of tiles at a time is
-    held in floats. ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
+    held in floats.
     """
     height, width = image_bgr.shape[:2]
     rows, columns = tile_spans(height, width, keys)
-    if len(rows) == len(columns) == 1:
-        return run_network(image_bgr)
     probability = np.zeros((height, width), dtype=np.uint8)
     detections: list[Detection] = []
     row_weights, column_weights = (_weights(x, keys.TILE_OVERLAP) for x in (rows, columns))
@@ -62,6 +87,40 @@ def run_tiles(
         total[: len(total) - done] = total[done:].copy()
         total[len(total) - done :] = 0
     return NetworkOutput(probability, detections)
+
+
+def _add_wide_cracks(
+    tiled: NetworkOutput,
+    image_bgr: np.ndarray,
+    shrink: float,
+    keys: CfgNode,
+    run_network: Callable[[np.ndarray], NetworkOutput],
+) -> NetworkOutput:
+    """Add the wide cracks of an overview, ``shrink`` times smaller, to what the tiles have found.
+
+    A tile shows little but the inside of a crack as wide as itself.
+    """
+    height, width = image_bgr.shape[:2]
+    columns, rows = (max(1, round(side / shrink)) for side in (width, height))
+    small = cv2.resize(image_bgr, (columns, rows), interpolation=cv2.INTER_AREA)
+    found = run_tiles(small, keys, run_network)
+    least = 2 * int(max(_WIDE_IN_OVERVIEW, _WIDE / shrink) / 2) + 1
+    disc, rim = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (x, x)) for x in (least, least + 2))
+    wide = cv2.dilate(cv2.erode((found.probability > 127).astype(np.uint8), disc), rim)
+    enlarged = cv2.resize(found.probability * wide, (width, height))
+    np.maximum(tiled.probability, enlarged, out=tiled.probability)
+    detections = list(tiled.detections)
+    for detection in found.detections:
+        x0, y0, x1, y1 = detection.box
+        if wide[y0:y1, x0:x1].any():
+            low = x0 * width // columns, y0 * height // rows
+            high = -(-x1 * width // columns), -(-y1 * height // rows)
+            mask = detection.mask
+            if mask is not None:
+                size = (high[0] - low[0], high[1] - low[1])
+                mask = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            detections.append(replace(detection, box=(*low, *high), mask=mask))
+    return NetworkOutput(tiled.probability, detections)
 
 
 def _weights(spans: Spans, overlap: int) -> list[np.ndarray]:

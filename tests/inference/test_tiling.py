@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import itertools
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.config import CfgNode
 
-from crack_data.inference.tiling import run_tiles, tile_spans
+from crack_data.inference.tiling import blend_tiles, run_tiles, tile_spans
 from crack_data.modeling.crack_rcnn import NetworkOutput
 from crack_data.modeling.instances import Detection
 
@@ -52,13 +53,13 @@ def test_tiles_that_agree_give_the_map_of_the_whole(shape: tuple[int, int]) -> N
     photo = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     photo[draw_crack(line((shape[1] / 2, shape[0] / 2), 300, 30), 5, shape)] = 0
     assert len(tile_spans(*shape, keys())[0]) + len(tile_spans(*shape, keys())[1]) > 2
-    found = run_tiles(photo, keys(), darkness)
+    found = blend_tiles(photo, keys(), darkness)
     assert np.array_equal(found.probability, darkness(photo).probability)
 
 
 def test_detections_lie_on_the_photo() -> None:
     rows, columns = tile_spans(170, 240, keys())
-    found = run_tiles(np.zeros((170, 240, 3), np.uint8), keys(), darkness)
+    found = blend_tiles(np.zeros((170, 240, 3), np.uint8), keys(), darkness)
     assert [x.box for x in found.detections] == [
         (x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns
     ]
@@ -71,6 +72,55 @@ def test_overlaps_are_blended() -> None:
     def flat(image: np.ndarray) -> NetworkOutput:
         return NetworkOutput(np.full(image.shape[:2], next(levels), np.uint8), [])
 
-    row = run_tiles(np.zeros((100, 170, 3), np.uint8), keys(), flat).probability[50].astype(int)
+    row = blend_tiles(np.zeros((100, 170, 3), np.uint8), keys(), flat).probability[50].astype(int)
     assert (row[0], row[-1]) == (102, 204)
     assert 0 < np.abs(np.diff(row)).max() <= 8
+
+
+def narrow_darkness(image_bgr: np.ndarray) -> NetworkOutput:
+    """A network that knows cracks up to 30 px wide: of wider ones it sees nothing."""
+    dark = (image_bgr[..., 0] < 128).astype(np.uint8)
+    padded = cv2.copyMakeBorder(dark, 40, 40, 40, 40, cv2.BORDER_REPLICATE)
+    wide = cv2.morphologyEx(padded, cv2.MORPH_OPEN, np.ones((31, 31), np.uint8))[40:-40, 40:-40]
+    crack = dark & ~(cv2.dilate(wide, np.ones((3, 3), np.uint8)) > 0)
+    x, y, width, height = cv2.boundingRect(crack)
+    mask = np.full((height, width), True)
+    box = (x, y, x + width, y + height)
+    return NetworkOutput(255 * crack, [Detection(0.9, box, mask)] if crack.any() else [])
+
+
+@pytest.mark.parametrize("shape", [(420, 400), (400, 2200)], ids=["one overview", "two"])
+def test_a_crack_too_wide_for_tiles_comes_from_the_overview(shape: tuple[int, int]) -> None:
+    height = shape[0]
+    photo = np.full((*shape, 3), 250, np.uint8)
+    photo[:, 150:210] = 20  # wider than any tile knows
+    photo[draw_crack(line((320, height / 2), 300, 80), 4, shape)] = 20
+    dark = photo[..., 0] < 128
+    tiled = blend_tiles(photo, keys(), narrow_darkness)
+    assert not tiled.probability[:, 150:210].any()
+    found = run_tiles(photo, keys(), narrow_darkness)
+    crack = found.probability > 127
+    assert (crack & dark)[:, 150:210].mean() > 0.9
+    assert (crack & ~dark).sum() < 0.05 * dark.sum()
+    thin = np.s_[:, 230:]
+    assert np.array_equal(found.probability[thin], tiled.probability[thin])
+    (overview,) = [x for x in found.detections if x.box[3] - x.box[1] == height]
+    x0, y0, x1, y1 = overview.box
+    assert 142 <= x0 <= 158  # a pixel of the overview is 8 px at most
+    assert x1 >= 202
+    assert overview.mask is not None
+    assert overview.mask.shape == (y1 - y0, x1 - x0)
+    assert overview.mask.all()
+
+
+def test_no_overview_of_less_than_two_tiles_a_side() -> None:
+    sizes = []
+
+    def look(image: np.ndarray) -> NetworkOutput:
+        sizes.append(image.shape[:2])
+        return darkness(image)
+
+    run_tiles(np.full((90, 199, 3), 250, np.uint8), keys(), look)
+    assert len(sizes) == 3
+    run_tiles(np.full((90, 200, 3), 250, np.uint8), keys(), look)
+    assert sizes[-1] == (45, 100)
