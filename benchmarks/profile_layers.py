@@ -7,7 +7,6 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.backbones.size import part_of
 from crack_data.config import load_predict_config
 from crack_data.errors import CrackError, run_tool
+from crack_data.evaluation.tables import markdown_lines
 from crack_data.inference.predictor import CrackPredictor
 from crack_data.modeling.compiled import CompiledDense, openvino_core
 from crack_data.photos import read_photo
@@ -61,16 +61,11 @@ def main() -> None:
             spent[part] = spent.get(part, 0.0) + milliseconds
         for part, milliseconds in spent.items():
             parts[part].append(milliseconds)
-    _print_table(("part", "ms"), [((k,), np.median(v)) for k, v in parts.items()])
-    rows = [(key, float(np.median(value))) for key, value in layers.items()]
-    _print_table(("layer", "type", "ms"), sorted(rows, key=lambda x: -x[1])[: given.layers])
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[tuple[str, ...], float]]) -> None:
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for names, milliseconds in rows:
-        print(f"| {' | '.join(names)} | {milliseconds:.2f} |")
-    print()
+    table = [(part, f"{np.median(times):.2f}") for part, times in parts.items()]
+    print(markdown_lines(("part", "ms"), table), end="\n\n")
+    slowest = sorted(layers, key=lambda key: -np.median(layers[key]))[: given.layers]
+    table = [(*key, f"{np.median(layers[key]):.2f}") for key in slowest]
+    print(markdown_lines(("layer", "type", "ms"), table))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The one reader of COCO JSON: what tools and people write becomes Detectron2's records."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -91,7 +89,7 @@ def annotated_photos(json_file: AnyPath, coco: Record) -> list[AnnotatedPhoto]:
                 f"{name}); give each photo an id of its own"
             )
         size = None
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             size = int(image["width"]), int(image["height"])
         stated = size if size and min(size) > 0 else None
         photos[_key(image_id)] = AnnotatedPhoto(name, image_id, stated)
@@ -136,9 +134,9 @@ def _key(number: Any) -> str:
     return str(number).strip().removesuffix(".0")
 
 
-def info_of(coco: Record, key: str) -> Any:
+def info_of(coco: Any, key: str) -> Any:
     """What a JSON records about itself, None where it does not."""
-    info = coco.get("info")
+    info = coco.get("info") if isinstance(coco, dict) else None
     return info.get(key) if isinstance(info, dict) else None
 
 

@@ -1,7 +1,5 @@
 """What calibration has chosen for a checkpoint, stored beside it and read for prediction."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

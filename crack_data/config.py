@@ -1,16 +1,16 @@
 """Every key that this project adds to Detectron2's, with its meaning; how configs are read."""
 
-from __future__ import annotations
-
 import copy
 from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
+from io import StringIO
 from math import inf, isfinite
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 from detectron2.projects.point_rend import add_pointrend_config
@@ -63,8 +63,7 @@ DEFAULTS: dict[str, Any] = {
     # Optimizer steps happen every N iterations, on the mean gradient; SOLVER.CHECKPOINT_PERIOD and
     # TEST.EVAL_PERIOD are multiples of it.
     "SOLVER.ACCUMULATE": 1,
-    # Folder of the photos of the JSONs in DATASETS; "" takes the one that a JSON records, or looks
-    # near it.
+    # Folder of the photos of the JSONs in DATASETS; "": the one that a JSON records, or one near.
     "CRACK.IMAGE_ROOT": "",
     # One weight per name in DATASETS.TRAIN: how often its photos are drawn, relative to their
     # number. Empty: every photo equally often.
@@ -110,7 +109,7 @@ DEFAULTS: dict[str, Any] = {
     # not much larger than what training shows, or the detector is sure of no long crack.
     "CRACK.INFERENCE.TILE_SIZE": 640,
     # Least overlap of neighbouring tiles, px: at most half of TILE_SIZE.
-    "CRACK.INFERENCE.TILE_OVERLAP": 64,
+    "CRACK.INFERENCE.TILE_OVERLAP": 32,
     # "auto": on a CPU the network is compiled by OpenVINO; "off": it runs in PyTorch.
     "CRACK.INFERENCE.FAST": "auto",
     # fp32, bf16, or auto: bf16 where the processor computes it natively, but for the dense part of
@@ -141,6 +140,7 @@ _RANGES = {
     "SEED": (-inf, 2**32 - 1),
     "DATALOADER.": (0, inf),
     "INPUT.": (0, inf),
+    "INPUT.MAX_SIZE_TEST": (1, inf),
     "SOLVER.": (0, inf),
     "SOLVER.MOMENTUM": (0, 1),
     "SOLVER.MAX_ITER": (1, inf),
@@ -177,7 +177,19 @@ class _LocalFile(CN):
         if "://" in filename:
             raise ValueError(f"_BASE_ {filename} is a URL; save it and name the file")
         with as_crack_error(f"config file {filename} cannot be used"):
-            return open(filename, encoding="utf-8")
+            text = Path(filename).read_text("utf-8")
+            _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
+            return StringIO(text)
+
+
+def _refuse_repeated_keys(node: yaml.Node | None) -> None:
+    """A ValueError where a key stands twice in one place; of a group all but the last is lost."""
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"{twice} stands twice in one place; join them")
+        for _, inner in node.value:
+            _refuse_repeated_keys(inner)
 
 
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CN:
@@ -252,6 +264,8 @@ def value_at(cfg: CN, key: str) -> Any:
 def check_values(cfg: CN) -> None:
     """Raise `CrackError` where a key has a value that no prediction or training can have."""
     for key, number in leaves(cfg):
+        if number is None and key != "SOLVER.WEIGHT_DECAY_BIAS":  # Detectron2's own default
+            raise CrackError(f"{key} has no value; give it one or leave it out")
         if not isinstance(number, int | float):
             continue
         if not isfinite(number):
@@ -284,17 +298,3 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(inner, key)
     else:
         yield key, value
-
-
-def value_by_set(cfg: CN, key: str, default: float) -> dict[str, float]:
-    """What a key of CRACK gives to each set, the default if it is empty; else a `CrackError`."""
-    names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
-    if not values:
-        return dict.fromkeys(names, default)
-    able = all(isinstance(value, int | float) and 0 <= value < inf for value in values)
-    if len(values) != len(names) or not able:
-        raise CrackError(
-            f"CRACK.{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} "
-            "data sets in DATASETS.TRAIN"
-        )
-    return {name: float(value) for name, value in zip(names, values, strict=True)}

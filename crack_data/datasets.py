@@ -1,11 +1,10 @@
 """COCO JSON files of cracks as Detectron2 data sets; three of them are registered at import."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -139,3 +138,19 @@ def _check_conversions(names: list[str]) -> None:
 for _name in STANDARD_NAMES:
     _root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
     register_crack_dataset(_name, os.path.join(_root, "crack", f"{_name}.json"))
+
+
+def value_by_set(cfg: CfgNode, key: str, default: float) -> dict[str, float]:
+    """What a key of CRACK gives to each set, the default if it is empty; else a `CrackError`."""
+    names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
+    if not values:
+        return dict.fromkeys(names, default)
+    if len({*names}) < len(names):
+        raise CrackError(f"DATASETS.TRAIN names a set twice; CRACK.{key} needs each once")
+    able = all(isinstance(value, int | float) and 0 <= value < inf for value in values)
+    if len(values) != len(names) or not able:
+        raise CrackError(
+            f"CRACK.{key} is {list(values)}; it needs one number >= 0 for each of the {len(names)} "
+            "data sets in DATASETS.TRAIN"
+        )
+    return {name: float(value) for name, value in zip(names, values, strict=True)}

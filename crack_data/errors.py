@@ -1,7 +1,5 @@
 """The one exception that reaches a user as a sentence instead of a traceback."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

@@ -4,8 +4,6 @@ Memory, measured: beside the file, at most 8 bytes for each pixel of the limit, 
 but 10 for a progressive JPEG whose colours are not subsampled, and 12 where it is CMYK.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

@@ -1,7 +1,5 @@
 """Samples of more than 8 bits, whole numbers or floats, scaled to 8 bits as a camera's would be."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

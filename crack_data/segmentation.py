@@ -1,7 +1,6 @@
 """COCO segmentations (polygons, run lengths) and the masks that they stand for."""
 
-from __future__ import annotations
-
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -166,9 +165,27 @@ def _run_lengths(counts: bytes) -> np.ndarray:
 
 
 def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
-    """Set, in place, the pixels whose centre is nearer than width / 2 to a line of two points."""
+    """Set, in place, the pixels whose centre is nearer than width / 2 to a line of two points.
+
+    A ValueError, the rest of a sentence, where the line is not on the photo.
+    """
+    reach = max(mask.shape)
+    if points.min() < -reach or points.max() > 2 * reach:
+        raise ValueError(
+            f"has a line far outside its photo of {mask.shape[1]} x {mask.shape[0]} px"
+        )
     # Moved by a hair, a straight line is as wide on whole as on half coordinates.
-    start, end = points + np.array([1e-6, 2e-6])
+    ends = points + np.array([1e-6, 2e-6])
+    # In parts: the box of a long slanted line takes 80 bytes a pixel.
+    count = 1 + int(np.abs(ends[1] - ends[0]).max() / 64)
+    for part in itertools.pairwise(np.linspace(ends[0], ends[1], count + 1)):
+        _draw_part(mask, *part, width)
+
+
+def _draw_part(
+    mask: npt.NDArray[np.uint8], start: np.ndarray, end: np.ndarray, width: float
+) -> None:
+    """Draw a part of a line, looking at its own box alone."""
     low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
     high = (np.maximum(start, end) + width + 1).astype(int)
     part = mask[low[1] : high[1], low[0] : high[0]]

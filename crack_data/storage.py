@@ -1,7 +1,5 @@
 """Files on any path that fsspec knows (local, s3://, memory://), complete or not there at all."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import importlib.util
@@ -90,7 +88,9 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     if output == place:
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
-    results = {x.removesuffix(f"/{SETTINGS}") for x in paths if x.endswith(f"/{SETTINGS}")}
+    folders = {base, *(path[:i] for path in paths for i, x in enumerate(path) if x == "/")}
+    # By asking, since a glob may list the pictures of results alone.
+    results = {x for x in folders if len(x) >= len(base) and fs.isfile(f"{x}/{SETTINGS}")}
     if paths != [root]:
         inside = f"{place}/".startswith(f"{output}/")
         names = _choose_photos(fs, names, None if inside else output, unread, results)
@@ -108,11 +108,13 @@ def _choose_photos(
     unread.update(f"folder of results ({x})" for x in results if _full(fs, x) != output)
     for path, name in names.items():
         parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
-        inside = output is not None and _full(fs, path).startswith(f"{output}/")
-        if name.startswith(".") or "/." in name or inside or parents & results:
+        if name.startswith(".") or "/." in name or parents & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
-        if _is_local(fs) and fs.exists(path) and not fs.isfile(path):  # to read a pipe is to wait
+        if output is not None and _full(fs, path).startswith(f"{output}/"):
+            if suffix in PHOTO_SUFFIXES:
+                unread["photo in the output folder"] += 1
+        elif _is_local(fs) and fs.exists(path) and not fs.isfile(path):  # to read a pipe is to wait
             unread["pipe, device or linked folder"] += 1
         elif suffix in PHOTO_SUFFIXES:
             kept[path] = name

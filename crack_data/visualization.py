@@ -1,7 +1,5 @@
 """Pictures of a data set: as annotated, as training sees it, and as a model predicts it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice
 from pathlib import Path

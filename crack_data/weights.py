@@ -1,7 +1,5 @@
 """Read checkpoints and put them into models: tensors only, whole, finite, and fitting."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile

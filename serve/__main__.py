@@ -1,7 +1,5 @@
 """``python -m serve``: the production server."""
 
-from __future__ import annotations
-
 from crack_data.errors import run_tool
 
 from .app import create_app

@@ -1,7 +1,5 @@
 """Answers: a prediction in the form asked for, and a problem document for each error."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Callable
 

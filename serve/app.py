@@ -1,7 +1,5 @@
 """The application factory and its routes, and what browsers are told with each answer."""
 
-from __future__ import annotations
-
 import hmac
 import re
 import time

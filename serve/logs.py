@@ -1,7 +1,5 @@
 """Logs as one JSON object per line on standard error, each with its request's id; metrics."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -1,7 +1,5 @@
 """The server's settings: command-line flags, each with an environment variable as its default."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """Uploads: from an HTTP request to its options and a photo; the rest gets the right status."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Detectron2 called from many threads leaks memory, and two predictions at once ar
 one after the other; so one thread owns the model, and requests wait in line for it.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import subprocess
@@ -86,6 +87,21 @@ def test_folders_of_results_are_passed_over(tmp_path: Path) -> None:
     assert count_kinds(unread) == f"1 .json, 1 folder of results ({tmp_path / 'old'})"
     with pytest.raises(CrackError, match="holds the photo"):
         find_photos(str(tmp_path / "a.jpg"), output=str(tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["**/*.png", "old/*.png", "*/*.png"])
+def test_globs_on_pictures_pass_results_over_too(tmp_path: Path, pattern: str) -> None:
+    make(tmp_path, "old/.records/-settings.json", "old/a_mask.png", "photos/b.png")
+    with contextlib.suppress(CrackError):
+        assert names_of(find_photos(f"{tmp_path}/{pattern}")) == ["photos/b.png"]
+
+
+def test_photos_in_the_output_folder_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "sub/x.jpg", "sub/notes.txt")
+    unread: Counter[str] = Counter()
+    found = find_photos(str(tmp_path), output=str(tmp_path / "sub"), unread=unread)
+    assert names_of(found) == ["a.jpg"]
+    assert count_kinds(unread) == "1 photo in the output folder"
 
 
 def test_an_input_that_is_a_folder_of_results_is_named(tmp_path: Path) -> None:

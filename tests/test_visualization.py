@@ -185,3 +185,13 @@ def test_tools_say_what_is_wrong(
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr
     assert not (tmp_path / "drawn").exists()
+
+
+@pytest.mark.parametrize("flags", [["--worst"], ["--weights", "own.pth"]])
+def test_flags_of_predictions_mean_nothing_elsewhere(
+    flags: list[str], run_tool: Callable[..., ToolRun]
+) -> None:
+    config = ["--config-file", "configs/crack_mobilenet.yaml"]
+    done = run_tool("visualize_data.py", *config, "--source", "annotation", *flags)
+    assert done.returncode == 1
+    assert "error: --worst and --weights are for --source prediction; leave them" in done.stderr

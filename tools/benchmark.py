@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Compare models: parameters, arithmetic, time by stage, memory and, on a data set, accuracy."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

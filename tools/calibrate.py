@@ -7,8 +7,6 @@ result lies beside the checkpoint as NAME.calibration.json and is read by predic
 evaluation.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path

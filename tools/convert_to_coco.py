@@ -7,8 +7,6 @@ from words such as images and masks: train_img/a.jpg and train_lab/a_mask.png be
 Labels are COCO JSON (CVAT, Label Studio, Roboflow), labelme JSON, or YOLO-seg text.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import fields, replace

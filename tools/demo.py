@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Run everything once, on drawn photos or on your own, printing each plain command."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex
@@ -92,6 +90,8 @@ class Shell:
 def main() -> None:
     """Run every step, from the first photo to the page."""
     args = parse_args()
+    if args.output.is_symlink():  # what it leads to is made anew, not the link
+        args.output = args.output.resolve()
     output: Path = args.output
     if output.exists() and any(output.iterdir()):
         if not (output / "logs" / "01.txt").is_file():

@@ -8,8 +8,6 @@ joining the map's pixels to cracks, as prediction does, is left to whoever runs 
 INPUT.MIN_SIZE_TEST above 0 they resize photos first, as prediction does: the file does not.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable

@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Draw photos of cracked ground, with masks, into FOLDER/images and FOLDER/masks."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Find the cracks on photos: masks, percentages, lengths and widths."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter

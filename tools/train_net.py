@@ -1,7 +1,5 @@
 """Train or evaluate a crack model: one config file, and KEY VALUE pairs that override it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

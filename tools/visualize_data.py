@@ -5,8 +5,6 @@ Annotations and crops come from DATASETS.TRAIN, predictions from DATASETS.TEST, 
 the ground truth on one contact sheet per set.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
@@ -34,6 +32,8 @@ def main() -> None:
         raise CrackError("--count must be 1 or more")
     if args.source == "prediction":
         cfg = load_predict_config(args.config_file, args.weights, args.opts)
+    elif args.worst or args.weights:
+        raise CrackError("--worst and --weights are for --source prediction; leave them out")
     else:
         cfg = load_config(args.config_file, args.opts)
     files = visualize(cfg, args.source, args.output, args.count, args.worst)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import CrackError
@@ -48,10 +49,11 @@ def _evaluate(row: Row, datasets: Sequence[str]) -> dict[str, dict[str, float]]:
     cfg = row.cfg.clone()
     cfg.DATASETS.TEST = tuple(datasets)
     register_datasets_of(cfg, ("TEST",))
-    predictor = CrackPredictor(cfg)
     accuracy = {}
-    for dataset in datasets:
-        results = evaluate_dataset(predictor, dataset, predictor.cfg)
+    with TemporaryDirectory() as cfg.OUTPUT_DIR:  # a training's own evaluation may lie in it
+        predictor = CrackPredictor(cfg)
+        found = {x: evaluate_dataset(predictor, x, predictor.cfg) for x in datasets}
+    for dataset, results in found.items():
         # A set without cracks has no average precision.
         accuracy[dataset] = {
             name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()

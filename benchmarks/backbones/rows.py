@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from crack_data.config import load_config, shipped
+from crack_data.errors import CrackError
 
 from .stand_in import stand_in_weights
 
@@ -86,6 +87,8 @@ def _row(
     if weights and found.is_file():
         cfg.MODEL.WEIGHTS = str(found)
         return Row(name, cfg, True)
+    if weights and "://" not in weights:
+        raise CrackError(f"checkpoint {weights} of {config} does not exist; correct MODEL.WEIGHTS")
     # Frozen statistics cannot be settled; both kinds of layer cost the same at prediction.
     cfg.MODEL.RESNETS.NORM = "BN"
     cfg.MODEL.WEIGHTS = stand_in_weights(cfg, folder)

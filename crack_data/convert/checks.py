@@ -1,7 +1,5 @@
 """Signs that a mask does not belong to its photo, and photos that look the same."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """A grey mask → its cracks: clean binary mask, specks dropped, the pieces of a crack linked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any
 

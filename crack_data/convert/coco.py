@@ -1,7 +1,5 @@
 """COCO's annotations: run-length encoding, polygons, and the JSON that holds them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -10,6 +8,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy.ndimage import find_objects
 
 from .cleaning import ByteMask
 from .pairing import PairRecord
@@ -52,13 +51,14 @@ def to_polygons(mask: ByteMask, x: int, y: int) -> Iterator[list[int]]:
     Polygons run along pixel edges. Holes, and parts that touch by a corner only, are rings joined
     by seams walked there and back: COCO's rasterization gives the mask back bit for bit.
     """
-    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    for piece in range(1, count):
-        first, *others = _rings(labels == piece)
+    _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    for piece, box in enumerate(find_objects(labels), start=1):
+        first, *others = _rings(labels[box] == piece)
+        left, top = x + box[1].start, y + box[0].start
         points = [*first, first[0]]
         for ring in others:
             points += [*ring, ring[0], first[0]]
-        yield [value for px, py in points for value in (px + x, py + y)]
+        yield [value for px, py in points for value in (px + left, py + top)]
 
 
 def _rings(piece: np.ndarray) -> Iterator[list[tuple[int, int]]]:
@@ -69,8 +69,10 @@ def _rings(piece: np.ndarray) -> Iterator[list[tuple[int, int]]]:
         out_x, out_y = _STEPS[direction - 1]
         rim = padded & ~np.roll(padded, (-out_y, -out_x), axis=(0, 1))
         edges |= {(y + dy - 1, x + dx - 1, direction) for y, x in np.argwhere(rim).tolist()}
-    while edges:
-        (y, x, direction), previous = min(edges), -1
+    for start in sorted(edges):
+        if start not in edges:  # a ring before has it
+            continue
+        (y, x, direction), previous = start, -1
         ring: list[tuple[int, int]] = []
         while direction >= 0:
             edges.remove((y, x, direction))

@@ -1,7 +1,5 @@
 """Photos with masks or drawn labels → COCO JSON, in parallel and in a stable order."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -71,6 +69,8 @@ def convert(options: ConversionOptions) -> ConversionResult:
         elif options.drop_empty and not record.instances and not record.error:
             record.left_out = "no crack"
     used = result.used()
+    if not used:
+        raise CrackError("no photo is left: --drop-empty or --skip-flagged leave all of them out")
     groups = [group_of(record.file_name, options.group_by) for record in used]
     splits = assign_splits(groups, options.shares, options.seed)
     for record in result.records:  # what is left out too: the JSON of its split says so

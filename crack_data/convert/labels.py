@@ -1,7 +1,5 @@
 """Labels drawn in other tools, COCO JSON, labelme JSON or YOLO-seg text, and their photos."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -6,8 +6,6 @@ to nothing. So the vector from that mean to the pixel, the gradient of the blurr
 value times sigma squared, tells how much of an end the rim is there and where it points.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """What the values of a set's masks mean, judged over the whole set: crack, ignored, background."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +30,7 @@ class MaskReading:
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
     top: int = 0  # what deep masks hold shares of; 0: they hold none
+    level: int | None = None  # between the two levels of a set; None: of each mask by itself
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
 
@@ -52,8 +51,8 @@ class MaskReading:
             # Two levels are a mask's own. Shares are the set's: what is faint on a photo without
             # crack would become one.
             low, highest = int(values.min()), int(values.max())
+            plain = not self.top or (low == 0 and np.isin(values, (0, highest)).all())
             low = 0 if self.top or low == highest else low
-            plain = not self.top or np.isin(values, (0, highest)).all()
             whole = highest if plain else self.top if mask.deep else 255
             values = np.rint((values - low) * (255 / max(whole - low, 1)))
         grey = values.astype(np.uint8)
@@ -221,12 +220,19 @@ def _grey_reading(
 ) -> MaskReading:
     lossy = any(mask.lossy for mask in masks)
     numbers = lossy and max(total, default=0) < 4
+    shared = None
+    if len(total) == 2 and max(total) <= 255 and not lossy:
+        # A mask of one level, no crack or all crack, does not tell which of the set's two it is.
+        between = auto_level(min(total), max(total))
+        alone = [value for mask in masks if len(mask.pixels) == 1 for value in mask.pixels]
+        if any((value > between) != (value > auto_level(value, value)) for value in alone):
+            shared = between
     pixels = sum(total.values())
     light = 0
     for mask in masks:
         low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            level = auto_level(low, high)
+            level = auto_level(low, high) if shared is None else shared
             light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
     extreme = min if dark else max
@@ -242,7 +248,9 @@ def _grey_reading(
     top = max(total, default=0) if any(x.deep and len(x.pixels) > 2 for x in masks) else 0
     if top:
         sentence = "masks are read as shares of the highest value in the set: crack above half"
-    return MaskReading(dark=dark, top=top, numbers=numbers, sentence=sentence)
+    if shared is not None and dark:
+        shared = 254 - shared
+    return MaskReading(dark=dark, top=top, level=shared, numbers=numbers, sentence=sentence)
 
 
 def _list_values(

@@ -1,7 +1,5 @@
 """Which mask belongs to which photo."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata
@@ -128,10 +126,14 @@ def list_files(
         pairing.unreadable.append((error.filename, f"cannot be read: {error.strerror}"))
 
     found = []
+    root = folder.resolve()
     visited = {leave_out.resolve()} if leave_out else set()  # of several links one is followed
     for here, folders, names in os.walk(folder, onerror=note, followlinks=True):
         place = Path(here).resolve()
-        if place in visited:
+        again = os.path.islink(here) and place != root and place.is_relative_to(root)
+        if again:  # by its own name, unless that is passed over
+            again = not any(x.startswith(_HIDDEN) for x in place.relative_to(root).parts)
+        if place in visited or again:
             folders.clear()
             continue
         visited.add(place)

@@ -1,7 +1,5 @@
 """Which split a photo goes to: decided by a hash of its group, so that it stays there."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from bisect import bisect

@@ -1,7 +1,5 @@
 """One photo with its masks or drawn labels → its annotations and what the report says about it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -90,7 +88,10 @@ class ConversionOptions:
             useless += [("group_by", "no --split"), ("seed", "no --split")]
         for name, given in useless:
             if getattr(self, name) != getattr(ConversionOptions, name):
-                raise CrackError(f"{name} means nothing with {given}; leave it out")
+                flags = " (--preset, --threshold, --min-area, …)" if name == "cleaning" else ""
+                raise CrackError(f"{name}{flags} means nothing with {given}; leave it out")
+        if self.labels and self.instances == "values":
+            raise CrackError("--instances values means nothing with --labels; leave it out")
         both = self.crack_values & self.ignore_values
         if both:
             raise CrackError(f"mask value {min(both)} is given as crack and as ignored; choose one")
@@ -166,6 +167,8 @@ def _find_pieces(
         cleaning = options.cleaning
         if reading.top and cleaning.threshold == "auto":  # by what the mask alone holds
             cleaning = replace(cleaning, threshold=127)
+        elif reading.level is not None and not isinstance(cleaning.threshold, int):
+            cleaning = replace(cleaning, threshold=reading.level)
         pieces = list(_cut(find_cracks(grey, cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
@@ -194,7 +197,8 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
             raise ValueError(label.fault or NO_SEGMENTATION)
         if label.shares:
             scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in areas]
-            areas = [ring.round(2).ravel().tolist() for ring in scaled]  # to whole pixels again
+            # To whole pixels again; what lies in the corner's would be taken for shares.
+            areas = [ring.round(2).ravel().tolist() for ring in scaled if not ring.max() <= 1]
         for line in label.lines:
             draw_line(mask, np.array(line), line_width)
         mask |= decode_mask(areas, height, width, label.contours)

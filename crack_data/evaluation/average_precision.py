@@ -1,7 +1,5 @@
 """COCO's average precision, for the data set's own instances and for three other definitions."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Sequence

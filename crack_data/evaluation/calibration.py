@@ -6,8 +6,6 @@ itself shows, so that sure photos get narrow intervals. Photos of one group coun
 since they resemble each other.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import Counter
@@ -59,7 +57,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
         # At the lowest pixel threshold that may be chosen, at which most false alarms are drawn.
         keys.THRESHOLD = threshold if threshold >= 0 else keys.LINK_THRESHOLD
         keys.SCORE_THRESHOLD = 0.0
-        everything = CrackPredictor(cfg)
+        everything = _build_predictor(cfg)
         best = []
         for record in records:
             ignored = ignored_pixels(record)
@@ -85,11 +83,19 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     )
 
 
+def _build_predictor(cfg: CfgNode) -> CrackPredictor:
+    predictor = CrackPredictor(cfg)
+    if not predictor.draws_map:
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise CrackError(f"MODEL.META_ARCHITECTURE {name} draws no crack map to calibrate")
+    return predictor
+
+
 def measure_photos(
     cfg: CfgNode, records: Sequence[dict[str, Any]], group_by: str
 ) -> Iterator[CalibrationPhoto]:
     """Predict labelled photos, and keep what calibration needs of each; ``cfg`` has thresholds."""
-    predictor = CrackPredictor(cfg)
+    predictor = _build_predictor(cfg)
     for record in records:
         counted = ~ignored_pixels(record)
         if not counted.any():
@@ -112,7 +118,7 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
             "threshold yourself: MODEL.CRACK_MAP.SCORE_THRESHOLD 0.5"
         )
     scores = np.sort(np.asarray(best_scores, float))[::-1]
-    allowed = int(rate * len(scores))
+    allowed = int(rate * len(scores) + 1e-9)
     # Above the best score that may not pass by what another precision may add to it, and never so
     # high that nothing passes.
     highest = float(scores[allowed]) if allowed < len(scores) else 0.0

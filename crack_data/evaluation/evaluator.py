@@ -1,7 +1,5 @@
 """Evaluation of a predictor on registered data sets: what is measured is what users get."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ hang on it. The metrics are those of FISBe (Mais et al., CVPR 2024, arXiv 2404.0
 dimensions, see docs/evaluation.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ how often a photo was drawn. A row of ones gives the metric itself, so that the 
 same code. Definitions and sources: docs/evaluation.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Results as tables: one row per photo (CSV) or per test set (Markdown)."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A prediction run over many photos, in this process or on a Ray cluster."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import posixpath

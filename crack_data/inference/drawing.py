@@ -1,7 +1,5 @@
 """Draw a prediction on its photo so that a person sees every crack, thin ones too."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -5,8 +5,6 @@ the mask is at most 1 px wide. Pieces of one crack stay together by annotation (
 group number (labelme) or by relations (Label Studio).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@ Coordinates are those of the photo's own coordinate reference system, which the 
 no EPSG code they are WGS84's. "crs" is null for pixels, a world file alone, a site's own grid.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -145,7 +143,8 @@ def _on_map(line: np.ndarray, place: MapPlace | None) -> list[list[float]]:
     if place is None:
         return line.round(2).tolist()
     xs, ys = place.transform @ line.T
-    in_degrees = place.crs is not None and (place.epsg is None or place.crs.is_geographic)
+    # Without a system they may be degrees too.
+    in_degrees = place.crs is None or place.epsg is None or place.crs.is_geographic
     if place.crs is not None and place.epsg is None:
         xs, ys = import_rasterio().warp.transform(place.crs, "OGC:CRS84", xs.tolist(), ys.tolist())
     return np.column_stack([xs, ys]).round(9 if in_degrees else 4).tolist()

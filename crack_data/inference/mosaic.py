@@ -4,8 +4,6 @@ Memory holds one window at a time, beside the centrelines found and the pixels o
 window's border and scores too low in it: it does not grow with the raster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain

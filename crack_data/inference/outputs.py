@@ -1,7 +1,5 @@
 """What a prediction run writes for each photo: pictures, and a record that --resume reads."""
 
-from __future__ import annotations
-
 import json
 import posixpath
 import tempfile

@@ -1,7 +1,5 @@
 """From a photo to its cracks: the one entrance that tools, server and evaluation share."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial

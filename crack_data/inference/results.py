@@ -1,7 +1,5 @@
 """A prediction as JSON, with COCO's keys where COCO has them, and as CSV rows."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

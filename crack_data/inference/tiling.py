@@ -3,8 +3,6 @@
 Cracks too wide for a tile come from an overview, the photo made small.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

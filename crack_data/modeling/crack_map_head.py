@@ -7,8 +7,6 @@ tensors at full size are slow on a CPU, and gives four logits a position, which 
 (sub-pixel convolution, Shi et al. 2016, arXiv:1609.05158).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from functools import partial, reduce

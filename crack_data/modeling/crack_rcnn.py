@@ -1,7 +1,5 @@
 """R-CNN whose instances cut their masks out of one shared crack map."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

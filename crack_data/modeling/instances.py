@@ -4,8 +4,6 @@ An instance is a crack of the map: connected pixels, and pieces that continue ea
 small gap. Boxes cut badly, since cracks run on where a box ends; the detector gives a score.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as a Detectron2 backbone with an FPN."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -5,8 +5,6 @@ features as rows of a table that is what an embedding bag computes, and PyTorch'
 channels and uses all threads, where torchvision's RoIAlign does neither.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page that lets a person inspect a converted data set before training on it."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

@@ -1,7 +1,5 @@
 """Cracks: where they run, how wide and dark they are along the way, and what they cover."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Drawn photos: ground, joints, stains, cracks, shadows, camera; and their files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

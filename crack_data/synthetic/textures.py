@@ -1,7 +1,5 @@
 """Grounds drawn from noise; joints, stains and shadows on them; what a camera makes of them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +46,7 @@ def value_noise(rng: Rng, shape: Shape, cell: float, octaves: int = 1) -> FloatI
         grid = rng.standard_normal(grid_shape, dtype=np.float32)
         total += cv2.resize(grid, small[::-1], interpolation=cv2.INTER_CUBIC) * 0.5**octave
     total = unit_variance(total)
-    return cv2.resize(total, shape[::-1], interpolation=cv2.INTER_LINEAR) if coarser > 1 else total
+    return cv2.resize(total, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def white_noise(rng: Rng, shape: Shape, sigma: float = 0) -> FloatImage:

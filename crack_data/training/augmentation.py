@@ -1,7 +1,5 @@
 """Draws training crops: where, how large, how turned and in which light."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Checkpoints: what is saved and how, what a resumed run takes over, and weights to ship."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import itertools
@@ -70,7 +68,8 @@ def set_aside(folder: str) -> Path | None:
     with suppress(CrackError), as_crack_error(f"the earlier training in {folder} is damaged"):
         state = read_checkpoint(f"{folder}/{Path(folder, 'last_checkpoint').read_text()}")
         write_bytes(aside / "config.yaml", state["trainer"]["config"].encode())
-    names = ("model_*", "last_checkpoint", "metrics.json", "summary.md", "curves.png", "inference")
+    names = ("model_*", "last_checkpoint", "metrics.json", "summary.md", "curves.png", "inference",
+             "events.out.tfevents.*", "bad_batch_*.json")  # fmt: skip
     for path in itertools.chain(*map(Path(folder).glob, names)):
         path.rename(aside / path.name)
     return aside

@@ -1,7 +1,5 @@
 """The training data: which photos are drawn, the crops made of them, and batches of these."""
 
-from __future__ import annotations
-
 import itertools
 import pickle
 from collections.abc import Iterator, Sequence
@@ -20,9 +18,8 @@ from detectron2.utils import comm
 from skimage.measure import regionprops
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from ..config import value_by_set
 from ..convert.linking import link_pieces, renumber
-from ..datasets import read_photo_of
+from ..datasets import read_photo_of, value_by_set
 from ..errors import CrackError
 from ..modeling.crack_map_head import IGNORED
 from ..segmentation import Record, has_crack, ignored_pixels, instance_masks

@@ -1,7 +1,5 @@
 """What ``tools/train_net.py`` does in each process."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import re
@@ -30,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--image-root", default="", metavar="DIR", help="CRACK.IMAGE_ROOT")
     args = parser.parse_args()
     if args.image_root:
-        args.opts += ["CRACK.IMAGE_ROOT", args.image_root]
+        args.opts = ["CRACK.IMAGE_ROOT", args.image_root, *args.opts]
     return args
 
 
@@ -56,7 +54,10 @@ def run(args: argparse.Namespace) -> None:
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     metric = cfg.CRACK.BEST_METRIC
-    if cfg.DATASETS.TEST and "/".join(metric.split("/")[-2:]) not in quality_names():
+    known, tests = quality_names(), cfg.DATASETS.TEST
+    if len(tests) > 1:
+        known += [f"{name}/{quality}" for name in tests for quality in quality_names()]
+    if tests and metric not in known:
         raise CrackError(
             f"CRACK.BEST_METRIC {metric} is no metric of which more is better; use crack/f1, "
             "segm/AP50, instances/avF1, or another such one of docs/evaluation.md"

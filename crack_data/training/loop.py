@@ -1,7 +1,5 @@
 """One iteration, what its batch says of its photos, and what happens between the iterations."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -98,7 +96,7 @@ class CrackStepper(SimpleTrainer):
 
 
 class BatchMonitor:
-    """Counts unreadable photos, all processes' together, and remembers the last batch's photos."""
+    """Counts unreadable photos and remembers the last batch's, those of all processes together."""
 
     def __init__(self, max_bad_share: float) -> None:
         self.photos = 0  # in the training set
@@ -108,20 +106,21 @@ class BatchMonitor:
 
     def __call__(self, batch: Batch) -> Batch:
         """Note what the batch says and return its readable samples; a `CrackError` if too few."""
-        skipped = comm.all_gather([x for sample in batch for x in sample["skipped"]])
-        for name, reason in (map(printable, x) for part in skipped for x in part):
+        readable = [sample for sample in batch if "image" in sample]
+        keys = ("image_id", "file_name", "dataset_name")
+        shown = [{key: str(sample[key]) for key in keys} for sample in readable]
+        parts = comm.all_gather(([x for sample in batch for x in sample["skipped"]], shown))
+        self.last = [photo for _, part in parts for photo in part]
+        for name, reason in (map(printable, x) for part, _ in parts for x in part):
             if name not in self.bad:
                 self.bad[name] = reason
                 logger.warning(f"skipped photo {name}: {reason} ({len(self.bad)} so far)")
-        readable = [sample for sample in batch if "image" in sample]
         if not readable or len(self.bad) > self.max_bad_share * self.photos:
             raise CrackError(
                 f"{len(self.bad)} of {self.photos} photos cannot be read, the first: "
                 f"{next(iter(self.bad))}; mend or remove them, or allow more with "
                 f"CRACK.MAX_BAD_PHOTOS (now {self.max_bad_share})"
             )
-        keys = ("image_id", "file_name", "dataset_name")
-        self.last = [{key: str(sample[key]) for key in keys} for sample in readable]
         return readable
 
     def report(self, path: Path, iteration: int, losses: str) -> CrackError:

@@ -1,7 +1,5 @@
 """What a training leaves to read: metrics.json, curves.png and summary.md."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from pathlib import Path

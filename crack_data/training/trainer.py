@@ -1,7 +1,5 @@
 """The trainer: Detectron2's `DefaultTrainer` with what training on cracks needs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import weakref

@@ -59,6 +59,15 @@ def test_polygons_decode_exactly(mask: np.ndarray, x: int, y: int) -> None:
     assert np.array_equal(decode_mask(polygons, *expected.shape), expected)
 
 
+def test_polygons_of_many_pieces_and_holes() -> None:
+    """Outlining each piece on the whole mask, or each hole after a search, would take minutes."""
+    rng = np.random.default_rng(0)
+    mask = (rng.random((500, 500)) > 0.05).astype(np.uint8)
+    mask[:, ::50] = 0
+    polygons = list(to_polygons(mask, 0, 0))
+    assert np.array_equal(decode_mask(polygons, *mask.shape), mask)
+
+
 def test_no_polygon_is_no_pixel() -> None:
     assert not decode_mask([], 3, 4).any()
 

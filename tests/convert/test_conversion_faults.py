@@ -115,7 +115,7 @@ def test_duplicate_masks_are_flagged_and_left_out_on_request(folder: Path) -> No
         ({"workers": -2}, "--workers -2"),
         ({"seed": 3}, "seed means nothing with no --split"),
         ({"group_by": "a"}, "group_by means nothing with no --split"),
-        (VALUES | {"cleaning": PRESETS["classic"]}, "cleaning means nothing with --instances"),
+        (VALUES | {"cleaning": PRESETS["classic"]}, r"area, …\) means nothing with --instances"),
         (VALUES | {"invert": "yes"}, "invert means nothing with --instances values"),
         ({"crack_values": frozenset({7}), "invert": "no"}, "invert means nothing with --crack-val"),
         ({"crack_values": frozenset({7}), "ignore_values": frozenset({7})}, "value 7 is given"),
@@ -153,3 +153,13 @@ def test_ctrl_c_at_any_moment_is_one_word(seconds: float, tmp_path: Path, repo: 
     )
     assert ended.returncode == 130
     assert ended.stderr == "interrupted\n"
+
+
+def test_a_set_of_which_nothing_is_left_replaces_no_other(folder: Path) -> None:
+    for mask in folder.glob("masks/*.png"):
+        if mask.stem != "nothing_mask":
+            mask.unlink()
+    (folder / "crack.json").write_text("old")
+    with pytest.raises(CrackError, match="no photo is left: --drop-empty"):
+        convert(options_of(folder, drop_empty=True))
+    assert (folder / "crack.json").read_text() == "old"

@@ -81,3 +81,8 @@ def test_shares_that_are_mostly_light(invert: str, dark: bool, tmp_path: Path) -
     shares[20:24, 5:110] = np.linspace(0, 0.3, 105)
     (found,) = _convert(tmp_path, [(60000 * shares).astype(np.uint16)], invert=invert)
     assert found == (420 if dark else shares.size - 420)
+
+
+def test_a_faint_share_everywhere_is_no_crack(tmp_path: Path) -> None:
+    shares = np.linspace(0, 65535, SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.uint16)
+    assert _convert(tmp_path, [shares, np.full_like(shares, 655)])[1] == 0

@@ -148,6 +148,7 @@ def test_categories(images: Path) -> None:
         ({"segmentation": [[1, 2, 3]]}, "annotation 1 of .* list of numbers .* of three points"),
         ({"segmentation": [20, 10, 5, 2]}, "annotation 1 of .* list of numbers .* of three points"),
         ({"segmentation": [POLYGON, [5, 5, 6, 6]]}, "annotation 1 of .* numbers .* three points"),
+        ({"segmentation": [[0.1, 0.2, 0.9, 0.2, 0.9, 0.3]]}, "annotation 1 of .* in shares of the"),
         ({"segmentation": [POLYGON], "image_id": 9}, "is of image 9, which is not in it"),
         (
             {"segmentation": {"size": [9, 9], "counts": [81]}},
@@ -202,3 +203,15 @@ def test_foreign_json_gives_the_pixels_that_training_reads(
     options = ConversionOptions(folder, None, tmp_path / "o.json", labels=folder / f"{name}.json")
     areas = {record.file_name: record.crack_area for record in convert(options).records}
     assert areas == {"c0.jpg": 864, "c1.jpg": 631, "c2.jpg": 2478, "c3.jpg": 0, "c5.jpg": 838}
+
+
+def test_values_are_of_masks(images: Path) -> None:
+    labels = write_coco(images, [{"segmentation": [POLYGON]}])
+    with pytest.raises(CrackError, match="--instances values means nothing with --labels"):
+        convert_labels(images, labels, instances="values")
+
+
+def test_an_infinite_size_is_none(images: Path) -> None:
+    labels = write_coco(images, [{"segmentation": [POLYGON]}])
+    labels.write_text(labels.read_text().replace('"width": 60', '"width": 1e999'))
+    assert len(masks_of(convert_labels(images, labels))["a.jpg"]) == 1

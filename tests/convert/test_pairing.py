@@ -124,6 +124,22 @@ def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
     assert _pairs(tmp_path, "images", "masks") == [("a.jpg", "masks/a.png")]
 
 
+@pytest.mark.parametrize("link", ["latest", "z", "top.lnk"])
+def test_a_link_to_a_neighbour_does_not_take_its_photos(link: str, tmp_path: Path) -> None:
+    _touch(tmp_path, "images/site/a.jpg", "masks/site/a.png")
+    (tmp_path / "images" / link).symlink_to("site")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
+    assert [pair.file_name for pair in pairing.records] == ["site/a.jpg"]
+    assert not pairing.masks_without_photo
+
+
+def test_a_link_to_a_place_that_is_not_read_is_followed(tmp_path: Path) -> None:
+    _touch(tmp_path, "images/.store/a.jpg", "masks/site/a.png")
+    (tmp_path / "images" / "site").symlink_to(".store")
+    pairing = pair_files(tmp_path / "images", tmp_path / "masks")
+    assert [pair.file_name for pair in pairing.records] == ["site/a.jpg"]
+
+
 def test_hidden_files_are_passed_over_and_other_kinds_counted(tmp_path: Path) -> None:
     _touch(tmp_path, "images/a.jpg", "images/._a.jpg", "images/.cache/b.jpg", "images/c.cr2")
     _touch(tmp_path, "images/d.CR2", "images/README", "masks/a.png", "masks/._a.png")

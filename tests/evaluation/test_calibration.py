@@ -76,7 +76,13 @@ def test_too_few_photos_give_no_interval() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "rate", "alarms"),
-    [([0.1, 0.5, 0.9], 0.0, 0), ([0.1, 0.5, 0.9], 0.34, 1), ([0.0] * 5, 0.02, 0), ([0.7], 0.0, 0)],
+    [
+        ([0.1, 0.5, 0.9], 0.0, 0),
+        ([0.9] * 28 + [0.5] + [0.1] * 71, 0.29, 29),
+        ([0.1, 0.5, 0.9], 0.34, 1),
+        ([0.0] * 5, 0.02, 0),
+        ([0.7], 0.0, 0),
+    ],
 )
 def test_the_score_threshold_lets_the_wanted_share_pass(
     scores: list[float], rate: float, alarms: int

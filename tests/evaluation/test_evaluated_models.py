@@ -11,8 +11,11 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
 
 from crack_data.config import load_predict_config
+from crack_data.errors import CrackError
+from crack_data.evaluation.calibration import calibrate
 from crack_data.evaluation.evaluator import evaluate_dataset
 from crack_data.inference.predictor import CrackPredictor
 from tests.conftest import ToolRun
@@ -39,6 +42,16 @@ def test_real_models(
     metrics = evaluate_dataset(CrackPredictor(cfg), dataset, cfg)["crack"]
     assert metrics["recall"] > 0
     assert metrics["f1"] <= metrics["f1_ods"] + 1e-3  # the drawn threshold is among the many
+
+
+def test_a_model_without_a_map_is_not_calibrated(
+    dataset: str, tmp_path: Path, tiny_stock_config: Callable[[], CfgNode]
+) -> None:
+    cfg = tiny_stock_config()
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "stock.pth")
+    cfg.MODEL.WEIGHTS, cfg.DATASETS.TEST = str(tmp_path / "stock.pth"), (dataset,)
+    with pytest.raises(CrackError, match="GeneralizedRCNN draws no crack map to calibrate"):
+        calibrate(cfg)
 
 
 def f1_of_wall(

@@ -272,3 +272,12 @@ def test_what_gdal_does_not_read_is_on_no_map(tmp_path: Path) -> None:
     path = tmp_path / "a.heic"
     path.write_bytes(b"no picture")
     assert find_place(str(path), *SIZE) is None
+
+
+def test_a_world_file_alone_may_be_in_degrees(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "a.jpg")
+    photo.with_suffix(".jgw").write_text("1e-8\n0\n0\n-1e-8\n9.123456789\n48.7\n")
+    lines_of(photo)
+    (first, *_) = json.loads(photo.with_suffix(".geojson").read_text())["features"]
+    x = np.array(first["geometry"]["coordinates"])[:, 0]
+    assert np.ptp(x) == pytest.approx(1e-8 * 300 * math.cos(math.radians(25)), rel=0.05)

@@ -210,3 +210,14 @@ def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
 def test_odd_sizes(size: tuple[int, int]) -> None:
     for index in range(8):
         assert draw_photo(index, height=size[0], width=size[1]).mask.shape == size
+
+
+def test_a_low_and_wide_photo_can_be_drawn() -> None:
+    for index in range(30):
+        assert draw_photo(index, seed=11, height=32, width=900).mask.shape == (32, 900)
+
+
+def test_a_json_of_another_kind_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text("[]")
+    with pytest.raises(CrackError, match="is not of drawn photos; move it"):
+        write_photos(tmp_path, 1, instances=True)

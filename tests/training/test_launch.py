@@ -31,6 +31,7 @@ from crack_data.training.launch import (
     start,
     unread_keys,
 )
+from crack_data.training.loop import BatchMonitor
 
 
 def _parse(repo: Path, *command: str) -> Namespace:
@@ -89,6 +90,10 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["MODEL.CRACK_MAP.IN_FEATURES", "['p9']"], r"'image'\], not \['p9'\]"),
         (["MODEL.CRACK_MAP.CHANNELS", "[32]"], r"CHANNELS needs 2 numbers: \[32\]"),
         (["CRACK.BEST_METRIC", "crack/f2"], r"CRACK\.BEST_METRIC crack/f2 is no metric"),
+        (
+            ["CRACK.BEST_METRIC", "crack_vall/crack/f1"],
+            r"crack_vall/crack/f1 is no metric of which",
+        ),
         (["CRACK.BEST_METRIC", "crack/coverage_mae"], r"is no metric of which more is better; use"),
         (["CRACK.BEST_METRIC", "val/instances/false_splits"], r"of which more is better; use"),
         (["MODEL.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
@@ -168,6 +173,18 @@ def test_a_process_that_fails_is_a_sentence(repo: Path, small: list[str]) -> Non
     pairs = ["SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", "0"]
     with pytest.raises(CrackError, match=r"^the loss became infinite"):
         start(_parse(repo, *_TWO_PROCESSES, *small, *pairs))
+
+
+def test_a_monitor_names_the_photos_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = [{"image_id": x, "file_name": f"{x}.jpg", "dataset_name": "a"} for x in (1, 2)]
+    other = ([("3.jpg", "is damaged")], [{**photos[0], "file_name": "4.jpg"}])
+    monkeypatch.setattr("detectron2.utils.comm.all_gather", lambda mine: [mine, other])
+    monitor = BatchMonitor(0.5)
+    monitor.photos = 100
+    batch = [{**photo, "image": 0, "skipped": []} for photo in photos]
+    assert monitor(batch) == batch
+    assert [photo["file_name"] for photo in monitor.last] == ["1.jpg", "2.jpg", "4.jpg"]
+    assert monitor.bad == {"3.jpg": "is damaged"}
 
 
 @pytest.mark.distributed

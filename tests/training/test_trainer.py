@@ -191,6 +191,8 @@ def test_an_earlier_training_is_set_aside(
         weights = (folder / "model_final.pth").read_bytes()
         (folder / "model_final.calibration.json").write_text(f"{number}")
         (folder / "inference" / "val").mkdir(parents=True)
+        for name in ("events.out.tfevents.1", "bad_batch_0.json"):
+            (folder / name).touch()
         (folder / "config.yaml").write_text("of the new training, as `default_setup` leaves it")
         line = _log_of_start(CrackTrainer(make_config(*keys)), False, caplog)
         aside = folder / f"earlier_{number}"
@@ -200,6 +202,8 @@ def test_an_earlier_training_is_set_aside(
         assert (aside / "config.yaml").read_text() == cfg.dump()
         assert (aside / "metrics.json").exists()
         assert (aside / "inference" / "val").exists()
+        assert (aside / "bad_batch_0.json").exists()
+        assert (aside / "events.out.tfevents.1").exists()
         assert not (folder / "inference").exists()
         assert not [*folder.glob("model_*"), *folder.glob("last_checkpoint")]
 
