@@ -16,7 +16,7 @@ from ..modeling.instances import Detection
 Spans = list[tuple[int, int]]  # start and stop, px
 # How many times smaller an overview may be than the photo: where it would be less, tiles know most
 # widths themselves; where more, some widths would be known to neither.
-_LEAST_SHRINK, _MOST_SHRINK = 2, 8
+_LEAST_SHRINK, _MOST_SHRINK = 1.5, 8
 # The least width of cracks that count in the overview, px of it and of the photo. Narrower ones
 # the tiles know, and draw finer.
 _WIDE_IN_OVERVIEW, _WIDE = 3, 20
@@ -42,7 +42,7 @@ def _spans(length: int, size: int, overlap: int) -> Spans:
 def run_tiles(
     image_bgr: np.ndarray, keys: CfgNode, run_network: Callable[[np.ndarray], NetworkOutput]
 ) -> NetworkOutput:
-    """Run the network over all tiles, and over an overview if the photo is as long as two tiles.
+    """Run the network over all tiles, and over an overview of a photo of 1.5 tiles and more.
 
     ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
     """

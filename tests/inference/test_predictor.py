@@ -175,7 +175,7 @@ def test_large_photos_are_tiled(tiny_cfg: CfgNode) -> None:
     photo = np.full((100, 100, 3), 250, np.uint8)
     photo[draw_crack(line((50.2, 50.3), 130, 40), 3, (100, 100))] = 10
     prediction = predictor(photo)
-    assert sizes == [(3, 64, 64)] * 4
+    assert sizes == [(3, 64, 64)] * 5  # four tiles and the overview
     (crack,) = prediction.instances
     assert crack.area == (photo[..., 0] == 10).sum()
     assert np.array_equal(prediction.mask, photo[..., 0] == 10)

@@ -113,14 +113,14 @@ def test_a_crack_too_wide_for_tiles_comes_from_the_overview(shape: tuple[int, in
     assert overview.mask.all()
 
 
-def test_no_overview_of_less_than_two_tiles_a_side() -> None:
+def test_no_overview_of_less_than_one_and_a_half_tiles() -> None:
     sizes = []
 
     def look(image: np.ndarray) -> NetworkOutput:
         sizes.append(image.shape[:2])
         return darkness(image)
 
-    run_tiles(np.full((90, 199, 3), 250, np.uint8), keys(), look)
-    assert len(sizes) == 3
-    run_tiles(np.full((90, 200, 3), 250, np.uint8), keys(), look)
-    assert sizes[-1] == (45, 100)
+    run_tiles(np.full((90, 149, 3), 250, np.uint8), keys(), look)
+    assert len(sizes) == 2
+    run_tiles(np.full((90, 150, 3), 250, np.uint8), keys(), look)
+    assert sizes[-1] == (60, 100)
