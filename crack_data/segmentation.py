@@ -167,7 +167,7 @@ def _run_lengths(counts: bytes) -> np.ndarray:
 def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], width: float) -> None:
     """Set, in place, the pixels whose centre is nearer than width / 2 to a line of two points.
 
-    A ValueError, the rest of a sentence, where the line is not on the photo.
+    A ValueError, the rest of a sentence, where the line is far outside the photo.
     """
     reach = max(mask.shape)
     if points.min() < -reach or points.max() > 2 * reach:
@@ -187,7 +187,7 @@ def _draw_part(
 ) -> None:
     """Draw a part of a line, looking at its own box alone."""
     low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
-    high = (np.maximum(start, end) + width + 1).astype(int)
+    high = np.maximum(np.maximum(start, end) + width + 1, 0).astype(int)
     part = mask[low[1] : high[1], low[0] : high[0]]
     y, x = np.indices(part.shape) + 0.5
     offset = np.stack([x + low[0], y + low[1]], axis=-1) - start

@@ -88,10 +88,10 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
     if output == place:
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
-    folders = {base, *(path[:i] for path in paths for i, x in enumerate(path) if x == "/")}
-    # By asking, since a glob may list the pictures of results alone.
-    results = {x for x in folders if len(x) >= len(base) and fs.isfile(f"{x}/{SETTINGS}")}
     if paths != [root]:
+        folders = {base, *(path[:i] for path in paths for i, x in enumerate(path) if x == "/")}
+        # By asking, since a glob may list the pictures of results alone.
+        results = {x for x in folders if len(x) >= len(base) and fs.isfile(f"{x}/{SETTINGS}")}
         inside = f"{place}/".startswith(f"{output}/")
         names = _choose_photos(fs, names, None if inside else output, unread, results)
     if not names:

@@ -65,7 +65,7 @@ def main() -> int:
     unread: Counter[str] = Counter()
     photos = find_photos(*given.input, output=given.output, unread=unread)
     if unread:
-        print(f"not predicted, of other kinds than photos: {count_kinds(unread)}", file=sys.stderr)
+        print(f"not predicted: {count_kinds(unread)}", file=sys.stderr)
     options = OutputOptions(
         full_path(given.output), given.boxes, given.scores, given.mm_per_px, given.threshold,
         given.geojson, given.labels,

@@ -127,12 +127,14 @@ def list_files(
 
     found = []
     root = folder.resolve()
-    visited = {leave_out.resolve()} if leave_out else set()  # of several links one is followed
+    left_out = leave_out.resolve() if leave_out else None
+    visited = {left_out}  # of several links one is followed
     for here, folders, names in os.walk(folder, onerror=note, followlinks=True):
         place = Path(here).resolve()
         again = os.path.islink(here) and place != root and place.is_relative_to(root)
         if again:  # by its own name, unless that is passed over
-            again = not any(x.startswith(_HIDDEN) for x in place.relative_to(root).parts)
+            hidden = any(x.startswith(_HIDDEN) for x in place.relative_to(root).parts)
+            again = not hidden and not (left_out and place.is_relative_to(left_out))
         if place in visited or again:
             folders.clear()
             continue

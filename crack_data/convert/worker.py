@@ -198,7 +198,8 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
         if label.shares:
             scaled = [np.reshape(ring, (-1, 2)) * (width, height) for ring in areas]
             # To whole pixels again; what lies in the corner's would be taken for shares.
-            areas = [ring.round(2).ravel().tolist() for ring in scaled if not ring.max() <= 1]
+            seen = [ring for ring in scaled if not (ring.min() >= 0 and ring.max() <= 1)]
+            areas = [ring.round(2).ravel().tolist() for ring in seen]
         for line in label.lines:
             draw_line(mask, np.array(line), line_width)
         mask |= decode_mask(areas, height, width, label.contours)

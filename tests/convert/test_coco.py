@@ -60,7 +60,6 @@ def test_polygons_decode_exactly(mask: np.ndarray, x: int, y: int) -> None:
 
 
 def test_polygons_of_many_pieces_and_holes() -> None:
-    """Outlining each piece on the whole mask, or each hole after a search, would take minutes."""
     rng = np.random.default_rng(0)
     mask = (rng.random((500, 500)) > 0.05).astype(np.uint8)
     mask[:, ::50] = 0

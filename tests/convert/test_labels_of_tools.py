@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from crack_data.errors import CrackError
-from crack_data.segmentation import draw_line
 
 from .labelled import (
     BLOCK,
@@ -283,16 +282,6 @@ def test_a_speck_in_the_corner_pixel_of_yolo_s_is_counted(images: Path) -> None:
     result = convert_labels(images, folder)
     assert len(masks_of(result)["a.jpg"]) == 1
     assert "labels that cover no pixel of their photo, left out: 1" in result.notes
-
-
-def test_a_long_line_is_drawn_in_parts_and_a_far_one_refused() -> None:
-    mask = np.zeros((900, 1000), np.uint8)
-    draw_line(mask, np.array([[3.2, 8.1], [990.7, 870.3]]), 4.5)
-    y, x = np.indices(mask.shape) + 0.5
-    way = np.array([987.5, 862.2])
-    along = np.clip(((x - 3.2) * way[0] + (y - 8.1) * way[1]) / (way @ way), 0, 1)
-    away = np.hypot(x - 3.2 - along * way[0], y - 8.1 - along * way[1])
-    assert np.array_equal(mask[abs(away - 2.25) > 1e-4], (away < 2.25)[abs(away - 2.25) > 1e-4])
-    for far in (1e300, -5000.0):
-        with pytest.raises(ValueError, match="a line far outside its photo of 1000 x 900 px"):
-            draw_line(mask, np.array([[3.2, 8.1], [far, 870.3]]), 4.5)
+    (folder / "a.txt").write_text("0 -3 -3 -4 -3 -4 -4\n")
+    with pytest.raises(CrackError, match="far outside its photo of 60 x 40 px"):
+        convert_labels(images, folder)

@@ -138,6 +138,10 @@ def test_a_link_to_a_place_that_is_not_read_is_followed(tmp_path: Path) -> None:
     (tmp_path / "images" / "site").symlink_to(".store")
     pairing = pair_files(tmp_path / "images", tmp_path / "masks")
     assert [pair.file_name for pair in pairing.records] == ["site/a.jpg"]
+    _touch(tmp_path, "set/labels/store/b.jpg", "set/labels/b.png")
+    (tmp_path / "set" / "photos").symlink_to("labels/store")
+    pairing = pair_files(tmp_path / "set", tmp_path / "set" / "labels")
+    assert [pair.file_name for pair in pairing.records] == ["photos/b.jpg"]
 
 
 def test_hidden_files_are_passed_over_and_other_kinds_counted(tmp_path: Path) -> None:
