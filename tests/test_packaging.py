@@ -156,7 +156,8 @@ _distributions = cache(packages_distributions)
 
 
 def _undeclared(files: Iterable[Path], declared: set[str]) -> set[str]:
-    distributions = _distributions()
+    # Python 3.10 knows no packages without a top_level.txt.
+    distributions = {"skimage": ["scikit-image"], **_distributions()}
     return {
         module
         for module in _imports(files)
