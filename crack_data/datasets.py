@@ -135,11 +135,6 @@ def _check_conversions(names: list[str]) -> None:
                 )
 
 
-for _name in STANDARD_NAMES:
-    _root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
-    register_crack_dataset(_name, os.path.join(_root, "crack", f"{_name}.json"))
-
-
 def value_by_set(cfg: CfgNode, key: str, default: float) -> dict[str, float]:
     """What a key of CRACK gives to each set, the default if it is empty; else a `CrackError`."""
     names, values = cfg.DATASETS.TRAIN, cfg.CRACK[key]
@@ -154,3 +149,8 @@ def value_by_set(cfg: CfgNode, key: str, default: float) -> dict[str, float]:
             "data sets in DATASETS.TRAIN"
         )
     return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+
+for _name in STANDARD_NAMES:
+    _root = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
+    register_crack_dataset(_name, os.path.join(_root, "crack", f"{_name}.json"))

@@ -111,13 +111,18 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
         raise ValueError("has a polygon that is no list of numbers x, y, x, y of three points")
     if numbers.max() <= 1 and (2 * numbers % 1).any():  # a pixel's own outline has halves
         raise ValueError("has a polygon in shares of the photo; multiply it by the size in px")
-    reach = max(height, width)
-    if not (numbers.min() >= -reach and numbers.max() <= 2 * reach):  # or they are no numbers
+    if not _is_near(numbers, height, width):
         raise ValueError(
             "has a polygon with coordinates that are no numbers, or far outside its photo of "
             f"{width} x {height} px"
         )
     return numbers.tolist()
+
+
+def _is_near(coordinates: np.ndarray, height: int, width: int) -> bool:
+    """Whether points are on the photo or not far from it; NaN is neither."""
+    reach = max(height, width)
+    return bool(coordinates.min() >= -reach and coordinates.max() <= 2 * reach)
 
 
 def numbers_of(values: Any) -> npt.NDArray[np.float64]:
@@ -169,11 +174,9 @@ def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], widt
 
     A ValueError, the rest of a sentence, where the line is far outside the photo.
     """
-    reach = max(mask.shape)
-    if points.min() < -reach or points.max() > 2 * reach:
-        raise ValueError(
-            f"has a line far outside its photo of {mask.shape[1]} x {mask.shape[0]} px"
-        )
+    rows, columns = mask.shape
+    if not _is_near(points, rows, columns):
+        raise ValueError(f"has a line far outside its photo of {columns} x {rows} px")
     # Moved by a hair, a straight line is as wide on whole as on half coordinates.
     ends = points + np.array([1e-6, 2e-6])
     # In parts: the box of a long slanted line takes 80 bytes a pixel.

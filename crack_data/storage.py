@@ -89,11 +89,8 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
         raise CrackError(f"output folder {output} holds the photos themselves; name another")
     names = {path: path[len(base) :].lstrip("/") for path in paths}
     if paths != [root]:
-        folders = {base, *(path[:i] for path in paths for i, x in enumerate(path) if x == "/")}
-        # By asking, since a glob may list the pictures of results alone.
-        results = {x for x in folders if len(x) >= len(base) and fs.isfile(f"{x}/{SETTINGS}")}
         inside = f"{place}/".startswith(f"{output}/")
-        names = _choose_photos(fs, names, None if inside else output, unread, results)
+        names = _choose_photos(fs, names, None if inside else output, unread)
     if not names:
         kinds = f"; found {count_kinds(unread)}" if unread else ""
         raise CrackError(f"input {pattern} holds no photos ({', '.join(PHOTO_SUFFIXES)}){kinds}")
@@ -101,14 +98,19 @@ def _find(pattern: str, output: str | None, unread: Counter[str]) -> list[PhotoF
 
 
 def _choose_photos(
-    fs: Any, names: dict[str, str], output: str | None, unread: Counter[str], results: set[str]
+    fs: Any, names: dict[str, str], output: str | None, unread: Counter[str]
 ) -> dict[str, str]:
-    """Those of the files below a folder that are photos, not in ``results`` nor in ``output``."""
+    """Those of the files below a folder that are photos, not in ``output`` nor among results."""
     kept = {}
+    parents = {  # of each file, from the folder on
+        path: {path[:i] for i in range(len(path) - len(name) - 1, len(path)) if path[i] == "/"}
+        for path, name in names.items()
+    }
+    # By asking, since a glob may list the pictures of results alone.
+    results = {x for x in set().union(*parents.values()) if fs.isfile(f"{x}/{SETTINGS}")}
     unread.update(f"folder of results ({x})" for x in results if _full(fs, x) != output)
     for path, name in names.items():
-        parents = {path[:place] for place, letter in enumerate(path) if letter == "/"}
-        if name.startswith(".") or "/." in name or parents & results:
+        if name.startswith(".") or "/." in name or parents[path] & results:
             continue
         suffix = posixpath.splitext(name)[1].lower()
         if output is not None and _full(fs, path).startswith(f"{output}/"):

@@ -50,12 +50,14 @@ def _evaluate(row: Row, datasets: Sequence[str]) -> dict[str, dict[str, float]]:
     cfg.DATASETS.TEST = tuple(datasets)
     register_datasets_of(cfg, ("TEST",))
     accuracy = {}
-    with TemporaryDirectory() as cfg.OUTPUT_DIR:  # a training's own evaluation may lie in it
+    with TemporaryDirectory() as folder:  # a training's own evaluation may lie in OUTPUT_DIR
+        cfg.OUTPUT_DIR = folder
         predictor = CrackPredictor(cfg)
-        found = {x: evaluate_dataset(predictor, x, predictor.cfg) for x in datasets}
-    for dataset, results in found.items():
-        # A set without cracks has no average precision.
-        accuracy[dataset] = {
-            name: results.get(task, {}).get(key, math.nan) for name, (task, key) in _KEYS.items()
-        }
+        for dataset in datasets:
+            results = evaluate_dataset(predictor, dataset, predictor.cfg)
+            # A set without cracks has no average precision.
+            accuracy[dataset] = {
+                name: results.get(task, {}).get(key, math.nan)
+                for name, (task, key) in _KEYS.items()
+            }
     return accuracy

@@ -13,6 +13,8 @@ from scipy.ndimage import find_objects
 from .cleaning import ByteMask
 from .pairing import PairRecord
 
+Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
+
 # ASCII: a name in any encoding gives valid JSON. Bytes that are not UTF-8 become lone surrogates,
 # \udc80 to \udcff, which Python's open() takes back (surrogateescape).
 to_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -21,6 +23,14 @@ to_json = json.JSONEncoder(separators=(",", ":")).encode
 # bottom and left, and the pixel's corners where these begin.
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 _CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
+
+
+def cut_instances(labels: np.ndarray) -> Iterator[Piece]:
+    """Cut the instances 1, 2, ..., those that have pixels, out of a label map, HxW."""
+    for number, box in enumerate(find_objects(labels) if labels.any() else [], start=1):
+        if box:
+            y, x = box
+            yield (labels[box] == number).view(np.uint8), x.start, y.start
 
 
 def encode_mask(mask: ByteMask, x: int, y: int, shape: tuple[int, int]) -> dict[str, Any]:
@@ -52,16 +62,15 @@ def to_polygons(mask: ByteMask, x: int, y: int) -> Iterator[list[int]]:
     by seams walked there and back: COCO's rasterization gives the mask back bit for bit.
     """
     _, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
-    for piece, box in enumerate(find_objects(labels), start=1):
-        first, *others = _rings(labels[box] == piece)
-        left, top = x + box[1].start, y + box[0].start
+    for piece, left, top in cut_instances(labels):
+        first, *others = _rings(piece)
         points = [*first, first[0]]
         for ring in others:
             points += [*ring, ring[0], first[0]]
-        yield [value for px, py in points for value in (px + left, py + top)]
+        yield [value for px, py in points for value in (px + left + x, py + top + y)]
 
 
-def _rings(piece: np.ndarray) -> Iterator[list[tuple[int, int]]]:
+def _rings(piece: ByteMask) -> Iterator[list[tuple[int, int]]]:
     """Closed chains of lattice corners, crack on their right, straight runs in one step."""
     padded = np.pad(piece, 1)
     edges: set[tuple[int, int, int]] = set()  # y and x where one begins, and its direction

@@ -1,13 +1,11 @@
 """One photo with its masks or drawn labels → its annotations and what the report says about it."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
 from ..annotations import Label
 from ..errors import CrackError
@@ -15,13 +13,11 @@ from ..photos import probe_photo
 from ..segmentation import NO_SEGMENTATION, decode_mask, draw_line
 from .checks import FLAGS, check_pair, mean_width, perceptual_hash
 from .cleaning import PRESETS, ByteMask, CleaningOptions, find_cracks
-from .coco import annotation
+from .coco import Piece, annotation, cut_instances
 from .mask_files import count_values, read_mask
 from .mask_values import MaskReading
 from .pairing import PairRecord, stem_of
 from .splits import group_of, split_path
-
-Piece = tuple[ByteMask, int, int]  # an instance cut out by its box, and the box's corner x, y, px
 
 CHOICES = {  # what options that are words may be
     "invert": ("auto", "yes", "no"),
@@ -119,12 +115,14 @@ def process_photo(pair: PairRecord, options: ConversionOptions, reading: MaskRea
     for mask, x, y in pieces:
         crack[y : y + mask.shape[0], x : x + mask.shape[1]] |= mask
     if options.instances == "single":
-        pieces = list(_cut(crack))
+        pieces = list(cut_instances(crack))
     cracks = [annotation(*piece, crack.shape, options.mask_format) for piece in pieces]
     record.annotations = list(dict.fromkeys(cracks))
     record.instances = len(record.annotations)
     record.repeated = len(cracks) - record.instances
-    record.annotations += [annotation(*x, crack.shape, "rle", crowd=True) for x in _cut(ignored)]
+    record.annotations += [
+        annotation(*x, crack.shape, "rle", crowd=True) for x in cut_instances(ignored)
+    ]
     record.labels = []  # they are drawn
     record.width, record.height = width, height
     record.crack_area = cv2.countNonZero(crack)
@@ -160,7 +158,7 @@ def _find_pieces(
         ignored |= void
         if reading.per_value:
             found, numbers = np.unique(values, return_inverse=True)
-            pieces += _cut(numbers.reshape(shape) + (found[0] > 0))
+            pieces += cut_instances(numbers.reshape(shape) + (found[0] > 0))
         else:
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
@@ -169,14 +167,14 @@ def _find_pieces(
             cleaning = replace(cleaning, threshold=127)
         elif reading.level is not None and not isinstance(cleaning.threshold, int):
             cleaning = replace(cleaning, threshold=reading.level)
-        pieces = list(_cut(find_cracks(grey, cleaning)))
+        pieces = list(cut_instances(find_cracks(grey, cleaning)))
     for label in record.labels:
         drawn = draw_label(label, shape, options.line_width)
         record.empty += not drawn.any()
         if label.ignored:
             ignored |= drawn
         else:
-            pieces += _cut(drawn)
+            pieces += cut_instances(drawn)
     return pieces, ignored
 
 
@@ -211,11 +209,3 @@ def draw_label(label: Label, shape: tuple[int, int], line_width: float) -> ByteM
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise CrackError(f"{label.where} {error}; correct or delete it") from error
     return mask
-
-
-def _cut(labels: np.ndarray) -> Iterator[Piece]:
-    """Cut the instances 1, 2, ..., those that have pixels, out of a label map, HxW."""
-    for number, box in enumerate(find_objects(labels) if labels.any() else [], start=1):
-        if box:
-            y, x = box
-            yield (labels[box] == number).view(np.uint8), x.start, y.start

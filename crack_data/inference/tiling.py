@@ -46,13 +46,14 @@ def run_tiles(
 
     ``image_bgr`` is uint8 (H, W, 3), ``keys`` CRACK.INFERENCE.
     """
-    longer = max(image_bgr.shape[:2])
-    if longer <= (keys.TILE_SIZE or longer):
+    height, width = image_bgr.shape[:2]
+    rows, columns = tile_spans(height, width, keys)
+    if len(rows) == len(columns) == 1:
         return run_network(image_bgr)
     output = blend_tiles(image_bgr, keys, run_network)
-    shrink = min(_MOST_SHRINK, longer / keys.TILE_SIZE)
+    shrink = min(_MOST_SHRINK, max(height, width) / keys.TILE_SIZE)
     if shrink >= _LEAST_SHRINK:
-        output = _add_wide_cracks(output, image_bgr, shrink, keys, run_network)
+        _add_wide_cracks(output, image_bgr, shrink, keys, run_network)
     return output
 
 
@@ -93,8 +94,8 @@ def _add_wide_cracks(
     shrink: float,
     keys: CfgNode,
     run_network: Callable[[np.ndarray], NetworkOutput],
-) -> NetworkOutput:
-    """Add the wide cracks of an overview, ``shrink`` times smaller, to what the tiles have found.
+) -> None:
+    """Add, in place, the wide cracks of an overview, ``shrink`` times smaller, to the tiles'.
 
     A tile shows little but the inside of a crack as wide as itself.
     """
@@ -107,7 +108,6 @@ def _add_wide_cracks(
     wide = cv2.dilate(cv2.erode((found.probability > 127).astype(np.uint8), disc), rim)
     enlarged = cv2.resize(found.probability * wide, (width, height))
     np.maximum(tiled.probability, enlarged, out=tiled.probability)
-    detections = list(tiled.detections)
     for detection in found.detections:
         x0, y0, x1, y1 = detection.box
         if wide[y0:y1, x0:x1].any():
@@ -117,8 +117,7 @@ def _add_wide_cracks(
             if mask is not None:
                 size = (high[0] - low[0], high[1] - low[1])
                 mask = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-            detections.append(replace(detection, box=(*low, *high), mask=mask))
-    return NetworkOutput(tiled.probability, detections)
+            tiled.detections.append(replace(detection, box=(*low, *high), mask=mask))
 
 
 def _weights(spans: Spans, overlap: int) -> list[np.ndarray]:

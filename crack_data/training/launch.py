@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> None:
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
     metric = cfg.CRACK.BEST_METRIC
-    known, tests = quality_names(), cfg.DATASETS.TEST
-    if len(tests) > 1:
-        known += [f"{name}/{quality}" for name in tests for quality in quality_names()]
+    tests = cfg.DATASETS.TEST
+    places = ["", *(f"{name}/" for name in tests if len(tests) > 1)]
+    known = [place + name for name in quality_names() for place in places]
     if tests and metric not in known:
         raise CrackError(
             f"CRACK.BEST_METRIC {metric} is no metric of which more is better; use crack/f1, "
