@@ -19,6 +19,7 @@ _NEAR = 5.0  # px: pieces this close are one crack whatever their shapes
 # they make with other fragments as near as the last.
 _FRAGMENT_LENGTH, _FRAGMENT_REACH, _DASH_REACH = 60, 30, 20
 _SIGMA_PER_WIDTH = 2.0  # the least sigma, times the width of wide pieces
+_PLACE = 256  # px: ends are compared with rims in squares of this side, for speed alone
 _TIP = 0.7  # an end of a line is 1, a straight side about 0.2
 
 
@@ -187,10 +188,11 @@ def _faced(
     # Two that together are too little of an end do not face each other, however they lie.
     able = np.flatnonzero(length > 2 * low - length.max())
     able = able[np.argsort(points[able, 0], kind="stable")]
-    tips = tips[np.lexsort((points[tips, 0], owner[tips]))]
-    # Crack by crack, and few at a time.
-    step = max(1, min(128, 2_000_000 // max(1, len(able))))
-    starts = [np.flatnonzero(np.diff(owner[tips])) + 1, np.arange(step, len(tips), step)]
+    # Crack by crack, those of one place, and few at a time.
+    groups = np.stack([owner[tips], *(points[tips] // _PLACE).T])
+    order = np.lexsort(groups)
+    tips, changes = tips[order], np.diff(groups[:, order]).any(axis=0)
+    starts = [np.flatnonzero(changes) + 1, np.arange(128, len(tips), 128)]
     x, pairs = points[able, 0].astype(float), []
     for some in np.split(tips, np.unique(np.concatenate(starts))):
         (left, top), (right, bottom) = points[some].min(0) - gap - 1, points[some].max(0) + gap + 1
