@@ -225,10 +225,10 @@ def _find_photos(
     subset = Path(json_file).stem.rpartition("_")[2]
     roots = ["", "images", f"../images/{subset}", f"../{subset}", "../images"]
     if recorded is not None:
-        roots = [str(recorded).replace("\\", "/")]
+        roots = list(dict.fromkeys([str(recorded), str(recorded).replace("\\", "/")]))
     if image_root is not None:
         given = os.path.abspath(image_root)
-        roots = [os.path.join(given, subset), given, *roots[: recorded is not None]]
+        roots = [os.path.join(given, subset), given, *(roots if recorded is not None else [])]
     roots = [os.path.normpath(os.path.join(folder, root)) for root in roots]
     found = []
     for name in names:

@@ -76,7 +76,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int, contours: bo
         if isinstance(pieces[0], int | float):  # one polygon without the list around it
             pieces = [pieces]
         polygons = [_polygon(piece, height, width) for piece in pieces]
-        if contours and all(map(_is_pixel_contour, polygons)):
+        if contours and _are_pixel_contours(polygons):
             mask = np.zeros((height, width), np.uint8)
             for polygon in polygons:
                 cv2.fillPoly(mask, [np.array(polygon, np.int32).reshape(-1, 2)], 1)
@@ -86,13 +86,14 @@ def encode_segmentation(segmentation: Any, height: int, width: int, contours: bo
     return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
 
 
-def _is_pixel_contour(polygon: list[float]) -> bool:
+def _are_pixel_contours(polygons: list[list[float]]) -> bool:
     """Whether all steps go to whole pixels in one of eight directions, some diagonally."""
-    points = np.array(polygon).reshape(-1, 2)
-    steps = np.abs(np.diff(points, axis=0, append=points[:1]))
+    points = [np.reshape(polygon, (-1, 2)) for polygon in polygons]
+    steps = np.concatenate([np.abs(np.diff(x, axis=0, append=x[:1])) for x in points])
     straight = (steps == 0).any(axis=1)
     diagonal = (steps[:, 0] == steps[:, 1]) & ~straight
-    return bool((points % 1 == 0).all() and (straight | diagonal).all() and diagonal.any())
+    whole = all((x % 1 == 0).all() for x in points)
+    return bool(whole and (straight | diagonal).all() and diagonal.any())
 
 
 def points_of(values: Any) -> list[list[float]]:

@@ -215,3 +215,12 @@ def test_names_that_are_not_utf_8_or_written_otherwise(coco: Coco, tmp_path: Pat
     text = json.dumps(coco, ensure_ascii=False)
     path.write_bytes(b"\xef\xbb\xbf" + text.encode(errors="surrogateescape"))
     assert read_records(str(path)) == [first, second]
+
+
+def test_a_backslash_may_be_part_of_the_recorded_folders_name(coco: Coco, tmp_path: Path) -> None:
+    folder = tmp_path / "we\\ird"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).rename(folder / name)
+    records = records_of({**coco, "info": {"image_root": "we\\ird"}}, tmp_path)
+    assert records[0]["file_name"] == str(folder / "a.png")

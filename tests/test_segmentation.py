@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 
-from crack_data.segmentation import draw_line
+from crack_data.segmentation import decode_mask, draw_line
 
 
 def test_a_long_line_is_drawn_in_parts_and_a_far_one_refused() -> None:
@@ -27,3 +28,13 @@ def test_a_long_line_is_drawn_in_parts_and_a_far_one_refused() -> None:
     for far in (1e300, -5000.0):
         with pytest.raises(ValueError, match="a line far outside its photo of 1000 x 900 px"):
             draw_line(mask, np.array([[3.2, 8.1], [far, 870.3]]), 4.5)
+
+
+def test_a_rectangle_among_contours_from_pixel_to_pixel_is_one_too() -> None:
+    mask = np.zeros((60, 90), np.uint8)
+    cv2.line(mask, (5, 3), (70, 50), 1, 3)
+    mask[20:23, 70:76] = 1
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rings = [ring.ravel().tolist() for ring in found]
+    assert len(rings) == 2
+    assert np.array_equal(decode_mask(rings, 60, 90, contours=True), mask)

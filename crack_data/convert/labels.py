@@ -38,8 +38,9 @@ def read_labels(
     """
     found = Pairing()
     names = {os.path.relpath(photo, images): photo for photo in _list_photos(images, path, found)}
-    entries = list(_read_entries(path, list(names), found))
-    chosen = _choose_categories(path, entries, categories)
+    declared: set[str] = set()  # categories that the files list, with labels or without
+    entries = list(_read_entries(path, list(names), found, declared))
+    chosen = _choose_categories(path, entries, categories, declared)
     first = match_names([name for name, _, _ in entries], list(names))
     second = match_names([other for _, other, _ in entries], list(names))
     used: dict[str, PairRecord] = {}
@@ -80,7 +81,9 @@ def _list_photos(images: Path, labels: Path, found: Pairing) -> Iterator[str]:
             found.other_files[suffix] += 1
 
 
-def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) -> set[str]:
+def _choose_categories(
+    path: Path, entries: list[Entry], wanted: Sequence[str], declared: set[str]
+) -> set[str]:
     times = Counter(x.category for *_, labels in entries for x in labels if not x.file_fault)
     known = {category.casefold() for category in times}
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(times.items())) or "none"
@@ -89,16 +92,19 @@ def _choose_categories(path: Path, entries: list[Entry], wanted: Sequence[str]) 
     for name in wanted:
         if name.casefold() not in known:
             raise CrackError(f"{path} has no labels of category {name}; it has {listed}")
-    usual = known & set(CRACK_NAMES) if len(known) > 1 else known
+    usual = (known | {name.casefold() for name in declared}) & set(CRACK_NAMES)
+    usual = usual or (known if len(known) == 1 else set())
     if known and not (wanted or usual):
         raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
     return {name.casefold() for name in wanted} or usual
 
 
-def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Entry]:
+def _read_entries(
+    path: Path, photos: list[str], found: Pairing, declared: set[str]
+) -> Iterator[Entry]:
     """Read a label file, or all that a folder holds; of text files, those named as photos are."""
     if path.is_file():
-        yield from _read_json(path, path.parent)
+        yield from _read_json(path, path.parent, declared)
         return
     noted = Pairing(unreadable=found.unreadable)
     files = [Path(name) for name in list_files(path, _LABEL_SUFFIXES, noted)]
@@ -108,12 +114,13 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
     if jsons:
         found.other_files.update([".txt"] * (len(files) - len(jsons)))
     classes = {} if jsons else _yolo_names(path)
+    declared.update(classes.values())
     used = jsons or files
     names = [file.relative_to(path).with_suffix("").as_posix() for file in used]
     for file, name, photo in zip(used, names, match_names(names, photos), strict=True):
         try:
             if jsons:
-                yield from list(_read_json(file, path))
+                yield from list(_read_json(file, path, declared))
             elif photo:
                 yield name, "", list(_read_yolo(file, classes))
             elif file.stem not in ("classes", "train", "val", "valid", "test"):  # lists beside them
@@ -122,11 +129,13 @@ def _read_entries(path: Path, photos: list[str], found: Pairing) -> Iterator[Ent
             yield name, "", [Label("", "", file_fault=str(error))]
 
 
-def _read_json(path: Path, root: Path) -> Iterator[Entry]:
+def _read_json(path: Path, root: Path, declared: set[str]) -> Iterator[Entry]:
     """The photos of a COCO or labelme JSON; of the latter, shapes of one group are one label."""
     content, folder = read_json(path), path.relative_to(root).parent
     if not (isinstance(content, dict) and isinstance(content.get("shapes"), list)):
-        for photo in annotated_photos(path, check_coco(path, content)):
+        photos = annotated_photos(path, check_coco(path, content))
+        declared.update(str(row.get("name")).strip() for row in content["categories"])
+        for photo in photos:
             yield (folder / photo.file_name).as_posix(), photo.file_name, photo.labels
         return
     stated = str(content.get("imagePath") or path.stem).replace("\\", "/")
@@ -135,15 +144,17 @@ def _read_json(path: Path, root: Path) -> Iterator[Entry]:
     with as_crack_error(f"{path} cannot be used"):
         for number, shape in enumerate(content["shapes"]):
             group = shape.get("group_id")
-            key = (str(shape.get("label")).strip(), ("alone", number) if group is None else group)
+            name = str(shape.get("label")).strip().casefold()
+            key = (name, ("alone", number) if group is None else group)
             groups.setdefault(key, []).append(shape | {"where": f"shape {number} of {path}"})
         width, height = (int(content.get(x) or 0) for x in ("imageWidth", "imageHeight"))
         size = (width, height) if min(width, height) > 0 else None
-        labels = [_labelme_label(category, x, size) for (category, _), x in groups.items()]
+        labels = [_labelme_label(x, size) for x in groups.values()]
     yield stated if "/" in stated else beside, beside, labels
 
 
-def _labelme_label(category: str, pieces: list[Record], size: tuple[int, int] | None) -> Label:
+def _labelme_label(pieces: list[Record], size: tuple[int, int] | None) -> Label:
+    category = str(pieces[0].get("label")).strip()
     areas: list[Any] = []
     lines: list[Any] = []
     patches: list[tuple[ByteMask, int, int]] = []

@@ -193,7 +193,7 @@ def _faced(
     order = np.lexsort(groups)
     tips, changes = tips[order], np.diff(groups[:, order]).any(axis=0)
     starts = [np.flatnonzero(changes) + 1, np.arange(128, len(tips), 128)]
-    x, pairs = points[able, 0].astype(float), []
+    x, found = points[able, 0].astype(float), []
     for some in np.split(tips, np.unique(np.concatenate(starts))):
         (left, top), (right, bottom) = points[some].min(0) - gap - 1, points[some].max(0) + gap + 1
         near = able[slice(*np.searchsorted(x, (left, right + 1)))]
@@ -202,15 +202,16 @@ def _faced(
         squared = sum((points[near, i] - points[some, i, None]) ** 2 for i in (0, 1))
         may = squared <= (gap + 1) ** 2
         may &= length[near] > 2 * low - length[some, None]
-        here, there = np.nonzero(may)
-        pairs.append((some[here], near[there]))
-    here, there = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    turn, ahead = outward[here] - outward[there], points[there] - points[here]
-    distance = np.hypot(*ahead.T)
-    facing = (turn * ahead).sum(axis=1) / (2 * distance)
-    needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
-    within = needed <= gap
-    return here[within], there[within], needed[within]
+        first, second = np.nonzero(may)
+        here, there = some[first], near[second]
+        turn, ahead = outward[here] - outward[there], points[there] - points[here]
+        distance = np.hypot(*ahead.T)
+        facing = (turn * ahead).sum(axis=1) / (2 * distance)
+        needed = (distance - 1) / np.clip((facing - low) / (high - low), 1e-6, 1)
+        within = needed <= gap
+        found.append((here[within], there[within], needed[within]))
+    here, there, needed = (np.concatenate(side) for side in zip(*found, strict=True))
+    return here, there, needed
 
 
 def _connected(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:

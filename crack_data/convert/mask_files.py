@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from scipy.ndimage import find_objects
 
 from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
@@ -24,6 +26,8 @@ CLASSES, VOID = 20, 255  # Pascal VOC numbers 20 classes; 255 beside such number
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
 # the grey rim of something), and its regions have at least so many px on average (else noise).
 _TOUCHING, _REGION = 0.5, 6
+# Values of a mask above which it holds shares, and how many are then kept: all take memory.
+_MANY, _KEPT = 5000, 1500
 NEAR = 16  # grey levels this near may be one that lossy compression has changed
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
 # no more than this.
@@ -70,7 +74,7 @@ def read_mask(path: AnyPath) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
-    alone gives that; CrackForest's ``.mat`` gives 0 and 1; shares of 1 are scaled to 65535.
+    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled, 1 to 65535.
     """
     content = read_bytes(path)
     data = io.BytesIO(content)
@@ -81,7 +85,9 @@ def read_mask(path: AnyPath) -> MaskImage:
             truth = loadmat(data)["groundTruth"]["Segmentation"].flat[0]
             return MaskImage((np.asarray(truth) > 1).astype(np.uint8))  # 1 is its background
         try:
-            image = Image.open(data, formats=FORMATS)
+            with warnings.catch_warnings():  # of the size, which is looked at below
+                warnings.simplefilter("ignore")
+                image = Image.open(data, formats=FORMATS)
         except UnidentifiedImageError as error:  # whose text differs from run to run
             raise CrackError(
                 f"mask {path} is damaged, or no {', '.join(FORMATS)} that can be read; save it as "
@@ -95,6 +101,9 @@ def read_mask(path: AnyPath) -> MaskImage:
                 f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
             )
         image.seek(0)
+        raw = [np.ravel(np.array(tile.args, object))[0] for tile in image.tile[:1]]
+        if image.mode in ("RGB", "RGBA", "LA") and "16" in str(raw):
+            raise ValueError("it has 16 bits a channel, of which 8 would be lost; save it in grey")
         lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and b"VP8 " in content  # a lossless one has VP8L
         return _to_values(ImageOps.exif_transpose(image), lossy)
@@ -111,6 +120,8 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         # Judged by all colours and not by those in use, so that it is alike in all masks of a set.
         grey = (colours == colours[:, :1]).all()
+        if colours[0].any() and not grey:  # numbers count from black; these may differ by file
+            return _from_rgb(colours[indices], lossy)
         return MaskImage(colours[:, 0][indices] if grey else indices)
     if not transparent:
         return _from_rgb(np.asarray(image.convert("RGB")), lossy)
@@ -126,11 +137,11 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
 
 
 def _whole_numbers(values: Values) -> Values:
-    """Numbers of any type → uint8 where they fit, else int32; shares of 1 become 0 to 65535."""
+    """Numbers of any type → uint8 where they fit, else int32; fractions are scaled, 1 to 65535."""
     most = np.max(values, where=np.isfinite(values), initial=0)
     values = np.nan_to_num(np.maximum(values, 0), posinf=most)
     if values.dtype.kind == "f" and (values % 1).any():
-        values = np.rint(values * (65535 if values.max() <= 1 else 1))
+        values = np.rint(values * (65535 if most < 32768 else 1))
     whole = np.minimum(values.astype(np.int64), 2**31 - 1)
     return whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
 
@@ -155,6 +166,11 @@ def count_values(mask: MaskImage) -> ValueCounts:
         found.regions = _flat_levels(values)
     elif len(found.pixels) > 2 and not mask.lossy:
         found.regions = _label_regions(values, found.pixels)
+    if len(found.pixels) > _MANY:
+        levels, pixels = np.array([*found.pixels.items()]).T
+        kept = np.linspace(0, len(levels) - 1, _KEPT).astype(int)
+        sums = np.add.reduceat(pixels, kept).tolist()
+        found.pixels = dict(zip(levels[kept].tolist(), sums, strict=True))
     return found
 
 
@@ -188,11 +204,13 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     mixed = _count(values[(front > 0) & (highest != lowest)])
     classes = are_classes(set(counts) - {background})
     regions = {}
-    for value, pixels in counts.items():
+    numbers = np.searchsorted([*counts], values) + 1
+    for (value, pixels), place in zip(counts.items(), find_objects(numbers), strict=True):
         is_rim = not classes and mixed.get(value, 0) > _TOUCHING * pixels
         if value == background or is_rim:
             continue
-        number = cv2.connectedComponents((values == value).view(np.uint8), connectivity=8)[0] - 1
+        here = np.equal(values[place], value).view(np.uint8)
+        number = cv2.connectedComponents(here, connectivity=8)[0] - 1
         if classes or pixels >= _REGION * number:
             regions[value] = number
     return regions

@@ -30,6 +30,7 @@ class MaskReading:
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
     top: int = 0  # what deep masks hold shares of; 0: they hold none
+    full: bool = False  # levels go from dark to light, those of some masks of more than two do not
     level: int | None = None  # between the two levels of a set; None: of each mask by itself
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
@@ -227,12 +228,16 @@ def _grey_reading(
         alone = [value for mask in masks if len(mask.pixels) == 1 for value in mask.pixels]
         if any((value > between) != (value > auto_level(value, value)) for value in alone):
             shared = between
+    top = max(total, default=0) if any(x.deep and len(x.pixels) > 2 for x in masks) else 0
+    spans = not top and auto_level(min(total, default=1), max(total, default=1)) == 127
+    parts = sum(map(_is_part, masks)) if spans else 0
     pixels = sum(total.values())
     light = 0
     for mask in masks:
         low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            level = auto_level(low, high) if shared is None else shared
+            own = 127 if parts and len(mask.pixels) > 2 else auto_level(low, high)
+            level = own if shared is None else shared
             light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
     extreme = min if dark else max
@@ -245,12 +250,22 @@ def _grey_reading(
         sentence = f"masks differ in their level of crack: {_list_values(total, levels)}"
     elif len(labels) > 1:
         sentence = f"levels that were read as one: {_list_values(total, labels)}"
-    top = max(total, default=0) if any(x.deep and len(x.pixels) > 2 for x in masks) else 0
     if top:
         sentence = "masks are read as shares of the highest value in the set: crack above half"
+    elif parts and not sentence:
+        sentence = f"{parts} masks have few of the set's grey levels: crack is above half in all"
     if shared is not None and dark:
         shared = 254 - shared
-    return MaskReading(dark=dark, top=top, level=shared, numbers=numbers, sentence=sentence)
+    return MaskReading(
+        dark=dark, top=top, full=parts > 0, level=shared, numbers=numbers, sentence=sentence
+    )
+
+
+def _is_part(mask: ValueCounts) -> bool:
+    """Whether a mask of several levels has none from dark to light, so that half of them misses."""
+    low, high = min(mask.pixels), max(mask.pixels)
+    is_noise = mask.lossy and (high < _NUMBERS or low >= 192)
+    return len(mask.pixels) > 2 and auto_level(low, high) != 127 and not is_noise
 
 
 def _list_values(

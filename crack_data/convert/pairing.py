@@ -187,7 +187,8 @@ def _list_both(
 def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     """The stems of photos that a mask's stem may mean, the longest first."""
     if not mask_pattern:  # a_mask, a.jpg_mask, a_mask_2
-        return [stem, stem_of(_MASK_ENDING.sub("", stem))]
+        shorter = [_MASK_ENDING.sub(number, stem) for number in (r"\2", "")]
+        return [*dict.fromkeys([stem, *map(stem_of, shorter)])]
     before, after = stem_of(mask_pattern).split("{stem}")
     starts = [i for i in range(len(stem)) if fnmatchcase(stem[:i], before)]
     ends = [i for i in range(len(stem) + 1) if fnmatchcase(stem[i:], after)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from bisect import bisect
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def group_of(file_name: str, group_by: str) -> str:
     with as_crack_error(f"--group-by {group_by!r} is no pattern"):
         match = re.search(group_by, name.stem) if group_by else None
     found = match and (match.group(1) if match.re.groups else match.group())
-    return found or str(name.with_suffix(""))
+    return unicodedata.normalize("NFC", found or str(name.with_suffix("")))
 
 
 def assign_splits(groups: Sequence[str], shares: dict[str, float], seed: int = 0) -> dict[str, str]:

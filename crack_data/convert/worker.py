@@ -154,6 +154,9 @@ def _find_pieces(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     f"{remedy}"
                 )
+            if not reading.per_value and height > shape[0]:  # else thin cracks would be lost
+                block = np.ones((-(-height // shape[0]), -(-width // shape[1])), np.uint8)
+                values, void = (cv2.dilate(x, block) for x in (values, void))
             values, void = (cv2.resize(x, size, interpolation=nearest) for x in (values, void))
         ignored |= void
         if reading.per_value:
@@ -163,7 +166,8 @@ def _find_pieces(
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
         cleaning = options.cleaning
-        if reading.top and cleaning.threshold == "auto":  # by what the mask alone holds
+        shades = reading.full and any(len(x.pixels) > 2 for x in record.values)
+        if (reading.top or shades) and cleaning.threshold == "auto":  # by what the set holds
             cleaning = replace(cleaning, threshold=127)
         elif reading.level is not None and not isinstance(cleaning.threshold, int):
             cleaning = replace(cleaning, threshold=reading.level)

@@ -104,6 +104,17 @@ def test_a_mask_of_another_size_is_an_error_or_resized(folder: Path) -> None:
     assert result.records[0].instances == 2
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_hairlines_of_a_larger_mask_are_kept(scale: int, folder: Path) -> None:
+    mask = np.zeros((scale * HEIGHT, scale * WIDTH), np.uint8)
+    mask[scale * 20 + 1, 8:-8] = 255
+    mask[30:-30, scale * 50] = 255
+    cv2.imwrite(str(folder / "masks" / "a_mask.png"), mask)
+    record = convert(options_of(folder, resize_masks=True)).records[0]
+    touched = mask.reshape(HEIGHT, scale, WIDTH, scale).any(axis=(1, 3))
+    assert record.crack_area == np.count_nonzero(touched)
+
+
 @pytest.mark.parametrize(
     ("width", "height", "fits"),
     [(60, 45, True), (41, 31, True), (120, 91, True), (240, 181, True), (12, 9, True),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from crack_data.convert.cleaning import PRESETS
 from crack_data.convert.conversion import convert
+from crack_data.convert.mask_files import MaskImage, count_values
 from crack_data.convert.worker import ConversionOptions
 
 SHAPE = (80, 120)
@@ -86,3 +87,18 @@ def test_shares_that_are_mostly_light(invert: str, dark: bool, tmp_path: Path) -
 def test_a_faint_share_everywhere_is_no_crack(tmp_path: Path) -> None:
     shares = np.linspace(0, 65535, SHAPE[0] * SHAPE[1]).reshape(SHAPE).astype(np.uint16)
     assert _convert(tmp_path, [shares, np.full_like(shares, 655)])[1] == 0
+
+
+def test_a_faint_file_of_percentages_is_faint_in_its_set(tmp_path: Path) -> None:
+    smooth = 97.3 * np.clip(1.2 - np.hypot(*np.mgrid[-1:1:80j, -1:1:120j]), 0, 1)
+    masks = [smooth.astype(np.float32), (smooth / 110).astype(np.float32)]
+    sure, faint = _convert(tmp_path, masks)
+    assert sure == pytest.approx(np.count_nonzero(smooth > smooth.max() / 2), rel=0.01)
+    assert faint == 0
+
+
+def test_the_counts_of_a_smooth_mask_take_little_memory() -> None:
+    values = (np.arange(300 * 400).reshape(300, 400) % 60000 + 7).astype(np.int32)
+    found = count_values(MaskImage(values, deep=True)).pixels
+    assert 1000 < len(found) <= 1500
+    assert (min(found), max(found), sum(found.values())) == (7, 60006, values.size)

@@ -215,3 +215,14 @@ def test_an_infinite_size_is_none(images: Path) -> None:
     labels = write_coco(images, [{"segmentation": [POLYGON]}])
     labels.write_text(labels.read_text().replace('"width": 60', '"width": 1e999'))
     assert len(masks_of(convert_labels(images, labels))["a.jpg"]) == 1
+
+
+def test_labels_of_another_category_are_no_cracks_where_crack_is_listed_too(images: Path) -> None:
+    listed = [{"id": 3, "name": "Crack"}, {"id": 5, "name": "spalling"}]
+    rows = [{"segmentation": [POLYGON], "category_id": 5}]
+    result = convert_labels(images, write_coco(images, rows, categories=listed))
+    assert masks_of(result)["a.jpg"] == []
+    assert "labels of other categories, left out: spalling (1)" in result.notes
+    listed[0]["name"] = "rust"  # of those listed none is called crack: the only one drawn it is
+    result = convert_labels(images, write_coco(images, rows, categories=listed))
+    assert len(masks_of(result)["a.jpg"]) == 1

@@ -109,6 +109,7 @@ def test_labelme_groups_are_one_instance_and_points_are_refused(images: Path) ->
         {"points": [[10, y], [30, y], [30, y + 3], [10, y + 3]], "group_id": group}
         for y, group in ((2, 1), (10, 1), (20, None), (30, None))
     ]
+    pieces[1]["label"] = "Crack "
     folder = _labelme(images.parent / "drawn", pieces)
     assert len(masks_of(convert_labels(images, folder))["a.jpg"]) == 3
     point = {"shape_type": "point", "points": [[1, 2]]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -171,3 +172,25 @@ def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
 def test_a_missing_mask_is_named(tmp_path: Path) -> None:
     with pytest.raises(CrackError, match=r"m\.png cannot be read: No such file"):
         read_mask(tmp_path / "m.png")
+
+
+def test_colours_of_palettes_that_do_not_begin_with_black_are_those(tmp_path: Path) -> None:
+    """As Pillow writes them, with a palette of its own in each file."""
+    for order, crack in (([255, 0, 0, 0, 0, 0], 1 - CRACK), ([0, 0, 0, 255, 0, 0], CRACK)):
+        image = Image.fromarray(crack.astype(np.uint8))
+        image.putpalette(order)
+        image.save(tmp_path / "m.png")
+        mask = read_mask(tmp_path / "m.png")
+        assert mask.colours == (order[0] == 255)
+        assert np.array_equal(mask.values > 0, CRACK > 0)
+
+
+def test_16_bits_a_channel_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([CRACK.astype(np.uint16)] * 3))
+    with pytest.raises(CrackError, match=r"m\.png .*16 bits a channel.* save it in grey"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_mask_of_many_megapixels_is_read_without_a_warning(tmp_path: Path) -> None:
+    Image.new("1", (10000, 9000)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").values.shape == (9000, 10000)

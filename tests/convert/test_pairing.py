@@ -256,3 +256,11 @@ def test_cases_in_use(case: str, names: list[str], shared: Path) -> None:
     pairing = pair_files(folder / "images", folder / "masks")
     assert [pair.file_name for pair in pairing.records] == names
     assert [*pairing.photos_without_mask, *pairing.masks_without_photo] == []
+
+
+def test_a_number_behind_the_word_may_be_the_photos(tmp_path: Path) -> None:
+    photos = ("a", "a_1", "a_2")
+    _touch(tmp_path, *(f"images/{x}.jpg" for x in photos))
+    _touch(tmp_path, *(f"masks/a_mask{x[1:]}.png" for x in photos))
+    pairs = [(f"{x}.jpg", f"masks/a_mask{x[1:]}.png") for x in photos]
+    assert _pairs(tmp_path, "images", "masks") == pairs

@@ -107,3 +107,9 @@ def test_no_split_stays_empty(photos: int, seed: int) -> None:
 def test_too_few_groups_are_said() -> None:
     with pytest.raises(CrackError, match="3 sets, but the photos make only 2 groups"):
         assign_splits(["a", "b", "a"], SHARES)
+
+
+def test_both_spellings_of_an_umlaut_are_one_name() -> None:
+    composed, apart = "Br\u00fccke 7.jpg", "Bru\u0308cke 7.jpg"
+    for pattern in ("", r"^\S+"):
+        assert group_of(composed, pattern) == group_of(apart, pattern)
