@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from detectron2.data import DatasetCatalog
 
-from crack_data.calibration import settle_thresholds
 from crack_data.config import load_predict_config
 from crack_data.datasets import register_datasets_of
 from crack_data.errors import run_tool
@@ -28,6 +27,7 @@ from crack_data.evaluation.calibration import (
     measure_photos,
     predicted_percent,
 )
+from crack_data.inference.predictor import CrackPredictor
 
 ROUNDS = 200
 
@@ -41,10 +41,10 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_predict_config(None, args.weights, args.overrides)
     register_datasets_of(cfg, ("TEST",))
-    settle_thresholds(cfg, cfg.MODEL.WEIGHTS)
-    threshold = cfg.MODEL.CRACK_MAP.THRESHOLD
+    predictor = CrackPredictor(cfg)
+    threshold = predictor.threshold
     sets = {
-        name: list(measure_photos(cfg, DatasetCatalog.get(name), args.group_by))
+        name: list(measure_photos(predictor, DatasetCatalog.get(name), args.group_by))
         for name in cfg.DATASETS.TEST
     }
     photos = [photo for part in sets.values() for photo in part]

@@ -180,21 +180,14 @@ def draw_line(mask: npt.NDArray[np.uint8], points: npt.NDArray[np.float64], widt
         raise ValueError(f"has a line far outside its photo of {columns} x {rows} px")
     # Moved by a hair, a straight line is as wide on whole as on half coordinates.
     ends = points + np.array([1e-6, 2e-6])
-    # In parts: the box of a long slanted line takes 80 bytes a pixel.
+    # In parts, each in its own box: that of a long slanted line takes 80 bytes a pixel.
     count = 1 + int(np.abs(ends[1] - ends[0]).max() / 64)
-    for part in itertools.pairwise(np.linspace(ends[0], ends[1], count + 1)):
-        _draw_part(mask, *part, width)
-
-
-def _draw_part(
-    mask: npt.NDArray[np.uint8], start: np.ndarray, end: np.ndarray, width: float
-) -> None:
-    """Draw a part of a line, looking at its own box alone."""
-    low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
-    high = np.maximum(np.maximum(start, end) + width + 1, 0).astype(int)
-    part = mask[low[1] : high[1], low[0] : high[0]]
-    y, x = np.indices(part.shape) + 0.5
-    offset = np.stack([x + low[0], y + low[1]], axis=-1) - start
-    way = end - start
-    along = np.clip(offset @ way / max(float(way @ way), 1e-9), 0, 1)
-    part[np.linalg.norm(offset - along[..., None] * way, axis=-1) < width / 2] = 1
+    for start, end in itertools.pairwise(np.linspace(ends[0], ends[1], count + 1)):
+        low = np.maximum(np.minimum(start, end) - width, 0).astype(int)
+        high = np.maximum(np.maximum(start, end) + width + 1, 0).astype(int)
+        part = mask[low[1] : high[1], low[0] : high[0]]
+        y, x = np.indices(part.shape) + 0.5
+        offset = np.stack([x + low[0], y + low[1]], axis=-1) - start
+        way = end - start
+        along = np.clip(offset @ way / max(float(way @ way), 1e-9), 0, 1)
+        part[np.linalg.norm(offset - along[..., None] * way, axis=-1) < width / 2] = 1

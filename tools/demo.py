@@ -33,14 +33,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("demo_out"), metavar="DIR", help="folder for results")
-    add("--images", type=_folder, metavar="DIR", help="your photos (default: drawn ones)")
-    add("--masks", type=_folder, metavar="DIR", help="their masks")
+    add("--images", default="", metavar="DIR", help="your photos (default: drawn ones)")
+    add("--masks", default="", metavar="DIR", help="their masks")
     add("--photos", type=int, default=80, metavar="N", help="how many to draw")
     add("--iterations", type=int, default=40, metavar="N", help="of fine-tuning")
     args = parser.parse_args()
-    if (args.images is None) != (args.masks is None):
+    if bool(args.images) != bool(args.masks):
         raise CrackError("give both IMAGES=… and MASKS=…, or neither for drawn photos")
-    for folder in filter(None, (args.images, args.masks)):
+    for folder in map(Path, filter(None, (args.images, args.masks))):
         if not folder.is_dir():
             raise CrackError(f"{folder} is no folder; name the one of your photos or masks")
         if folder.resolve().is_relative_to(args.output.resolve()):
@@ -51,10 +51,6 @@ def parse_args() -> argparse.Namespace:
     if shutil.which("curl") is None:
         raise CrackError("the demo posts a photo with curl, which is not installed")
     return args
-
-
-def _folder(text: str) -> Path | None:
-    return Path(text) if text else None  # Path("") is the current folder; make gives "" for none
 
 
 class Shell:
@@ -125,8 +121,8 @@ def main() -> None:
 def make_data(shell: Shell, args: argparse.Namespace, out: str) -> None:
     """Draw photos unless there are some, and convert them."""
     images, masks = f"{out}/photos/images", f"{out}/photos/masks"
-    if args.images is not None:
-        images, masks = shlex.quote(str(args.images)), shlex.quote(str(args.masks))
+    if args.images:
+        images, masks = shlex.quote(args.images), shlex.quote(args.masks)
     else:
         shell.run(
             "Draw photos with cracks, and masks as noisy as real ones",
@@ -246,7 +242,7 @@ def write_page(
         metrics=metrics,
         truth=truth,
         iterations=args.iterations,
-        drawn=args.images is None,
+        drawn=not args.images,
         calibration=json.loads(calibration.read_bytes()) if calibration.is_file() else None,
         benchmark=(output / "benchmark" / "benchmark.md").read_text("utf-8"),
         headers=headers,

@@ -146,11 +146,8 @@ def remove_ringing(mask: ByteMask) -> ByteMask:
     solid = cv2.dilate(cv2.erode(padded, None), None)[2:-2, 2:-2]  # by 3x3
     rim = cv2.countNonZero(solid) - cv2.countNonZero(cv2.erode(solid, None))
     reach = cv2.dilate(solid, np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8))
-    pixels = np.flatnonzero(mask.view(np.bool_))
-    owners = cv2.connectedComponents(mask, connectivity=4)[1].ravel()[pixels]
-    specks = np.zeros_like(mask)
-    specks.ravel()[pixels] = (np.bincount(owners) <= _SPECK_AREA)[owners]
-    specks &= reach
+    _, owners = cv2.connectedComponents(mask, connectivity=4)
+    specks = mask & reach & (np.bincount(owners.ravel()) <= _SPECK_AREA).take(owners)
     around = cv2.boxFilter(specks, -1, (5, 5), normalize=False, borderType=cv2.BORDER_CONSTANT)
     if np.count_nonzero(specks & (around > _CROWD)) <= max(_HALO, _HALO_SHARE * rim):
         return mask

@@ -90,8 +90,7 @@ def cluster_pieces(labels: np.ndarray, count: int, gap: float) -> np.ndarray:
     grown = cv2.dilate(mask.view(np.uint8), disc.view(np.uint8))
     _, grown = cv2.connectedComponents(grown, connectivity=8)
     cluster = np.zeros(count + 1, np.int64)
-    pixels = np.flatnonzero(mask)
-    cluster[labels.ravel()[pixels]] = grown.ravel()[pixels]
+    cluster[labels[mask]] = grown[mask]
     return cluster
 
 

@@ -10,7 +10,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -23,7 +23,7 @@ from ..convert.splits import group_of
 from ..datasets import read_photo_of
 from ..errors import CrackError
 from ..inference.predictor import CrackPredictor
-from ..segmentation import ignored_pixels, union_mask
+from ..segmentation import Record, ignored_pixels, union_mask
 from .evaluator import counted_instances
 from .metrics import at_or_above
 
@@ -53,20 +53,23 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     cfg = cfg.clone()
     keys = cfg.MODEL.CRACK_MAP
     score, threshold = keys.SCORE_THRESHOLD, keys.THRESHOLD
+    # At the lowest pixel threshold that may be chosen, at which most false alarms are drawn.
+    keys.THRESHOLD = threshold if threshold >= 0 else keys.LINK_THRESHOLD
+    keys.SCORE_THRESHOLD = 0.0
+    predictor = CrackPredictor(cfg)
+    if not predictor.draws_map:
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise CrackError(f"MODEL.META_ARCHITECTURE {name} draws no crack map to calibrate")
     if score < 0:
-        # At the lowest pixel threshold that may be chosen, at which most false alarms are drawn.
-        keys.THRESHOLD = threshold if threshold >= 0 else keys.LINK_THRESHOLD
-        keys.SCORE_THRESHOLD = 0.0
-        everything = _build_predictor(cfg)
         best = []
         for record in records:
             ignored = ignored_pixels(record)
             if not ignored.all() and not union_mask(record)[~ignored].any():
-                found = counted_instances(everything(read_photo_of(record)).instances, ignored)
+                found = counted_instances(predictor(read_photo_of(record)).instances, ignored)
                 best.append(max((x.score for x in found), default=0.0))
         score = choose_score_threshold(best, false_alarm_rate)
-    keys.SCORE_THRESHOLD, keys.THRESHOLD = score, DEFAULT_THRESHOLD
-    photos = list(measure_photos(cfg, records, group_by))
+    predictor.score_threshold, predictor.threshold = score, DEFAULT_THRESHOLD
+    photos = list(measure_photos(predictor, records, group_by))
     if threshold < 0:
         threshold = unbiased_threshold(photos, keys.LINK_THRESHOLD)
     alarmed = [predicted_percent(x.levels, threshold) > 0 for x in photos if not x.true_percent]
@@ -83,19 +86,10 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     )
 
 
-def _build_predictor(cfg: CfgNode) -> CrackPredictor:
-    predictor = CrackPredictor(cfg)
-    if not predictor.draws_map:
-        name = cfg.MODEL.META_ARCHITECTURE
-        raise CrackError(f"MODEL.META_ARCHITECTURE {name} draws no crack map to calibrate")
-    return predictor
-
-
 def measure_photos(
-    cfg: CfgNode, records: Sequence[dict[str, Any]], group_by: str
+    predictor: CrackPredictor, records: Sequence[Record], group_by: str
 ) -> Iterator[CalibrationPhoto]:
-    """Predict labelled photos, and keep what calibration needs of each; ``cfg`` has thresholds."""
-    predictor = _build_predictor(cfg)
+    """Predict labelled photos, and keep what calibration needs of each."""
     for record in records:
         counted = ~ignored_pixels(record)
         if not counted.any():

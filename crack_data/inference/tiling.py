@@ -62,30 +62,22 @@ def blend_tiles(
 ) -> NetworkOutput:
     """Blend the tiles' crack maps and collect their detections; arguments as of `run_tiles`.
 
-    In an overlap each tile counts the less the nearer its border is. One row of tiles at a time is
-    held in floats.
+    In an overlap each tile counts the less the nearer its border is.
     """
     height, width = image_bgr.shape[:2]
     rows, columns = tile_spans(height, width, keys)
-    probability = np.zeros((height, width), dtype=np.uint8)
+    total = np.zeros((height, width), dtype=np.float32)
     detections: list[Detection] = []
     row_weights, column_weights = (_weights(x, keys.TILE_OVERLAP) for x in (rows, columns))
-    total = np.zeros((rows[0][1], width), dtype=np.float32)
-    for row, (top, bottom) in enumerate(rows):
-        for column, (left, right) in enumerate(columns):
+    for (top, bottom), across in zip(rows, row_weights, strict=True):
+        for (left, right), along in zip(columns, column_weights, strict=True):
             found = run_network(np.ascontiguousarray(image_bgr[top:bottom, left:right]))
-            weights = np.outer(row_weights[row], column_weights[column])
-            total[:, left:right] += weights * found.probability
+            total[top:bottom, left:right] += np.outer(across, along) * found.probability
             for detection in found.detections:
                 x0, y0, x1, y1 = detection.box
                 box = (x0 + left, y0 + top, x1 + left, y1 + top)
                 detections.append(replace(detection, box=box))
-        end = rows[row + 1][0] if row + 1 < len(rows) else bottom
-        done = end - top
-        probability[top:end] = np.rint(total[:done])
-        total[: len(total) - done] = total[done:].copy()
-        total[len(total) - done :] = 0
-    return NetworkOutput(probability, detections)
+    return NetworkOutput(np.rint(total, out=total).astype(np.uint8), detections)
 
 
 def _add_wide_cracks(

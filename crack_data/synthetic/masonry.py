@@ -1,7 +1,5 @@
 """Brickwork, paving and tiles: units with joints between them, which cracks may follow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -31,24 +29,6 @@ class Masonry:
     angle: float  # of the courses, radians
     origin: tuple[float, float]  # (x, y) of a unit's corner, px
 
-    @classmethod
-    def random(cls, rng: Rng, shape: Shape) -> Masonry:
-        """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
-        side = max(shape)
-        if rng.random() < 0.7:
-            width = textures.log_uniform(rng, 0.1, 0.7) * side
-            height = width * rng.uniform(0.26, 0.45)
-            joint = max(1.5, height * rng.uniform(0.08, 0.26))
-            offset = 0.5
-        else:
-            width = rng.uniform(0.18, 0.7) * side
-            height = width * rng.choice([1.0, 1.0, 0.5])
-            joint = max(1.2, rng.uniform(0.004, 0.03) * side)
-            offset = float(rng.choice([0.0, 0.5]))
-        angle = rng.normal(0, 0.04) if rng.random() < 0.8 else rng.uniform(-0.8, 0.8)
-        origin = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
-        return cls(width, float(height), float(joint), offset, float(angle), origin)
-
     def stepped_path(self, rng: Rng, shape: Shape) -> Points:
         """Corners of a crack that climbs down through the joints like stairs, in px."""
         reach = float(np.hypot(*shape))
@@ -66,6 +46,24 @@ class Masonry:
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         turn = np.array([[cosine, sine], [-sine, cosine]])
         return np.asarray(np.array(corners, float) @ turn + self.origin)
+
+
+def random_masonry(rng: Rng, shape: Shape) -> Masonry:
+    """Bricks, or now and then square tiles or slabs, for a photo of (H, W) px."""
+    side = max(shape)
+    if rng.random() < 0.7:
+        width = textures.log_uniform(rng, 0.1, 0.7) * side
+        height = width * rng.uniform(0.26, 0.45)
+        joint = max(1.5, height * rng.uniform(0.08, 0.26))
+        offset = 0.5
+    else:
+        width = rng.uniform(0.18, 0.7) * side
+        height = width * rng.choice([1.0, 1.0, 0.5])
+        joint = max(1.2, rng.uniform(0.004, 0.03) * side)
+        offset = float(rng.choice([0.0, 0.5]))
+    angle = rng.normal(0, 0.04) if rng.random() < 0.8 else rng.uniform(-0.8, 0.8)
+    origin = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
+    return Masonry(width, float(height), float(joint), offset, float(angle), origin)
 
 
 def draw_masonry(rng: Rng, shape: Shape, light: Light, masonry: Masonry) -> FloatImage:

@@ -17,7 +17,7 @@ from ..errors import CrackError
 from ..storage import AnyPath, atomic_write, write_bytes
 from . import textures
 from .cracks import Crack, normals_of, random_cracks
-from .masonry import Masonry, draw_masonry
+from .masonry import draw_masonry, random_masonry
 from .textures import ByteImage, FloatImage, Light, Rng, Shape
 
 MIN_SIDE, MAX_SIDE = 32, 8192  # px; photos are drawn in floats, several GB at the largest
@@ -59,7 +59,7 @@ def draw_photo(index: int, seed: int = 0, height: int = 320, width: int = 480) -
     shape = (height, width)
     angle = rng.uniform(0, 2 * np.pi)
     light = (float(np.cos(angle)), float(np.sin(angle)))
-    masonry = Masonry.random(rng, shape) if rng.random() < 0.2 else None
+    masonry = random_masonry(rng, shape) if rng.random() < 0.2 else None
     if masonry:
         photo = draw_masonry(rng, shape, light, masonry)
     else:

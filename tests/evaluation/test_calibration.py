@@ -159,7 +159,7 @@ def ignoring(cfg: CfgNode, tmp_path: Path) -> CfgNode:
 def test_ignored_pixels_do_not_count(ignoring: CfgNode) -> None:
     ignoring.MODEL.CRACK_MAP.SCORE_THRESHOLD, ignoring.MODEL.CRACK_MAP.THRESHOLD = 0.0, 0.5
     records = DatasetCatalog.get(ignoring.DATASETS.TEST[0])
-    whole, half, free = measure_photos(ignoring, records, "")
+    whole, half, free = measure_photos(CrackPredictor(ignoring), records, "")
     assert whole.true_percent == pytest.approx(100 * 70 * 4 / (96 * 64))
     assert half.true_percent == pytest.approx(100 * 32 * 4 / (48 * 64))
     assert (half.levels.sum(), free.levels.sum(), free.true_percent) == (48 * 64, 96 * 64, 0)
