@@ -30,7 +30,7 @@ class MaskReading:
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
     top: int = 0  # what deep masks hold shares of; 0: they hold none
-    full: bool = False  # levels go from dark to light, those of some masks of more than two do not
+    spans: bool = False  # other masks' levels go from dark to light, so what is low is just noise
     level: int | None = None  # between the two levels of a set; None: of each mask by itself
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
     sentence: str = ""  # what a person should know about it; "" for two plain levels
@@ -58,7 +58,8 @@ class MaskReading:
             values = np.rint((values - low) * (255 / max(whole - low, 1)))
         grey = values.astype(np.uint8)
         grey = (255 - grey if self.dark else grey) * (1 - ignored)
-        is_noise = mask.lossy and not self.numbers and grey.max() < _NUMBERS
+        is_noise = grey.max() < _NUMBERS and not self.numbers
+        is_noise = is_noise and (mask.lossy or (self.spans and len(np.unique(grey)) > 2))
         return (np.zeros_like(grey) if is_noise else grey), ignored
 
 
@@ -230,13 +231,12 @@ def _grey_reading(
             shared = between
     top = max(total, default=0) if any(x.deep and len(x.pixels) > 2 for x in masks) else 0
     spans = not top and auto_level(min(total, default=1), max(total, default=1)) == 127
-    parts = sum(map(_is_part, masks)) if spans else 0
     pixels = sum(total.values())
     light = 0
     for mask in masks:
         low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            own = 127 if parts and len(mask.pixels) > 2 else auto_level(low, high)
+            own = 127 if spans and len(mask.pixels) > 2 else auto_level(low, high)
             level = own if shared is None else shared
             light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
@@ -252,20 +252,17 @@ def _grey_reading(
         sentence = f"levels that were read as one: {_list_values(total, labels)}"
     if top:
         sentence = "masks are read as shares of the highest value in the set: crack above half"
-    elif parts and not sentence:
-        sentence = f"{parts} masks have few of the set's grey levels: crack is above half in all"
+    faint = 0
+    for mask in masks if spans else ():
+        highest = 255 - min(mask.pixels) if dark else max(mask.pixels)
+        faint += highest < _NUMBERS and len(mask.pixels) > 2 and not mask.lossy
+    if faint and not sentence:
+        sentence = f"{faint} masks are faint beside those of the set and read as without crack"
     if shared is not None and dark:
         shared = 254 - shared
     return MaskReading(
-        dark=dark, top=top, full=parts > 0, level=shared, numbers=numbers, sentence=sentence
+        dark=dark, top=top, spans=faint > 0, level=shared, numbers=numbers, sentence=sentence
     )
-
-
-def _is_part(mask: ValueCounts) -> bool:
-    """Whether a mask of several levels has none from dark to light, so that half of them misses."""
-    low, high = min(mask.pixels), max(mask.pixels)
-    is_noise = mask.lossy and (high < _NUMBERS or low >= 192)
-    return len(mask.pixels) > 2 and auto_level(low, high) != 127 and not is_noise
 
 
 def _list_values(

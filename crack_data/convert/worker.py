@@ -166,8 +166,7 @@ def _find_pieces(
             grey = np.maximum(grey, values)
     if record.masks and not reading.per_value:
         cleaning = options.cleaning
-        shades = reading.full and any(len(x.pixels) > 2 for x in record.values)
-        if (reading.top or shades) and cleaning.threshold == "auto":  # by what the set holds
+        if reading.top and cleaning.threshold == "auto":  # by what the mask alone holds
             cleaning = replace(cleaning, threshold=127)
         elif reading.level is not None and not isinstance(cleaning.threshold, int):
             cleaning = replace(cleaning, threshold=reading.level)

@@ -1,4 +1,4 @@
-"""Masks of one level, or of few levels near each other, are read by the levels of their set."""
+"""Masks of one level, or of faint ones, are read by the levels of their set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from crack_data.convert.cleaning import PRESETS, binarize, find_cracks
-from crack_data.convert.mask_files import MaskImage, count_values
-from crack_data.convert.mask_values import choose_reading
+from crack_data.convert.mask_files import MaskImage
 
 from .test_mask_values import _choose, _mask
 
@@ -35,22 +34,24 @@ def test_crack_free_masks_do_not_turn_the_guess_of_what_is_dark(ground: int) -> 
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("lossy", [False, True])
-@pytest.mark.parametrize("low", [0, 40])
-def test_few_grey_levels_are_faint_in_a_set_that_has_all(dark: bool, lossy: bool, low: int) -> None:
-    """Heat maps, or tiles of an antialiased mask: their own middle would be crack in each."""
+@pytest.mark.parametrize("low", [0, 9])
+def test_what_is_faint_in_a_set_from_dark_to_light_is_no_crack(dark: bool, low: int) -> None:
+    """Heat maps, or tiles of an antialiased mask; a hairline that resizing has made grey stays."""
     away = abs(np.indices((80, 120))[0] - 30)
     drawn = np.clip(255 - 30 * away, 0, 255).astype(np.uint8)
-    faint = np.clip(100 - 7 * away, low, 255).astype(np.uint8)
-    masks = [255 - x if dark else x for x in (drawn, drawn, faint)]
-    reading = choose_reading([replace(count_values(MaskImage(x)), lossy=lossy) for x in masks])
-    assert (reading.dark, reading.full) == (dark, True)
-    assert dark or lossy or "1 masks have few of the set's grey" in reading.sentence
+    faint = np.clip(60 - 7 * away, low, 255).astype(np.uint8)
+    grey = np.clip(100 - 40 * away, low, 255).astype(np.uint8)
+    binary = _mask((1, 20, 4))
+    masks = [255 - x if dark else x for x in (drawn, drawn, faint, grey, binary)]
+    reading = _choose(masks)
+    assert (reading.dark, reading.spans) == (dark, True)
+    assert dark or "1 masks are faint beside those of the set" in reading.sentence
     greys = [reading.apply(MaskImage(x))[0] for x in masks]
-    assert [np.count_nonzero(binarize(x, 127)) for x in greys] == [9 * 120, 9 * 120, 0]
+    found = [np.count_nonzero(binarize(x, "auto")) for x in greys]
+    assert found == [9 * 120, 9 * 120, 0, 3 * 120, 4 * 105]
 
 
-def test_masks_that_all_go_from_dark_to_light_are_read_by_themselves() -> None:
+def test_without_faint_masks_each_is_read_by_itself() -> None:
     shades = np.clip(255 - 30 * abs(np.indices((80, 120))[0] - 30), 0, 255).astype(np.uint8)
     masks = [shades, np.minimum(shades, 200), _mask(), _mask((30, 20, 4))]
-    assert not _choose(masks).full
+    assert not _choose(masks).spans
