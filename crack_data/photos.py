@@ -243,10 +243,14 @@ def _read_tiff(data: bytes) -> np.ndarray:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         kind, colours = page.photometric, page.samplesperpixel
-        if colours > 1 and page.planarconfig != 1:  # OpenCV mixes planes up
+        deep_pair = colours == 2 and page.bitspersample > 8
+        # OpenCV mixes planes up, and makes 8 bits of grey with alpha.
+        if colours > 1 and (deep_pair or page.planarconfig != 1):
             if page.compression not in (1, 8, 32946, 32773):  # none, deflate, PackBits
-                raise PhotoError("not_a_photo", "TIFFs of planes are read plain or with deflate")
+                what = "TIFFs of planes, or of grey with alpha of 16 bits,"
+                raise PhotoError("not_a_photo", f"{what} are read plain or with deflate")
             planes = page.asarray()
+            planes = np.moveaxis(planes, -1, 0) if page.planarconfig == 1 else planes
             samples = np.dstack(planes[2::-1]) if colours > 2 else planes[0]
         else:
             # OpenCV turns some sample types, others not, and makes grey what is not called RGB.

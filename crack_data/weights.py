@@ -50,10 +50,24 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return {**content, "model": dict(state)}
 
 
-def load_weights(model: nn.Module, path: str) -> dict[str, Any]:
-    """Load a checkpoint of this very model and return all of it; a `CrackError` if of another."""
+def averaged_weights(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The averaged weights that a training's checkpoint has beside the raw ones, or the only ones.
+
+    They are those that the training evaluates and releases.
+    """
+    average = content.get("ema", {})
+    if not average.get("n_averaged", 0):
+        return content["model"]
+    return {k.removeprefix("module."): x for k, x in average.items() if k.startswith("module.")}
+
+
+def load_weights(model: nn.Module, path: str, raw: bool = False) -> dict[str, Any]:
+    """Load a checkpoint of this very model and return all of it; a `CrackError` if of another.
+
+    ``raw`` loads what a training goes on with, and not its `averaged_weights`.
+    """
     content = read_checkpoint(path)
-    found, wanted = content["model"], model.state_dict()
+    found, wanted = content["model"] if raw else averaged_weights(content), model.state_dict()
     # The config sets the pixels' statistics: files may lack them, as Detectron2's loading allows.
     missing = [x for x in wanted if x not in found and x not in ("pixel_mean", "pixel_std")]
     unexpected = [x for x in found if x not in wanted and not any(y in x for y in _OBSOLETE)]
@@ -76,7 +90,8 @@ def load_initial_weights(cfg: CfgNode, model: nn.Module) -> None:
     if not path:
         return
     before = {name: x.clone() for name, x in network.state_dict().items() if x.dim() == 4}
-    DetectionCheckpointer(model)._load_model(read_checkpoint(path))
+    content = read_checkpoint(path)
+    DetectionCheckpointer(model)._load_model(content | {"model": averaged_weights(content)})
     after = network.state_dict()
     loaded = sum(not torch.equal(before[name], after[name]) for name in before)
     # Heads, those of a detector of something else, may be missing or have other classes.

@@ -153,7 +153,9 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> CrackA
     app.get("/")(app.index)
     app.get("/readyz")(app.readyz)
     app.get("/healthz", endpoint="healthz")(lambda: {"status": "alive"})
-    app.get("/openapi.json", endpoint="openapi")(lambda: description)
+    app.get("/openapi.json", endpoint="openapi")(
+        lambda: description | {"servers": [{"url": request.script_root or "/"}]}
+    )
     app.get("/metrics", endpoint="metrics")(
         lambda: Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
     )

@@ -168,7 +168,8 @@ class Exchange(httputil.HTTPMessageDelegate):
             self.held = len(body)
             if server.stopping.is_set():
                 answer.headers["Connection"] = "close"
-            headers = httputil.HTTPHeaders({"Date": http_date()})
+            answer.headers["Date"] = http_date()
+            headers = httputil.HTTPHeaders()
             for name, value in answer.headers:
                 headers.add(name, value)
             start_line = httputil.parse_response_start_line(f"HTTP/1.1 {answer.status}")

@@ -29,7 +29,7 @@ class Settings:
 
     config_file: str = _text("", "YAML config of the model (default: the shipped model's)")
     weights: str = _text("", "checkpoint to load instead of the config's MODEL.WEIGHTS")
-    host: str = _text("127.0.0.1", "address to listen on")
+    host: str = _text("127.0.0.1", "address to listen on", ".+")
     port: int = _number(8000, "TCP port to listen on; 0 lets the system choose", 0, 65535)
     queue_size: int = _number(8, "photos that may wait while one is predicted", 1, 1000)
     deadline_s: float = _number(10.0, "longest decoding and wait before a 504", 0.001, 3600)
@@ -77,6 +77,8 @@ def parse_settings(
         kind: Any = type(item.default)
         with as_crack_error(f"environment variable {variable} is no {kind.__name__}"):
             default = kind(environment.get(variable, item.default))
+        if item.default == default == "" and variable not in environment:
+            default = argparse.SUPPRESS  # to tell it from one that is given and empty
         parser.add_argument(
             "--" + item.name.replace("_", "-"),
             type=kind,
@@ -84,4 +86,11 @@ def parse_settings(
             # The key itself must not be printed by --help.
             help=argparse.SUPPRESS if item.name == "api_key" else item.metadata["help"],
         )
-    return Settings(**vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    for name in ("config_file", "weights"):
+        if given.get(name) == "":
+            raise CrackError(
+                f"setting {name} is empty, perhaps by a variable that is not set; name a file, or "
+                "leave it out for the shipped model's"
+            )
+    return Settings(**given)

@@ -94,6 +94,8 @@ def _find_photo(request: Request, options: dict[str, Any]) -> tuple[str, bytes]:
         )
     files = list(request.files.items(multi=True))
     _read_options("form field", request.form.items(multi=True), options)
+    if not files and not request.form:
+        abort(400, "the form cannot be read: it is empty or cut off, or a name is not UTF-8")
     if len(files) != 1 or files[0][0] not in FIELDS:
         names = [repr(name) if name else "a field without a name" for name, _ in files]
         sent = ", ".join(names) or "no field"

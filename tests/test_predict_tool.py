@@ -69,6 +69,7 @@ def test_a_folder_with_a_bad_photo(
         (["--threshold", "2"], "--threshold"),
         (["--input", ""], "--input is empty"),
         (["--output", ""], "--output is empty"),
+        (["--config-file", ""], "--config-file is empty"),
         (["--weights", "absent.pth"], "absent.pth"),
         (["--config-file", "absent.yaml"], "absent.yaml"),
         (["MODEL.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),

@@ -232,3 +232,26 @@ def test_shipped_checkpoints_are_whole(repo: Path, path: Path) -> None:
     assert len(read_checkpoint(str(repo / path))["model"]) > 100
     card = (repo / path).with_suffix(".md").read_text()
     assert hashlib.sha256((repo / path).read_bytes()).hexdigest() in card
+
+
+def test_a_trainings_checkpoint_gives_its_averaged_weights(
+    tiny_cfg: CfgNode, tiny_model: nn.Module, tmp_path: Path
+) -> None:
+    """They are what it evaluates; it goes on with the raw ones."""
+    raw = tiny_model.state_dict()
+    average = {f"module.{k}": x + 1 if x.is_floating_point() else x for k, x in raw.items()}
+    name = "crack_map_head.predictor.weight"
+    name = name if name in raw else next(k for k, x in raw.items() if x.dim() == 4)
+    for steps, given, shift in ((5, False, 1), (5, True, 0), (0, False, 0)):
+        content = {"model": raw, "ema": average | {"n_averaged": torch.tensor(steps)}}
+        torch.save(content, tmp_path / "model_0000009.pth")
+        model = build_model(tiny_cfg)
+        load_weights(model, str(tmp_path / "model_0000009.pth"), raw=given)
+        assert torch.equal(model.state_dict()[name], raw[name] + shift)
+        if not given:
+            cfg = tiny_cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.WEIGHTS = str(tmp_path / "model_0000009.pth")
+            model = build_model(cfg)
+            load_initial_weights(cfg, model)
+            assert torch.equal(model.state_dict()[name], raw[name] + shift)

@@ -40,7 +40,7 @@ def main() -> None:
     if given.images:
         photos = [photo.path for photo in find_photos(given.images)][: given.max_images]
     else:
-        photos = drawn_photos(Path(given.output) / "photos")
+        photos = drawn_photos(Path(given.output) / "photos")[: given.max_images]
     where = given.device, given.precision, given.output
     rows = rows_of(given.config_file, *where) if given.config_file else default_rows(*where)
     extra = {"Training": measure_training(given.train)} if given.train else {}

@@ -46,8 +46,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Predict; 1 where a photo could not be used."""
     given = parse_arguments()
-    for flag, paths in (("--input", given.input), ("--output", [given.output])):
-        if "" in paths:  # which would be the working folder
+    paths_of = {"--input": given.input, "--output": [given.output]}
+    for flag, paths in (paths_of | {"--config-file": [given.config_file]}).items():
+        if "" in paths:  # which would be the working folder, or the shipped config
             raise CrackError(f"{flag} is empty, perhaps by a variable that is not set; name a path")
     if given.mm_per_px is not None and not 1e-6 <= given.mm_per_px <= 1e6:
         raise CrackError(f"--mm-per-px lies between 1e-6 and 1e6, not {given.mm_per_px}")

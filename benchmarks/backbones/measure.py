@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from crack_data.inference.predictor import CrackPredictor
+from crack_data.modeling.compiled import choose_precision
 from crack_data.photos import read_photo
 
 from .rows import Row
@@ -102,7 +103,9 @@ def _build(row: Row, image: np.ndarray) -> tuple[CrackPredictor, Result]:
     result = Result(
         name=row.name,
         path=row.path,
-        precision=row.cfg.CRACK.INFERENCE.PRECISION if row.path == "fast" else "fp32",
+        precision=choose_precision(row.cfg.CRACK.INFERENCE.PRECISION)
+        if row.path == "fast"
+        else "fp32",
         trained=row.trained,
         parameters=count_parameters(model),
         gflops=count_gflops(model, model_input(predictor, image)),

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 PARTS = {
     "backbone.bottom_up": "backbone",
     "backbone": "FPN",
-    "proposal_generator": "RPN",
+    "proposal_generator.rpn_head": "RPN",
     "roi_heads.box_head": "box head",
     "roi_heads.box_predictor": "box head",
     "roi_heads.mask_head": "mask head",

@@ -18,6 +18,7 @@ from detectron2.data import DatasetCatalog
 from scipy.special import betaincinv
 
 from .. import storage
+from ..calibration import DEFAULT_SCORE_THRESHOLD as USUAL_SCORE
 from ..calibration import DEFAULT_THRESHOLD, Calibration, Interval, spread
 from ..convert.splits import group_of
 from ..datasets import read_photo_of
@@ -113,6 +114,12 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
         )
     scores = np.sort(np.asarray(best_scores, float))[::-1]
     allowed = int(rate * len(scores) + 1e-9)
+    if allowed < len(scores) and not scores[allowed]:
+        logger.warning(
+            "Hardly a photo without crack has anything scored: they tell no score threshold, and "
+            f"it stays {USUAL_SCORE}; add photos of what may pass for cracks"
+        )
+        return USUAL_SCORE
     # Above the best score that may not pass by what another precision may add to it, and never so
     # high that nothing passes.
     highest = float(scores[allowed]) if allowed < len(scores) else 0.0

@@ -35,7 +35,8 @@ class Measurement(NamedTuple):
 def measure(instance: CrackInstance) -> Measurement:
     """Measure a crack of one or more pieces: lengths to 5 % (steps of 20 px: 7), widths to 1 px.
 
-    Cracks less than five times as long as wide may come out a fifth too short, and 5 px too wide.
+    Cracks less than five times as long as wide may come out a fifth too short, and 5 px too wide;
+    the widest place, where it is the photo's rim, up to a sixth too narrow.
     """
     mask = instance.mask
     branches, at_junction = zip(*centreline(mask), strict=True)

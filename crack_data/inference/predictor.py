@@ -44,6 +44,7 @@ class CrackPredictor:
         cfg.defrost()
         check_values(cfg)
         settle_device(cfg)
+        check_masks(cfg)
         weights = cfg.MODEL.WEIGHTS if model is None else ""
         self.calibration = settle_thresholds(cfg, weights)
         bare = cfg.clone()
@@ -145,6 +146,13 @@ def settle_device(cfg: CfgNode) -> None:
         if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
             cfg.MODEL.DEVICE = "cpu"
         torch.zeros(1, device=cfg.MODEL.DEVICE)
+
+
+def check_masks(cfg: CfgNode) -> None:
+    """Refuse a model that finds boxes alone by a `CrackError`."""
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture != "CrackRCNN" and not cfg.MODEL.MASK_ON:
+        raise CrackError(f"MODEL.META_ARCHITECTURE {architecture} needs MODEL.MASK_ON True here")
 
 
 @torch.inference_mode()

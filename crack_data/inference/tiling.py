@@ -18,8 +18,8 @@ Spans = list[tuple[int, int]]  # start and stop, px
 # widths themselves; where more, some widths would be known to neither.
 _LEAST_SHRINK, _MOST_SHRINK = 1.5, 8
 # The least width of cracks that count in the overview, px of it and, to one of those, of the photo.
-# Narrower ones the tiles know, and draw finer.
-_WIDE_IN_OVERVIEW, _WIDE = 3, 20
+# Narrower ones the tiles know, and draw finer; the overview's hairlines come back 3 px wide.
+_WIDE_IN_OVERVIEW, _WIDE = 7, 20
 
 
 def tile_spans(height: int, width: int, keys: CfgNode) -> tuple[Spans, Spans]:

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..errors import CrackError, as_crack_error, run_tool
 from ..storage import write_bytes
-from ..weights import load_weights, read_checkpoint
+from ..weights import averaged_weights, load_weights, read_checkpoint
 
 
 class CrackCheckpointer(DetectionCheckpointer):
@@ -25,7 +25,7 @@ class CrackCheckpointer(DetectionCheckpointer):
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load the model, and all states that there are; return what is left."""
-        content = load_weights(self.model, path)
+        content = load_weights(self.model, path, raw=True)
         with as_crack_error(
             f"checkpoint {path} holds no training that can go on with this config; resume with the "
             "one it was started with"
@@ -116,9 +116,9 @@ def release_weights(sources: Sequence[str], target: str) -> int:
     training on is often better than both (Wortsman et al. 2022, arXiv:2203.05482). A `CrackError`
     where they are of different models.
     """
-    weights = _plain_weights(sources[0])
+    weights = averaged_weights(read_checkpoint(sources[0]))
     for count, source in enumerate(sources[1:], start=2):
-        other = _plain_weights(source)
+        other = averaged_weights(read_checkpoint(source))
         shapes, others = ({k: v.shape for k, v in x.items()} for x in (weights, other))
         if shapes != others:
             raise CrackError(f"checkpoints {sources[0]} and {source} are of different models")
@@ -130,13 +130,6 @@ def release_weights(sources: Sequence[str], target: str) -> int:
             weights[name] = value.half()
     save_state({"model": weights}, target)
     return os.path.getsize(target)
-
-
-def _plain_weights(path: str) -> dict[str, torch.Tensor]:
-    """The averaged weights of a checkpoint where it has them, else those of its model."""
-    checkpoint = read_checkpoint(path)
-    ema = {k: v for k, v in checkpoint.get("ema", {}).items() if k.startswith("module.")}
-    return {k.removeprefix("module."): v for k, v in ema.items()} or checkpoint["model"]
 
 
 def main() -> None:

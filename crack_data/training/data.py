@@ -111,7 +111,8 @@ class TrainSamples(Dataset[dict[str, Any]]):
                 return {**self.mapper(record, rng), "skipped": skipped}
             except CrackError as error:
                 skipped.append((record["file_name"], str(error)))
-            index = int(rng.choice(np.flatnonzero(self.weights.numpy())))
+            weights = self.weights.numpy()
+            index = int(rng.choice(len(weights), p=weights / weights.sum()))
         return {"skipped": skipped}
 
 

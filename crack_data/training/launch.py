@@ -16,7 +16,7 @@ from ..config import load_config, value_at
 from ..datasets import read_photo_of, register_datasets_of
 from ..errors import DISK_ERRORS, CrackError, as_crack_error
 from ..evaluation.evaluator import evaluate_datasets, quality_names
-from ..inference.predictor import CrackPredictor, settle_device
+from ..inference.predictor import CrackPredictor, check_masks, settle_device
 from .trainer import CrackTrainer
 
 logger = logging.getLogger("detectron2.crack_data.training")
@@ -34,6 +34,11 @@ def parse_args() -> argparse.Namespace:
 
 def start(args: argparse.Namespace) -> None:
     """`run` in as many processes as the command line says: --num-gpus is per machine."""
+    if not 0 <= args.machine_rank < args.num_machines:
+        ranks = f"--num-machines {args.num_machines} has ranks from 0 to {args.num_machines - 1}"
+        raise CrackError(f"--machine-rank {args.machine_rank}: {ranks}")
+    if args.num_machines > 1 and not args.dist_url.startswith("tcp://"):
+        raise CrackError(f"--dist-url {args.dist_url}: name machine 0 and a port, tcp://HOST:PORT")
     try:
         launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))
     except ProcessRaisedException as error:  # its message is the process's traceback
@@ -49,7 +54,11 @@ def run(args: argparse.Namespace) -> None:
         raise CrackError("name a config: --config-file configs/crack_mobilenet.yaml")
     cfg = load_config(args.config_file, args.opts)
     settle_device(cfg)
-    for key in ("DATASETS.TEST", "MODEL.WEIGHTS") if args.eval_only else ("DATASETS.TRAIN",):
+    check_masks(cfg)
+    if args.eval_only and args.resume:
+        raise CrackError("--eval-only evaluates MODEL.WEIGHTS, and --resume goes on: give one")
+    needed = ("DATASETS.TEST", "MODEL.WEIGHTS") if args.eval_only else ("DATASETS.TRAIN",)
+    for key in ("OUTPUT_DIR", *needed):
         if not value_at(cfg, key):
             raise CrackError(f"{key} is empty; set it in the config or as {key} VALUE")
     register_datasets_of(cfg, ("TEST",) if args.eval_only else ("TRAIN", "TEST"))
@@ -87,11 +96,13 @@ def run(args: argparse.Namespace) -> None:
 
 def unread_keys(cfg: CfgNode) -> list[str]:
     """The keys of Detectron2 that are set and have no effect: this project has others."""
-    keys = (
-        "INPUT.MIN_SIZE_TRAIN", "INPUT.CROP.ENABLED", "INPUT.RANDOM_FLIP",
-        "DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD", "TEST.AUG.ENABLED",
-        "TEST.PRECISE_BN.ENABLED",
-    )  # fmt: skip
+    keys = [
+        "INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE",
+        "INPUT.RANDOM_FLIP", "DATALOADER.SAMPLER_TRAIN", "DATALOADER.REPEAT_THRESHOLD",
+        "DATALOADER.ASPECT_RATIO_GROUPING", "TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED",
+        "TEST.EXPECTED_RESULTS", "VIS_PERIOD",
+    ]  # fmt: skip
+    keys += ["SOLVER.AMP.ENABLED"] if cfg.MODEL.DEVICE == "cpu" else []
     default = get_cfg()
     return [x for x in keys if value_at(cfg, x) != value_at(default, x)]
 

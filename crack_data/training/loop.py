@@ -39,7 +39,8 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
             f"SOLVER.ACCUMULATE ({solver.ACCUMULATE}), but are {', '.join(map(str, periods))}"
         )
     optimizer = build_crack_optimizer(cfg, model)
-    model = create_ddp_model(model, **({"device_ids": None} if on_cpu else {}))
+    ids: dict[str, Any] = {"device_ids": None} if on_cpu else {}
+    model = create_ddp_model(model, broadcast_buffers=False, **ids)
     if on_cpu or not solver.AMP.ENABLED:
         bf16 = solver.CPU_BF16 and on_cpu and choose_precision("auto") == "bf16"
         logger.info(f"Training computes in {'bf16' if bf16 else 'fp32'}")
@@ -51,14 +52,19 @@ def build_stepper(cfg: CfgNode, model: nn.Module) -> SimpleTrainer:
 
 def build_crack_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Detectron2's parameter groups and gradient clipping around SGD or AdamW."""
-    solver, factor = cfg.SOLVER, cfg.SOLVER.BACKBONE_LR_FACTOR
+    solver = cfg.SOLVER
+
+    def factor_of(name: str) -> float:  # of both kinds: Detectron2's own for biases overrides this
+        of_backbone = name.startswith("backbone.bottom_up.")
+        of_bias = solver.BIAS_LR_FACTOR if name.endswith(".bias") else 1.0
+        return of_bias * (solver.BACKBONE_LR_FACTOR if of_backbone else 1.0)
+
     parameters = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda name: factor if name.startswith("backbone.bottom_up.") else 1.0,
+        lr_factor_func=factor_of,
     )
     kind: Any = torch.optim.SGD
     options = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}

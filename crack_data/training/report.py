@@ -105,7 +105,8 @@ def _metrics(rows: Rows, best_metric: str, best_iteration: int) -> str:
             lines.append((name, best, f"{list(values.values())[-1]:.4f}"))
     if not lines:
         return "Nothing was evaluated."
-    return (
-        f"`model_best.pth` is from iteration {best_iteration}, chosen by {best_metric}; "
-        "`model_final.pth` is the last.\n\n" + markdown_lines(("metric", "best", "last"), lines)
-    )
+    best = f"`model_best.pth` is from iteration {best_iteration}, chosen by {best_metric}"
+    if best_iteration < 0:
+        best = f"No best weights were kept: {best_metric} was not among the metrics"
+    table = markdown_lines(("metric", "best", "last"), lines)
+    return f"{best}; `model_final.pth`, written at the end, is the last.\n\n{table}"

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..errors import as_crack_error
+from ..errors import CrackError, as_crack_error
 from ..evaluation.evaluator import evaluate_datasets
 from ..inference.predictor import CrackPredictor
 from ..modeling.roi_pooling import use_bag_pooling
@@ -110,7 +110,12 @@ class CrackTrainer(DefaultTrainer):
                 logger.warning(f"{folder} has no checkpoint: the training starts anew")
             load_initial_weights(self.cfg, self.plain_model)
         loader = build_train_loader(self.cfg, self.seed, self.start_sample)
-        comm.synchronize()  # all have loaded what may lie in there, and refused what cannot be
+        # All have loaded what may lie in there, and refused what cannot be.
+        if len(set(comm.all_gather((goes_on, self.start_iter, self.seed)))) > 1:
+            raise CrackError(
+                f"the processes do not find the same checkpoint in OUTPUT_DIR {folder}; name a "
+                "folder that all machines share"
+            )
         if comm.is_main_process():
             if not goes_on and (aside := checkpoints.set_aside(folder)):
                 logger.warning(f"The earlier training in {folder} is now in {aside}")

@@ -19,8 +19,9 @@ function choose(files) {
 async function post(query, signal) {
   const form = new FormData();
   form.append("image", state.file);
-  // Before fetch: a key that no header can carry is a TypeError too, as a network that is gone.
-  const headers = new Headers($("key").value ? { Authorization: `Bearer ${$("key").value}` } : {});
+  const key = $("key").value;
+  if (/[^ -~]/.test(key)) throw new Error("the API key has letters that no key can have");
+  const headers = new Headers(key ? { Authorization: `Bearer ${key}` } : {});
   const options = { method: "POST", body: form, headers, signal };
   const url = `${document.body.dataset.predict}?${new URLSearchParams(query)}`;
   const response = await fetch(url, options).catch((error) => {

@@ -63,11 +63,15 @@ def test_models_of_one_file_name_are_told_apart(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         configs.append(str(tmp_path / folder / "config.yaml"))
-        Path(configs[-1]).write_text(f"MODEL:\n  WEIGHTS: {tmp_path}/weights.pth\n")
+        Path(configs[-1]).write_text(
+            f"MODEL:\n  META_ARCHITECTURE: CrackRCNN\n  WEIGHTS: {tmp_path}/weights.pth\n"
+        )
     assert [row.name for row in rows_of(configs[:1], "cpu", "fp32", "")] == [
         "config, Detectron2", "config, fast path",
     ]  # fmt: skip
     assert len({row.name for row in rows_of(configs, "cpu", "fp32", "")}) == 4
+    Path(configs[0]).write_text(f"MODEL:\n  WEIGHTS: {tmp_path}/weights.pth\n")  # not compiled
+    assert [row.path for row in rows_of(configs[:1], "cpu", "fp32", "")] == ["Detectron2"]
 
 
 class _Slow(nn.Module):

@@ -113,6 +113,20 @@ def test_a_crack_too_wide_for_tiles_comes_from_the_overview(shape: tuple[int, in
     assert overview.mask.all()
 
 
+def test_an_overview_does_not_thicken_what_it_shows_as_hairlines() -> None:
+    """A network draws a line of half a pixel too with some 3 px, in the photo eight times that."""
+
+    def draw_thick(image: np.ndarray) -> NetworkOutput:
+        dark = cv2.dilate((image[..., 0] < 240).astype(np.uint8), np.ones((3, 3), np.uint8))
+        return NetworkOutput(255 * dark, [])
+
+    photo = np.full((800, 2200, 3), 250, np.uint8)
+    photo[draw_crack(line((1100, 400), 1800, 20), 4, photo.shape[:2])] = 20
+    tiled = blend_tiles(photo, keys(), draw_thick).probability
+    assert tiled.any()
+    assert np.array_equal(run_tiles(photo, keys(), draw_thick).probability, tiled)
+
+
 def test_no_overview_of_less_than_one_and_a_half_tiles() -> None:
     sizes = []
 

@@ -270,6 +270,9 @@ def test_asks_for_the_key(
         page = Visit(context, url, PHONE).page
         page.set_input_files("#file", photo_file)
         expect(page.locator("#key-form")).to_be_visible(timeout=PATIENCE_MS)
+        page.fill("#key", "s\u00e9same")
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("letters that no key can have")
         page.fill("#key", "sesame")
         page.keyboard.press("Enter")
         expect(page.locator("#percent")).to_contain_text("%", timeout=PATIENCE_MS)

@@ -51,6 +51,9 @@ def test_no_photo(stand_in_url: str, png: bytes) -> None:
     body = b'--b\r\nContent-Disposition: form-data; filename="a"\r\n\r\nx\r\n--b--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     refused(stand_in_url, 400, "files came in a field without a name", data=body, headers=headers)
+    latin = body.replace(b'filename="a"', b'name="image"; filename="\xfc"')
+    for unread in (latin, body[:-8], b"--b--\r\n"):
+        refused(stand_in_url, 400, "the form cannot be read", data=unread, headers=headers)
 
 
 BAD_OPTIONS = [
@@ -238,6 +241,7 @@ def test_every_answer_is_strict_with_browsers(stand_in_url: str) -> None:
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert "Server" not in headers
+        assert headers["Date"].count("GMT") == 1
         assert "Access-Control-Allow-Origin" not in headers
 
 
@@ -265,6 +269,8 @@ def test_links_work_under_a_proxys_path(stripped: bool, given: str, png: bytes) 
         page = requests.get(behind_proxy("/cracks/"), headers=headers, timeout=9).text
         links = re.findall(r'(?:href|src|data-predict)="([^"]+)"', page)
         assert len(links) == 4
+        described = requests.get(behind_proxy("/cracks/openapi.json"), headers=headers, timeout=9)
+        assert described.json()["servers"] == [{"url": "/cracks"}]
         for link in links:
             assert link.startswith("/cracks/")
             status = requests.get(behind_proxy(link), headers=headers, timeout=9).status_code

@@ -26,6 +26,8 @@ def test_flags_win_over_the_environment_over_defaults() -> None:
         ({"CRACK_SERVE_URL_PREFIX": "cracks"}, ["url_prefix", "'cracks'"]),
         ({"CRACK_SERVE_CORS_ORIGIN": "example.org"}, ["cors_origin", "https://"]),
         ({"CRACK_SERVE_LOG_LEVEL": "loud"}, ["log_level", "'loud'"]),
+        ({"CRACK_SERVE_HOST": ""}, ["host is ''", "address to listen on"]),
+        ({"CRACK_SERVE_WEIGHTS": ""}, ["weights is empty", "leave it out"]),
     ],
 )
 def test_a_bad_value_is_named(environment: dict[str, str], words: list[str]) -> None:
@@ -39,6 +41,12 @@ def test_a_key_that_browsers_cannot_send_is_refused_and_not_shown(key: str) -> N
     with pytest.raises(CrackError, match=r"api_key is not usable; .*ASCII") as caught:
         parse_settings([], {"CRACK_SERVE_API_KEY": key})
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--weights=", "--config-file="])
+def test_an_empty_path_is_not_the_shipped_model(flag: str) -> None:
+    with pytest.raises(CrackError, match="is empty, perhaps by a variable that is not set"):
+        parse_settings([flag], {})
 
 
 def test_a_value_of_another_type_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,12 +98,25 @@ def test_a_photo_that_cannot_be_evaluated(repo: Path, small: list[str], data: Pa
         (["CRACK.BEST_METRIC", "val/instances/false_splits"], r"of which more is better; use"),
         (["MODEL.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
         (["MODEL.BACKBONE.WEIGHTS", "none.pth"], r"none\.pth does not exist"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR is empty"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "GeneralizedRCNN needs MODEL.MASK_ON"),
     ],
 )
 def test_bad_input(repo: Path, small: list[str], pair: list[str], sentence: str) -> None:
     with pytest.raises(CrackError, match=sentence) as caught:
         _run(repo, *small, *pair)
     assert "\n" not in str(caught.value)
+
+
+def test_flags_that_do_not_go_together(repo: Path, small: list[str]) -> None:
+    with pytest.raises(CrackError, match=r"--eval-only evaluates MODEL.WEIGHTS, and --resume goes"):
+        _run(repo, "--eval-only", "--resume", *small)
+    for flags, sentence in (
+        (["--machine-rank", "2"], "--machine-rank 2: --num-machines 2 has ranks from 0 to 1"),
+        (["--dist-url", "auto"], "--dist-url auto: name machine 0 and a port"),
+    ):
+        with pytest.raises(CrackError, match=sentence):
+            start(_parse(repo, "--num-machines", "2", *flags))
 
 
 def test_metrics_of_which_more_is_better() -> None:
@@ -231,8 +244,12 @@ def test_random_weights_let_every_layer_learn(repo: Path) -> None:
 def test_keys_of_detectron2_that_have_no_effect_are_named(repo: Path) -> None:
     config = str(repo / "configs" / "crack_mobilenet.yaml")
     assert unread_keys(load_config(config)) == []
-    given = ["TEST.AUG.ENABLED", "True", "INPUT.RANDOM_FLIP", "vertical"]
-    assert unread_keys(load_config(config, given)) == ["INPUT.RANDOM_FLIP", "TEST.AUG.ENABLED"]
+    given = ["TEST.AUG.ENABLED", "True", "INPUT.RANDOM_FLIP", "vertical", "VIS_PERIOD", "1"]
+    given += ["SOLVER.AMP.ENABLED", "True"]  # of the GPU that is this config's device
+    named = ["INPUT.RANDOM_FLIP", "TEST.AUG.ENABLED", "VIS_PERIOD"]
+    assert unread_keys(load_config(config, given)) == named
+    given += ["MODEL.DEVICE", "cpu"]
+    assert unread_keys(load_config(config, given)) == [*named, "SOLVER.AMP.ENABLED"]
 
 
 def test_a_folder_that_cannot_be_written_to(repo: Path, small: list[str], tmp_path: Path) -> None:

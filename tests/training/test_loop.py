@@ -81,7 +81,8 @@ def test_a_loss_that_is_not_finite_does_not_reach_the_weights() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_groups(make_config: Callable[..., CfgNode], name: str, kind: type) -> None:
-    cfg = make_config("SOLVER.OPTIMIZER", name, "SOLVER.BACKBONE_LR_FACTOR", 0.25)
+    factors = ("SOLVER.BACKBONE_LR_FACTOR", 0.25, "SOLVER.BIAS_LR_FACTOR", 2.0)
+    cfg = make_config("SOLVER.OPTIMIZER", name, *factors)
     model = build_model(cfg)
     optimizer = build_crack_optimizer(cfg, model)
     assert isinstance(optimizer, kind)
@@ -90,8 +91,9 @@ def test_groups(make_config: Callable[..., CfgNode], name: str, kind: type) -> N
     parameters = dict(model.named_parameters())
     assert len(rates) == len(parameters)
     for key, parameter in parameters.items():
-        below = key.startswith("backbone.bottom_up.")
-        assert rates[id(parameter)] == pytest.approx(cfg.SOLVER.BASE_LR * (0.25 if below else 1))
+        factor = 0.25 if key.startswith("backbone.bottom_up.") else 1
+        factor *= 2 if key.endswith(".bias") else 1
+        assert rates[id(parameter)] == pytest.approx(cfg.SOLVER.BASE_LR * factor)
     norms = [m.weight for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert {decays[id(weight)] for weight in norms} == {cfg.SOLVER.WEIGHT_DECAY_NORM}

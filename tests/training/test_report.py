@@ -60,6 +60,10 @@ def test_curves_and_summary(make_config: Callable[..., CfgNode]) -> None:
     assert "| bbox/AP50 | 40.0000 | 50.0000 |" in text
     assert "4.0 photos/s" in text  # 2 photos in half a second
     assert "50 of 60, ended early" in text
+    assert "`model_best.pth` is from iteration 29, chosen by crack/f1" in text
+    trainer.best.best_iteration = -1
+    write_report(trainer)
+    assert "No best weights were kept: crack/f1 was" in (folder / "summary.md").read_text()
     assert f"| seed | {trainer.seed} |" in text
     assert text.count(": is empty") == 30
     assert "a/b.jpg: cannot be decoded" in text
