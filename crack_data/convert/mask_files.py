@@ -101,7 +101,7 @@ def read_mask(path: AnyPath) -> MaskImage:
                 f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
             )
         image.seek(0)
-        raw = [np.ravel(np.array(tile.args, object))[0] for tile in image.tile[:1]]
+        raw = [np.ravel(np.array(tile[3], object))[0] for tile in image.tile[:1]]
         if image.mode in ("RGB", "RGBA", "LA") and "16" in str(raw):
             raise ValueError("it has 16 bits a channel, of which 8 would be lost; save it in grey")
         lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
@@ -166,7 +166,7 @@ def count_values(mask: MaskImage) -> ValueCounts:
         found.regions = _flat_levels(values)
     elif len(found.pixels) > 2 and not mask.lossy:
         found.regions = _label_regions(values, found.pixels)
-    if len(found.pixels) > _MANY:
+    if mask.deep and len(found.pixels) > _MANY:
         levels, pixels = np.array([*found.pixels.items()]).T
         kept = np.linspace(0, len(levels) - 1, _KEPT).astype(int)
         sums = np.add.reduceat(pixels, kept).tolist()

@@ -154,7 +154,7 @@ def _find_pieces(
                     f"mask {path} is {has} but photo {record.photo} is {wanted} (upright by EXIF); "
                     f"{remedy}"
                 )
-            if not reading.per_value and height > shape[0]:  # else thin cracks would be lost
+            if not reading.per_value and height >= 1.5 * shape[0]:  # hairlines would be lost
                 block = np.ones((-(-height // shape[0]), -(-width // shape[1])), np.uint8)
                 values, void = (cv2.dilate(x, block) for x in (values, void))
             values, void = (cv2.resize(x, size, interpolation=nearest) for x in (values, void))
