@@ -247,7 +247,7 @@ def _read_tiff(data: bytes) -> np.ndarray:
         # OpenCV mixes planes up, and makes 8 bits of grey with alpha.
         if colours > 1 and (deep_pair or page.planarconfig != 1):
             if page.compression not in (1, 8, 32946, 32773):  # none, deflate, PackBits
-                what = "TIFFs of planes, or of grey with alpha of 16 bits,"
+                what = "TIFFs of planes, or of grey with alpha of over 8 bits,"
                 raise PhotoError("not_a_photo", f"{what} are read plain or with deflate")
             planes = page.asarray()
             planes = np.moveaxis(planes, -1, 0) if page.planarconfig == 1 else planes

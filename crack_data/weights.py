@@ -55,8 +55,8 @@ def averaged_weights(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
     They are those that the training evaluates and releases.
     """
-    average = content.get("ema", {})
-    if not average.get("n_averaged", 0):
+    average = content.get("ema")
+    if not (isinstance(average, Mapping) and average.get("n_averaged", 0)):
         return content["model"]
     return {k.removeprefix("module."): x for k, x in average.items() if k.startswith("module.")}
 

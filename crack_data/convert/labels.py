@@ -92,8 +92,9 @@ def _choose_categories(
     for name in wanted:
         if name.casefold() not in known:
             raise CrackError(f"{path} has no labels of category {name}; it has {listed}")
-    usual = (known | {name.casefold() for name in declared}) & set(CRACK_NAMES)
-    usual = usual or (known if len(known) == 1 else set())
+    usual = known & set(CRACK_NAMES) if len(known) > 1 else known
+    if len(known) == 1 and not known & set(CRACK_NAMES):  # of another kind where crack is listed
+        usual = {name.casefold() for name in declared} & set(CRACK_NAMES) or known
     if known and not (wanted or usual):
         raise CrackError(f"{path} has labels of {listed}; say which are cracks with --category")
     return {name.casefold() for name in wanted} or usual
@@ -134,7 +135,10 @@ def _read_json(path: Path, root: Path, declared: set[str]) -> Iterator[Entry]:
     content, folder = read_json(path), path.relative_to(root).parent
     if not (isinstance(content, dict) and isinstance(content.get("shapes"), list)):
         photos = annotated_photos(path, check_coco(path, content))
-        declared.update(str(row.get("name")).strip() for row in content["categories"])
+        names = [str(row.get("name")).strip() for row in content["categories"]]
+        kinds = [str(row.get("supercategory")).strip() for row in content["categories"]]
+        groups_of = {kind for name, kind in zip(names, kinds, strict=True) if kind != name}
+        declared.update(name for name in names if name not in groups_of)  # as Roboflow's first
         for photo in photos:
             yield (folder / photo.file_name).as_posix(), photo.file_name, photo.labels
         return

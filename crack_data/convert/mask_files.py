@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,8 +27,8 @@ CLASSES, VOID = 20, 255  # Pascal VOC numbers 20 classes; 255 beside such number
 # A level is a label where at most this share of its pixels touches yet other levels (else it is
 # the grey rim of something), and its regions have at least so many px on average (else noise).
 _TOUCHING, _REGION = 0.5, 6
-# Values of a mask above which it holds shares, and how many are then kept: all take memory.
-_MANY, _KEPT = 5000, 1500
+# More values than any mask has labels, and how many of such a one are kept: all take memory.
+_MANY, _KEPT = 20_000, 1500
 NEAR = 16  # grey levels this near may be one that lossy compression has changed
 # A level of a lossy mask is a label where at least so many pixels differ from their neighbours by
 # no more than this.
@@ -43,6 +44,7 @@ class MaskImage:
     colours: bool = False  # whether the values are colours
     lossy: bool = False  # whether compression may have changed them
     deep: bool = False  # whether the file's numbers have more than 8 bits
+    scale: int = 0  # of fractions: 65535 where none is over 1, else 1; 0: they are whole numbers
 
 
 @dataclass
@@ -54,6 +56,7 @@ class ValueCounts:
     colours: bool = False
     lossy: bool = False
     deep: bool = False
+    scale: int = 0
 
     def in_colours(self) -> ValueCounts:
         """The same counts, of grey levels as the colours that they are."""
@@ -73,8 +76,9 @@ def to_rgb(levels: Values) -> Values:
 def read_mask(path: AnyPath) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
-    Palettes give indices, or levels where all colours are grey; what is drawn in the alpha channel
-    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions are scaled, 1 to 65535.
+    Palettes give indices, levels where all colours are grey, colours where they are two and the
+    first is not black; what is drawn in the alpha channel
+    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions of 1 become 0 to 65535.
     """
     content = read_bytes(path)
     data = io.BytesIO(content)
@@ -102,8 +106,10 @@ def read_mask(path: AnyPath) -> MaskImage:
             )
         image.seek(0)
         raw = [np.ravel(np.array(tile[3], object))[0] for tile in image.tile[:1]]
-        if image.mode in ("RGB", "RGBA", "LA") and "16" in str(raw):
-            raise ValueError("it has 16 bits a channel, of which 8 would be lost; save it in grey")
+        if image.mode in ("RGB", "RGBA", "LA") and re.search(";16[BLN]", str(raw)):
+            samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            if samples is not None and samples[..., :-1].max() < 256:  # the rest may be alpha
+                raise ValueError("of 16 bits a channel only the high 8 are read; save it in grey")
         lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and b"VP8 " in content  # a lossless one has VP8L
         return _to_values(ImageOps.exif_transpose(image), lossy)
@@ -114,13 +120,14 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     if image.mode == "1" or (image.mode == "L" and not transparent):
         return MaskImage(np.asarray(image.convert("L")), lossy=lossy)
     if image.mode.startswith(("I", "F")):
-        return MaskImage(_whole_numbers(np.asarray(image)), deep=True)
+        return _whole_numbers(np.asarray(image))
     if image.mode == "P" and not transparent:
         indices = np.asarray(image)
         colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         # Judged by all colours and not by those in use, so that it is alike in all masks of a set.
         grey = (colours == colours[:, :1]).all()
-        if colours[0].any() and not grey:  # numbers count from black; these may differ by file
+        if colours[0].any() and not grey and len(np.unique(colours, axis=0)) == 2:
+            # Numbers count from black. Programs that count colours choose an order for each file.
             return _from_rgb(colours[indices], lossy)
         return MaskImage(colours[:, 0][indices] if grey else indices)
     if not transparent:
@@ -136,14 +143,16 @@ def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
     return _from_rgb(np.where(alpha[..., None] > 0, colours, np.uint8(0)), lossy)
 
 
-def _whole_numbers(values: Values) -> Values:
-    """Numbers of any type → uint8 where they fit, else int32; fractions are scaled, 1 to 65535."""
-    most = np.max(values, where=np.isfinite(values), initial=0)
+def _whole_numbers(values: Values) -> MaskImage:
+    """Numbers of any type → uint8 where they fit, else int32; fractions of 1 become 0 to 65535."""
+    scale, most = 0, np.max(values, where=np.isfinite(values), initial=0)
     values = np.nan_to_num(np.maximum(values, 0), posinf=most)
     if values.dtype.kind == "f" and (values % 1).any():
-        values = np.rint(values * (65535 if most < 32768 else 1))
+        scale = 65535 if values.max() <= 1 else 1
+        values = np.rint(values * scale)
     whole = np.minimum(values.astype(np.int64), 2**31 - 1)
-    return whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
+    whole = whole.astype(np.uint8 if whole.max() <= 255 else np.int32)
+    return MaskImage(whole, deep=True, scale=scale)
 
 
 def _from_rgb(pixels: npt.NDArray[np.uint8], lossy: bool) -> MaskImage:
@@ -161,7 +170,7 @@ def count_values(mask: MaskImage) -> ValueCounts:
     values = mask.values
     if mask.colours and mask.lossy:
         values = values & 0xF0F0F0 | 0x080808  # a hundred thousand colours tell no more
-    found = ValueCounts(_count(values), {}, mask.colours, mask.lossy, mask.deep)
+    found = ValueCounts(_count(values), {}, mask.colours, mask.lossy, mask.deep, mask.scale)
     if mask.lossy and not mask.colours:
         found.regions = _flat_levels(values)
     elif len(found.pixels) > 2 and not mask.lossy:

@@ -30,6 +30,7 @@ class MaskReading:
     background: int = 0
     colours: bool = False  # whether values are colours, in grey masks of the set too
     top: int = 0  # what deep masks hold shares of; 0: they hold none
+    mixed: bool = False  # fractions go beyond 1, so those of a file with none over 1 are just noise
     spans: bool = False  # other masks' levels go from dark to light, so what is low is just noise
     level: int | None = None  # between the two levels of a set; None: of each mask by itself
     numbers: bool = False  # lossy masks hold label numbers, so that what is low is not just noise
@@ -60,6 +61,7 @@ class MaskReading:
         grey = (255 - grey if self.dark else grey) * (1 - ignored)
         is_noise = grey.max() < _NUMBERS and not self.numbers
         is_noise = is_noise and (mask.lossy or (self.spans and len(np.unique(grey)) > 2))
+        is_noise |= self.mixed and mask.scale > 1
         return (np.zeros_like(grey) if is_noise else grey), ignored
 
 
@@ -97,6 +99,8 @@ def choose_reading(
     invert: str = "auto",
 ) -> MaskReading:
     """Decide how the masks of a set are read, from what they hold and what the user says."""
+    mixed = {1, 65535} <= {mask.scale for mask in masks}
+    masks = [mask for mask in masks if not (mixed and mask.scale > 1)]
     colours = any(mask.colours for mask in masks)
     masks = [mask.in_colours() for mask in masks] if colours else masks
     total: Counter[int] = Counter()
@@ -121,7 +125,7 @@ def choose_reading(
     elif colours:
         return replace(_colour_reading(masks, total, background), dark=invert == "yes")
     else:
-        return _grey_reading(masks, total, labels, invert)
+        return replace(_grey_reading(masks, total, labels, invert), mixed=mixed)
     if per_value and lossy:
         raise CrackError(
             "the masks number instances, but lossy compression (JPEG, WebP) changed the numbers; "
@@ -236,7 +240,8 @@ def _grey_reading(
     for mask in masks:
         low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            own = 127 if spans and len(mask.pixels) > 2 else auto_level(low, high)
+            is_one_side = len(mask.pixels) > 2 and (high < _NUMBERS or low > 255 - _NUMBERS)
+            own = 127 if spans and is_one_side else auto_level(low, high)
             level = own if shared is None else shared
             light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
@@ -256,8 +261,9 @@ def _grey_reading(
     for mask in masks if spans else ():
         highest = 255 - min(mask.pixels) if dark else max(mask.pixels)
         faint += highest < _NUMBERS and len(mask.pixels) > 2 and not mask.lossy
-    if faint and not sentence:
-        sentence = f"{faint} masks are faint beside those of the set and read as without crack"
+    if faint:
+        told = f"masks that are faint beside those of the set, read as without crack: {faint}"
+        sentence = f"{sentence}; {told}" if sentence else told
     if shared is not None and dark:
         shared = 254 - shared
     return MaskReading(

@@ -187,8 +187,7 @@ def _list_both(
 def _photo_stems(stem: str, mask_pattern: str) -> list[str]:
     """The stems of photos that a mask's stem may mean, the longest first."""
     if not mask_pattern:  # a_mask, a.jpg_mask, a_mask_2
-        shorter = [_MASK_ENDING.sub(number, stem) for number in (r"\2", "")]
-        return [*dict.fromkeys([stem, *map(stem_of, shorter)])]
+        return [stem, stem_of(_MASK_ENDING.sub("", stem))]
     before, after = stem_of(mask_pattern).split("{stem}")
     starts = [i for i in range(len(stem)) if fnmatchcase(stem[:i], before)]
     ends = [i for i in range(len(stem) + 1) if fnmatchcase(stem[i:], after)]
@@ -203,6 +202,12 @@ def _key(root: Path, path: str, word: re.Pattern[str], stem: str) -> str:
     return unicodedata.normalize("NFC", "/".join(common))
 
 
+def _joined_number(ending: re.Match[str]) -> str:
+    """Of an ending such as "_mask_2" the number with its separator; "" for "_mask" and "_mask2"."""
+    number = ending[2] or ""
+    return "" if number.isdecimal() else number
+
+
 def _owned(
     masks: Path, paths: list[str], photos: dict[str, str], mask_pattern: str
 ) -> tuple[dict[str, list[str]], list[str]]:
@@ -212,12 +217,20 @@ def _owned(
     lonely = []
     # Names that photos themselves have with numbers: then masks' numbers are those of photos.
     series = {name for key in photos if (name := _NUMBER.sub("", key)) != key}
+    named: dict[str, str | None] = {}  # the photo that each mask is called as
     for path in paths:
+        stems = _photo_stems(stem_of(path), mask_pattern)
+        keys = [_key(masks, path, _MASK_FOLDER, name) for name in stems]
+        named[path] = next((key for key in keys if key in photos), None)
+    whole = set(named.values())
+    for path, found in named.items():
         stem = stem_of(path)
-        names = [*_photo_stems(stem, mask_pattern), _NUMBER.sub("", stem)]
-        *keys, by_number = (_key(masks, path, _MASK_FOLDER, name) for name in names)
-        found = next((key for key in keys if key in photos), None)
-        if found:
+        # a_mask_2 is a_2's where that is a photo without a mask of its own name
+        others = (_MASK_ENDING.sub(_joined_number, stem), _NUMBER.sub("", stem))
+        joined, by_number = (_key(masks, path, _MASK_FOLDER, name) for name in others)
+        if not mask_pattern and joined in photos and joined not in whole:
+            owned[joined].append(path)
+        elif found:
             owned[found].append(path)
         elif not mask_pattern and by_number in photos and by_number not in series:
             numbered[by_number].append(path)

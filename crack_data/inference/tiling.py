@@ -15,7 +15,7 @@ from ..modeling.instances import Detection
 
 Spans = list[tuple[int, int]]  # start and stop, px
 # How many times smaller an overview may be than the photo: where it would be less, tiles know most
-# widths themselves; where more, some widths would be known to neither.
+# widths themselves; where more, too many widths would be known to neither.
 _LEAST_SHRINK, _MOST_SHRINK = 1.5, 8
 # The least width of cracks that count in the overview, px of it and, to one of those, of the photo.
 # Narrower ones the tiles know, and draw finer; the overview's hairlines come back 3 px wide.

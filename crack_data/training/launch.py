@@ -37,7 +37,7 @@ def start(args: argparse.Namespace) -> None:
     if not 0 <= args.machine_rank < args.num_machines:
         ranks = f"--num-machines {args.num_machines} has ranks from 0 to {args.num_machines - 1}"
         raise CrackError(f"--machine-rank {args.machine_rank}: {ranks}")
-    if args.num_machines > 1 and not args.dist_url.startswith("tcp://"):
+    if args.num_machines > 1 and args.dist_url == "auto":
         raise CrackError(f"--dist-url {args.dist_url}: name machine 0 and a port, tcp://HOST:PORT")
     try:
         launch(run, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, (args,))

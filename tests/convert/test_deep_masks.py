@@ -92,9 +92,10 @@ def test_a_faint_share_everywhere_is_no_crack(tmp_path: Path) -> None:
 def test_a_faint_file_of_percentages_is_faint_in_its_set(tmp_path: Path) -> None:
     smooth = 97.3 * np.clip(1.2 - np.hypot(*np.mgrid[-1:1:80j, -1:1:120j]), 0, 1)
     masks = [smooth.astype(np.float32), (smooth / 110).astype(np.float32)]
-    sure, faint = _convert(tmp_path, masks)
+    sure, faint, rounded = _convert(tmp_path, [*masks, np.rint(smooth).astype(np.float32)])
     assert sure == pytest.approx(np.count_nonzero(smooth > smooth.max() / 2), rel=0.01)
     assert faint == 0
+    assert rounded == pytest.approx(sure, rel=0.05)
 
 
 def test_the_counts_of_a_smooth_mask_take_little_memory() -> None:

@@ -226,3 +226,7 @@ def test_labels_of_another_category_are_no_cracks_where_crack_is_listed_too(imag
     listed[0]["name"] = "rust"  # of those listed none is called crack: the only one drawn it is
     result = convert_labels(images, write_coco(images, rows, categories=listed))
     assert len(masks_of(result)["a.jpg"]) == 1
+    listed[0] = {"id": 3, "name": "cracks", "supercategory": "none"}  # as Roboflow lists a project
+    listed[1]["supercategory"] = "cracks"
+    result = convert_labels(images, write_coco(images, rows, categories=listed))
+    assert len(masks_of(result)["a.jpg"]) == 1

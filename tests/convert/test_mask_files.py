@@ -189,6 +189,15 @@ def test_16_bits_a_channel_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.dstack([CRACK.astype(np.uint16)] * 3))
     with pytest.raises(CrackError, match=r"m\.png .*16 bits a channel.* save it in grey"):
         read_mask(tmp_path / "m.png")
+    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([CRACK.astype(np.uint16) * 65535] * 3))
+    assert np.array_equal(read_mask(tmp_path / "m.png").values > 127, CRACK > 0)
+
+
+def test_a_palette_of_several_classes_gives_numbers_whatever_its_first_colour(
+    tmp_path: Path,
+) -> None:
+    _palette([120, 120, 120, 180, 120, 120, 6, 230, 230]).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png").values, CRACK)
 
 
 def test_a_mask_of_many_megapixels_is_read_without_a_warning(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_what_is_faint_in_a_set_from_dark_to_light_is_no_crack(dark: bool, low: 
     masks = [255 - x if dark else x for x in (drawn, drawn, faint, grey, binary)]
     reading = _choose(masks)
     assert (reading.dark, reading.spans) == (dark, True)
-    assert dark or "1 masks are faint beside those of the set" in reading.sentence
+    assert "faint beside those of the set, read as without crack: 1" in reading.sentence
     greys = [reading.apply(MaskImage(x))[0] for x in masks]
     found = [np.count_nonzero(binarize(x, "auto")) for x in greys]
     assert found == [9 * 120, 9 * 120, 0, 3 * 120, 4 * 105]
@@ -55,3 +55,13 @@ def test_without_faint_masks_each_is_read_by_itself() -> None:
     shades = np.clip(255 - 30 * abs(np.indices((80, 120))[0] - 30), 0, 255).astype(np.uint8)
     masks = [shades, np.minimum(shades, 200), _mask(), _mask((30, 20, 4))]
     assert not _choose(masks).spans
+
+
+def test_faint_rims_do_not_turn_the_guess_of_what_is_dark() -> None:
+    shades = [
+        _mask((0, 20, 4), (10, 24, 1), ground=120),
+        _mask((0, 40, 4), (10, 44, 1), ground=120),
+    ]
+    reading = _choose([_mask((0, 20, 4), ground=255), *shades])
+    found = [np.count_nonzero(binarize(reading.apply(MaskImage(x))[0], "auto")) for x in shades]
+    assert found == [5 * 105, 5 * 105]

@@ -264,3 +264,20 @@ def test_a_number_behind_the_word_may_be_the_photos(tmp_path: Path) -> None:
     _touch(tmp_path, *(f"masks/a_mask{x[1:]}.png" for x in photos))
     pairs = [(f"{x}.jpg", f"masks/a_mask{x[1:]}.png") for x in photos]
     assert _pairs(tmp_path, "images", "masks") == pairs
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks"),
+    [
+        (("1", "11"), {"1_mask1": "1", "1_mask2": "1", "11_mask1": "11"}),
+        (("a", "a_2"), {"a_label": "a", "a_label_2": "a", "a_2_label": "a_2"}),
+    ],
+)
+def test_or_count_the_masks_of_one(
+    photos: tuple[str, ...], masks: dict[str, str], tmp_path: Path
+) -> None:
+    _touch(tmp_path, *(f"images/{x}.jpg" for x in photos), *(f"masks/{x}.png" for x in masks))
+    found = {
+        Path(mask).stem: Path(photo).stem for photo, mask in _pairs(tmp_path, "images", "masks")
+    }
+    assert found == masks
