@@ -23,11 +23,11 @@ from crack_data.datasets import register_datasets_of
 from crack_data.errors import run_tool
 from crack_data.evaluation.calibration import (
     CalibrationPhoto,
+    build_predictor,
     fit_interval,
     measure_photos,
     predicted_percent,
 )
-from crack_data.inference.predictor import CrackPredictor
 
 ROUNDS = 200
 
@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_predict_config(None, args.weights, args.overrides)
     register_datasets_of(cfg, ("TEST",))
-    predictor = CrackPredictor(cfg)
+    predictor = build_predictor(cfg)
     threshold = predictor.threshold
     sets = {
         name: list(measure_photos(predictor, DatasetCatalog.get(name), args.group_by))

@@ -70,9 +70,8 @@ def rows_of(config_files: list[str], device: str, precision: str, folder: str) -
         for name, config in zip(names, config_files, strict=True)
         for path, overrides in (("Detectron2", _OFF), ("fast path", ()))
     ]
-    # Other models are not compiled.
-    is_ours = [row.cfg.MODEL.META_ARCHITECTURE == "CrackRCNN" for row in rows]
-    return [row for row, ours in zip(rows, is_ours, strict=True) if ours or row.path != "fast"]
+    ours = "CrackRCNN"  # other models are not compiled
+    return [x for x in rows if x.path != "fast" or ours == x.cfg.MODEL.META_ARCHITECTURE]
 
 
 def _row(

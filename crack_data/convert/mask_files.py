@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
-from scipy.ndimage import find_objects
+from PIL import Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
 
 from ..errors import CrackError, as_crack_error
 from ..photos import MAX_PIXELS
 from ..storage import AnyPath, read_bytes
+from .coco import cut_instances
 
 Values = npt.NDArray[Any]  # HxW, uint8 or int32
 
@@ -77,8 +77,8 @@ def read_mask(path: AnyPath) -> MaskImage:
     """Read a mask file; a `CrackError` where it is missing, no image, too large, or damaged.
 
     Palettes give indices, levels where all colours are grey, colours where they are two and the
-    first is not black; what is drawn in the alpha channel
-    alone gives that; CrackForest's ``.mat`` gives 0 and 1; fractions of 1 become 0 to 65535.
+    first is not black; what is drawn in the alpha channel alone gives that; CrackForest's ``.mat``
+    gives 0 and 1; fractions of 1 become 0 to 65535.
     """
     content = read_bytes(path)
     data = io.BytesIO(content)
@@ -105,14 +105,19 @@ def read_mask(path: AnyPath) -> MaskImage:
                 f"mask {path} holds several pictures; save each as a file of its own: a_1.png, ..."
             )
         image.seek(0)
-        raw = [np.ravel(np.array(tile[3], object))[0] for tile in image.tile[:1]]
-        if image.mode in ("RGB", "RGBA", "LA") and re.search(";16[BLN]", str(raw)):
-            samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-            if samples is not None and samples[..., :-1].max() < 256:  # the rest may be alpha
-                raise ValueError("of 16 bits a channel only the high 8 are read; save it in grey")
+        _check_depth(image, content)
         lossy = image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg"
         lossy |= image.format == "WEBP" and b"VP8 " in content  # a lossless one has VP8L
         return _to_values(ImageOps.exif_transpose(image), lossy)
+
+
+def _check_depth(image: ImageFile.ImageFile, content: bytes) -> None:
+    """Refuse numbers in the low 8 of 16 bits a channel, which Pillow does not read."""
+    raw = [np.ravel(np.array(tile[3], object))[0] for tile in image.tile[:1]]
+    if image.mode in ("RGB", "RGBA", "LA") and re.search(";16[BLN]", str(raw)):
+        samples = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if samples is not None and np.atleast_3d(samples)[..., :3].max() < 256:  # alpha is fourth
+            raise ValueError("of 16 bits a channel only the high 8 are read; save it in grey")
 
 
 def _to_values(image: Image.Image, lossy: bool) -> MaskImage:
@@ -214,11 +219,11 @@ def _label_regions(values: Values, counts: dict[int, int]) -> dict[int, int]:
     classes = are_classes(set(counts) - {background})
     regions = {}
     numbers = np.searchsorted([*counts], values) + 1
-    for (value, pixels), place in zip(counts.items(), find_objects(numbers), strict=True):
+    pieces = cut_instances(numbers)
+    for (value, pixels), (here, _, _) in zip(counts.items(), pieces, strict=True):
         is_rim = not classes and mixed.get(value, 0) > _TOUCHING * pixels
         if value == background or is_rim:
             continue
-        here = np.equal(values[place], value).view(np.uint8)
         number = cv2.connectedComponents(here, connectivity=8)[0] - 1
         if classes or pixels >= _REGION * number:
             regions[value] = number

@@ -240,8 +240,8 @@ def _grey_reading(
     for mask in masks:
         low, high = min(mask.pixels), max(mask.pixels)
         if numbers or high >= _NUMBERS or not mask.lossy:
-            is_one_side = len(mask.pixels) > 2 and (high < _NUMBERS or low > 255 - _NUMBERS)
-            own = 127 if spans and is_one_side else auto_level(low, high)
+            is_one_side = spans and (_is_faint(mask, dark=False) or _is_faint(mask, dark=True))
+            own = 127 if is_one_side else auto_level(low, high)
             level = own if shared is None else shared
             light += sum(n for value, n in mask.pixels.items() if value > level)
     dark = light > _MOSTLY_LIGHT * pixels if invert == "auto" else invert == "yes"
@@ -257,10 +257,7 @@ def _grey_reading(
         sentence = f"levels that were read as one: {_list_values(total, labels)}"
     if top:
         sentence = "masks are read as shares of the highest value in the set: crack above half"
-    faint = 0
-    for mask in masks if spans else ():
-        highest = 255 - min(mask.pixels) if dark else max(mask.pixels)
-        faint += highest < _NUMBERS and len(mask.pixels) > 2 and not mask.lossy
+    faint = sum(spans and not mask.lossy and _is_faint(mask, dark) for mask in masks)
     if faint:
         told = f"masks that are faint beside those of the set, read as without crack: {faint}"
         sentence = f"{sentence}; {told}" if sentence else told
@@ -269,6 +266,12 @@ def _grey_reading(
     return MaskReading(
         dark=dark, top=top, spans=faint > 0, level=shared, numbers=numbers, sentence=sentence
     )
+
+
+def _is_faint(mask: ValueCounts, dark: bool) -> bool:
+    """Whether a mask has several levels, all near the background's, as cracks are dark or light."""
+    highest = 255 - min(mask.pixels) if dark else max(mask.pixels)
+    return len(mask.pixels) > 2 and highest < _NUMBERS
 
 
 def _list_values(

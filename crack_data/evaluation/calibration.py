@@ -18,8 +18,13 @@ from detectron2.data import DatasetCatalog
 from scipy.special import betaincinv
 
 from .. import storage
-from ..calibration import DEFAULT_SCORE_THRESHOLD as USUAL_SCORE
-from ..calibration import DEFAULT_THRESHOLD, Calibration, Interval, spread
+from ..calibration import (
+    DEFAULT_SCORE_THRESHOLD,
+    DEFAULT_THRESHOLD,
+    Calibration,
+    Interval,
+    spread,
+)
 from ..convert.splits import group_of
 from ..datasets import read_photo_of
 from ..errors import CrackError
@@ -57,10 +62,7 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
     # At the lowest pixel threshold that may be chosen, at which most false alarms are drawn.
     keys.THRESHOLD = threshold if threshold >= 0 else keys.LINK_THRESHOLD
     keys.SCORE_THRESHOLD = 0.0
-    predictor = CrackPredictor(cfg)
-    if not predictor.draws_map:
-        name = cfg.MODEL.META_ARCHITECTURE
-        raise CrackError(f"MODEL.META_ARCHITECTURE {name} draws no crack map to calibrate")
+    predictor = build_predictor(cfg)
     if score < 0:
         best = []
         for record in records:
@@ -85,6 +87,15 @@ def calibrate(cfg: CfgNode, group_by: str = "", false_alarm_rate: float = 0.02) 
         groups=len({photo.group for photo in photos}),
         interval=fit_interval(photos, threshold),
     )
+
+
+def build_predictor(cfg: CfgNode) -> CrackPredictor:
+    """The predictor of a config; a `CrackError` where it draws no map to calibrate."""
+    predictor = CrackPredictor(cfg)
+    if not predictor.draws_map:
+        name = cfg.MODEL.META_ARCHITECTURE
+        raise CrackError(f"MODEL.META_ARCHITECTURE {name} draws no crack map to calibrate")
+    return predictor
 
 
 def measure_photos(
@@ -117,9 +128,9 @@ def choose_score_threshold(best_scores: Sequence[float], rate: float) -> float:
     if allowed < len(scores) and not scores[allowed]:
         logger.warning(
             "Hardly a photo without crack has anything scored: they tell no score threshold, and "
-            f"it stays {USUAL_SCORE}; add photos of what may pass for cracks"
+            f"it stays {DEFAULT_SCORE_THRESHOLD}; add photos of what may pass for cracks"
         )
-        return USUAL_SCORE
+        return DEFAULT_SCORE_THRESHOLD
     # Above the best score that may not pass by what another precision may add to it, and never so
     # high that nothing passes.
     highest = float(scores[allowed]) if allowed < len(scores) else 0.0

@@ -189,8 +189,10 @@ def test_16_bits_a_channel_are_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.dstack([CRACK.astype(np.uint16)] * 3))
     with pytest.raises(CrackError, match=r"m\.png .*16 bits a channel.* save it in grey"):
         read_mask(tmp_path / "m.png")
-    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([CRACK.astype(np.uint16) * 65535] * 3))
-    assert np.array_equal(read_mask(tmp_path / "m.png").values > 127, CRACK > 0)
+    white = CRACK.astype(np.uint16) * 65535
+    for channels in ([white] * 3, [white * 0, white * 0, white]):  # and red
+        cv2.imwrite(str(tmp_path / "m.png"), np.dstack(channels))
+        assert np.array_equal(read_mask(tmp_path / "m.png").values > 127, CRACK > 0)
 
 
 def test_a_palette_of_several_classes_gives_numbers_whatever_its_first_colour(
